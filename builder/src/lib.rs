@@ -1,1 +1,36 @@
-//! placeholder
+//! From a Dockerfile to an image: bases, plan, keys, schedule, steps, assembly.
+//!
+//! The way of a build, each word a module of that name:
+//! [`bases`] says which images the reachable stages need, [`plan`] turns the text into a DAG of [`Step`]s (pure),
+//! [`solve`] walks the DAG against a store and a kernel, [`assemble`] writes the image.
+//! HTTP, system calls and terminals are not known here.
+#![forbid(unsafe_code)]
+
+mod assemble;
+mod bases;
+
+mod config;
+mod context;
+mod error;
+mod event;
+mod key;
+mod options;
+mod paths;
+mod perform;
+mod plan;
+mod scope;
+mod select;
+mod solve;
+mod stages;
+mod walk;
+mod walk_files;
+
+pub use assemble::assemble;
+pub use bases::{Base, BaseImages, bases};
+pub use context::Context;
+pub use error::{Error, Result};
+pub use event::{Event, MissReason, StepInfo, Stream, Verdict};
+pub use key::KeyParts;
+pub use options::Options;
+pub use plan::{CopyOp, CopySource, Op, Plan, RunOp, Step, StepId, WorkdirOp, plan};
+pub use solve::{Cancel, Solved, Solver};

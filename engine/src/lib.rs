@@ -1,1 +1,55 @@
-//! placeholder
+//! The verbs: build, run, images, save, load, import, bootstrap, prune. No algorithm lives here.
+//!
+//! An [`Engine`] is a handle on a store; each verb is a method in the file of its name. What happens on the way is
+//! told through events; nothing here prints, exits or reads the environment.
+#![forbid(unsafe_code)]
+
+mod archives;
+mod bootstrap;
+mod build;
+mod elf;
+mod error;
+mod housekeeping;
+mod images;
+mod run;
+
+use std::path::{Path, PathBuf};
+
+pub use archives::{ArchiveFormat, LoadInput, Loaded, SaveOutput};
+pub use bootstrap::BootstrapBase;
+pub use build::{BuildRequest, Built};
+pub use builder::{Cancel, Event, MissReason, StepId, StepInfo, Stream};
+pub use cache::{Platform, PruneOptions, Pruned, Reference, StoredImage, Usage};
+pub use error::{Error, Result};
+pub use images::{HistoryEntry, Removed};
+pub use run::{RunRequest, VolumeSpec};
+pub use runtime::NetworkMode;
+
+/// How an engine is opened.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// The store's directory; made when it is missing.
+    pub root: PathBuf,
+}
+
+/// A handle on a store and what works on it.
+#[derive(Debug)]
+pub struct Engine {
+    store: cache::Store,
+}
+
+impl Engine {
+    /// Opens the store, and sweeps what processes that died left in it.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or was written by a newer version.
+    pub fn open(options: &EngineOptions) -> Result<Engine> {
+        let store = cache::Store::open(&options.root)?;
+        Ok(Engine { store })
+    }
+
+    /// Where the store is.
+    pub fn root(&self) -> &Path {
+        self.store.root()
+    }
+}

@@ -1,0 +1,61 @@
+//! The image: configuration, history and layers of a solved plan, written into the store.
+
+use cache::{History, Image, ImageConfig, Lease, Reference, Store};
+
+use crate::error::Result;
+use crate::plan::Plan;
+use crate::solve::Solved;
+
+/// Writes the image of a solved plan and points `names` at it.
+///
+/// Times come from the layers, not from the clock: a build that hits throughout gives the same image again.
+///
+/// # Errors
+/// What the store says.
+pub fn assemble(plan: &Plan, solved: &Solved, store: &Store, lease: &Lease, names: &[Reference]) -> Result<Image> {
+    Ok(store.put_image(lease, &image_config(plan, solved), names)?)
+}
+
+fn image_config(plan: &Plan, solved: &Solved) -> ImageConfig {
+    let mut image = plan.config.image.clone();
+    image.rootfs.diff_ids = solved.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    let base_created = plan.config.base_history.iter().rev().find_map(|entry| entry.created.clone());
+    let mut created = base_created.unwrap_or_else(|| rfc3339(plan.options.source_date_epoch.unwrap_or(0)));
+    image.history.clone_from(&plan.config.base_history);
+    let mut steps = plan.layer_steps.iter();
+    for line in &plan.config.history {
+        if !line.empty_layer
+            && let Some(seconds) = steps.next().and_then(|step| solved.created.get(step))
+        {
+            created = rfc3339(plan.options.source_date_epoch.unwrap_or(*seconds));
+        }
+        image.history.push(History {
+            created: Some(created.clone()),
+            created_by: Some(line.created_by.clone()),
+            comment: Some("dunnage".to_owned()),
+            author: line.author.clone(),
+            empty_layer: line.empty_layer,
+            ..History::default()
+        });
+    }
+    image.created = Some(created);
+    image
+}
+
+/// Unix seconds as RFC 3339 in UTC (OCI image-spec, `created`); a year that no calendar has becomes the epoch.
+fn rfc3339(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(rfc3339(1_735_689_599), "2024-12-31T23:59:59Z");
+        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59Z");
+    }
+}

@@ -1,0 +1,51 @@
+//! Which images a build stands on, before any of them is opened.
+
+use std::collections::BTreeMap;
+
+use cache::{Image, Platform, Reference};
+use grammar::{Dockerfile, Span};
+
+use crate::error::Result;
+use crate::options::Options;
+use crate::stages::{Origin, Stages};
+
+/// An image that a reachable stage needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// Its full name.
+    pub reference: Reference,
+    /// The FROM or `--from` that names it.
+    pub span: Span,
+    /// The platform to choose from an index.
+    pub platform: Platform,
+}
+
+/// The images that [`bases`] asked for.
+pub type BaseImages = BTreeMap<Reference, Image>;
+
+/// The images that the target of `dockerfile` needs, each once, in file order.
+///
+/// # Errors
+/// A [`Diagnostic`](grammar::Diagnostic) when a name does not resolve, stages need each other in a circle, or the target is unknown.
+pub fn bases(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<Base>> {
+    let stages = Stages::resolve(dockerfile, options)?;
+    let mut found: Vec<Base> = Vec::new();
+    let mut add = |origin: &Origin, span: Span| {
+        if let Origin::Image(reference) = origin
+            && !found.iter().any(|base| base.reference == *reference)
+        {
+            found.push(Base { reference: reference.clone(), span, platform: options.platform.clone() });
+        }
+    };
+    let mut order = stages.order.clone();
+    order.sort_unstable();
+    for index in order {
+        if let (Some(stage), Some(origin)) = (dockerfile.stages.get(index), stages.origins.get(index)) {
+            add(origin, stage.base_span);
+        }
+        for (span, origin) in stages.inputs.get(index).into_iter().flat_map(BTreeMap::values) {
+            add(origin, *span);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,76 @@
+//! What the user asked of a build, beside the Dockerfile and the context.
+
+use std::collections::BTreeMap;
+
+use cache::Platform;
+
+/// The pure inputs of [`plan`](crate::plan): no path, no handle, nothing that performs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `--build-arg` pairs.
+    pub build_args: BTreeMap<String, String>,
+    /// `--target`: a stage name or index; the last stage when absent.
+    pub target: Option<String>,
+    /// The platform that the image is for.
+    pub platform: Platform,
+    /// The platform that runs the build.
+    pub build_platform: Platform,
+    /// `--label` pairs, set last.
+    pub labels: BTreeMap<String, String>,
+    /// `--network`: what RUN steps without a flag of their own get.
+    pub network: runtime::NetworkMode,
+    /// Unix seconds that `created` and history carry instead of the clock (SOURCE_DATE_EPOCH).
+    pub source_date_epoch: Option<i64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            build_args: BTreeMap::new(),
+            target: None,
+            platform: Platform::host(),
+            build_platform: Platform::host(),
+            labels: BTreeMap::new(),
+            network: runtime::NetworkMode::Host,
+            source_date_epoch: None,
+        }
+    }
+}
+
+/// Proxy variables that need no ARG, reach RUN, and stay out of keys, history and configuration.
+pub(crate) const PROXY_ARGS: [&str; 10] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+impl Options {
+    /// The arguments that every Dockerfile has without declaring them in the global scope
+    /// (docs: "automatic platform ARGs"), and that a stage sees after `ARG NAME`.
+    pub(crate) fn automatic_args(&self, target_stage: &str) -> BTreeMap<String, String> {
+        let mut args = BTreeMap::new();
+        for (prefix, platform) in [("TARGET", &self.platform), ("BUILD", &self.build_platform)] {
+            args.insert(format!("{prefix}PLATFORM"), platform.to_string());
+            args.insert(format!("{prefix}OS"), platform.os.clone());
+            args.insert(format!("{prefix}ARCH"), platform.architecture.clone());
+            args.insert(format!("{prefix}VARIANT"), platform.variant.clone().unwrap_or_default());
+        }
+        args.insert("TARGETSTAGE".to_owned(), target_stage.to_owned());
+        args
+    }
+
+    /// The proxy variables among the build arguments.
+    pub(crate) fn proxies(&self) -> Vec<(String, String)> {
+        PROXY_ARGS
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), self.build_args.get(*name)?.clone())))
+            .collect()
+    }
+}

@@ -1,0 +1,134 @@
+//! Carrying out one step: its keys, then its work on a fresh snapshot.
+
+mod copy;
+mod place;
+mod run;
+mod workdir;
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use cache::{CommitOptions, Layer, Snapshot, TreeRoot};
+use grammar::{Diagnostic, IgnoreRules};
+use runtime::{OverlayOptions, ResolvedUser, Rootfs};
+
+use crate::error::{Error, Result};
+use crate::key::{self, KeyParts};
+use crate::plan::{Op, Plan, Step};
+use crate::select::{Selected, SourceTree};
+use crate::solve::{Solver, Tree};
+
+/// Where an executable heredoc of a RUN is mounted.
+pub(crate) const SCRIPT_PATH: &str = "/dev/dunnage-script";
+
+/// Most of `/etc/passwd` and `/etc/group` that is read; a larger file is not a user database.
+const USER_FILE_LIMIT: u64 = 1 << 20;
+
+/// A step with all that is needed to key and perform it.
+pub(crate) struct Work<'a> {
+    solver: &'a Solver<'a>,
+    plan: &'a Plan,
+    step: &'a Step,
+    inputs: &'a [Tree],
+    /// The selection of a COPY, read at most once.
+    selected: Option<Vec<Selected>>,
+    exclude: IgnoreRules,
+    source: Option<Rootfs>,
+}
+
+impl<'a> Work<'a> {
+    pub(crate) fn prepare(solver: &'a Solver<'a>, plan: &'a Plan, step: &'a Step, inputs: &'a [Tree]) -> Result<Self> {
+        let exclude = match &step.op {
+            Op::Copy(op) if !op.exclude.is_empty() => IgnoreRules::parse(&op.exclude.join("\n"))
+                .map_err(|error| Error::from(diagnostic(plan, step, "K0340", error.to_string())))?,
+            _ => IgnoreRules::none(),
+        };
+        Ok(Work { solver, plan, step, inputs, selected: None, exclude, source: None })
+    }
+
+    fn parent(&self) -> &[Layer] {
+        self.inputs.first().map(|tree| tree.layers.as_slice()).unwrap_or_default()
+    }
+
+    /// Keys that need no file to be read.
+    pub(crate) fn keys(&self) -> Vec<KeyParts> {
+        match &self.step.op {
+            Op::Run(op) => vec![key::run_key(op, &self.plan.options.platform.to_string(), self.parent())],
+            Op::Workdir(op) => vec![key::workdir_key(op, self.parent())],
+            Op::Copy(op) if !op.from_context => {
+                let source = self.inputs.get(1).map(|tree| tree.layers.as_slice()).unwrap_or_default();
+                vec![key::copy_definition_key(op, self.parent(), source)]
+            }
+            Op::Copy(_) | Op::Scratch | Op::Image { .. } => Vec::new(),
+        }
+    }
+
+    /// The key by content of a COPY: reads what it selects.
+    pub(crate) fn content_key(&mut self) -> Result<Option<KeyParts>> {
+        let Op::Copy(op) = &self.step.op else { return Ok(None) };
+        self.select(op)?;
+        let with_owner = !op.from_context && op.chown.is_none();
+        let mut parts: Vec<(String, String)> = Vec::new();
+        for one in self.selected.iter().flatten() {
+            parts.push((one.path.to_string_lossy().into_owned(), one.digest(with_owner)));
+        }
+        for source in &op.sources {
+            if let crate::plan::CopySource::Inline { name, content } = source {
+                parts.push((format!("<<{name}"), blake3::hash(content.as_bytes()).to_hex().to_string()));
+            }
+        }
+        Ok(Some(key::copy_content_key(op, self.parent(), &parts)))
+    }
+
+    /// Does the work; true when the tree was known already.
+    pub(crate) fn perform(&mut self) -> Result<(Layer, bool)> {
+        let step = self.step;
+        match &step.op {
+            Op::Run(op) => self.run(op),
+            Op::Copy(op) => self.copy(op),
+            Op::Workdir(op) => self.workdir(op),
+            Op::Scratch | Op::Image { .. } => Err(Error::WorkerLost),
+        }
+    }
+
+    fn snapshot(&self, layers: &[Layer]) -> Result<Snapshot> {
+        Ok(self.solver.store.snapshot(self.solver.lease, layers)?)
+    }
+
+    fn commit(&self, snapshot: Snapshot) -> Result<(Layer, bool)> {
+        let committed = snapshot.commit(&CommitOptions::default())?;
+        Ok((committed.layer, committed.existed))
+    }
+
+    /// A writable view of a snapshot. Mount points are only wanted where a process will run.
+    fn mount(&self, snapshot: &Snapshot, mount_points: bool) -> Result<Rootfs> {
+        let options = OverlayOptions { volatile: true, mount_points: mount_points.then(|| self.solver.store.mount_points_dir()), ..OverlayOptions::default() };
+        Ok(Rootfs::overlay(&snapshot.lowers(), snapshot.upper(), snapshot.work(), options)?)
+    }
+
+    /// Numbers of a USER or `--chown`, looked up in the tree's own files.
+    fn user(&self, root: &TreeRoot, spec: &str) -> Result<ResolvedUser> {
+        let passwd = root.read_file(Path::new("etc/passwd"), USER_FILE_LIMIT)?.unwrap_or_default();
+        let group = root.read_file(Path::new("etc/group"), USER_FILE_LIMIT)?.unwrap_or_default();
+        runtime::resolve_user(spec, &passwd, &group).map_err(|error| diagnostic(self.plan, self.step, "K0341", error.to_string()).into())
+    }
+
+    fn source_tree<'s>(&'s self, root: &'s TreeRoot, from_context: bool) -> SourceTree<'s> {
+        SourceTree { root, context: from_context.then_some(self.solver.context), exclude: &self.exclude }
+    }
+
+    fn diagnostic(&self, code: &'static str, message: impl Into<String>) -> Diagnostic {
+        diagnostic(self.plan, self.step, code, message)
+    }
+}
+
+/// An error at the instruction of a step.
+fn diagnostic(plan: &Plan, step: &Step, code: &'static str, message: impl Into<String>) -> Diagnostic {
+    Diagnostic::error(code, message.into()).at(&plan.source, step.span)
+}
+
+/// The tree behind a mounted root file system.
+fn tree_of(rootfs: &Rootfs) -> Result<TreeRoot> {
+    Ok(TreeRoot::from_fd(rootfs.fd().as_fd())?)
+}
+

@@ -1,0 +1,287 @@
+//! The plan of a build: a DAG of file-system steps, every word expanded, equal steps one, unreachable stages gone.
+//!
+//! Metadata instructions make no step: what they change is known while planning, and no file-system key contains it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use cache::{DiffId, Reference};
+use grammar::{Dockerfile, Source, Span};
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use crate::bases::BaseImages;
+use crate::config::ConfigState;
+use crate::error::Result;
+use crate::options::Options;
+use crate::stages::{Stages, stage_label};
+use crate::walk::{StageEnd, StageWalk};
+
+/// A step of one plan; small numbers in planning order, dependencies before dependants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StepId(pub usize);
+
+/// What a step does to its parent's tree.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// The empty tree.
+    Scratch,
+    /// The layers of an image, bottom first.
+    Image {
+        /// The name that the Dockerfile gave.
+        reference: Reference,
+        /// Its layers.
+        layers: Vec<DiffId>,
+    },
+    /// A process in a sandbox.
+    Run(RunOp),
+    /// Files from the context, a stage, an image or the Dockerfile itself.
+    Copy(CopyOp),
+    /// A directory made if it is missing.
+    Workdir(WorkdirOp),
+}
+
+/// RUN.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RunOp {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Environment in scope: ENV and ARG, in order.
+    pub env: Vec<(String, String)>,
+    /// Environment that is in no key: proxies.
+    pub hidden_env: Vec<(String, String)>,
+    /// Working directory.
+    pub cwd: String,
+    /// USER as the image has it; empty is root.
+    pub user: String,
+    /// Network of the step.
+    pub network: Network,
+    /// An executable heredoc (`#!` first): mounted at [`SCRIPT_PATH`](crate::perform::SCRIPT_PATH) for the step.
+    pub script: Option<String>,
+}
+
+/// The network of a RUN, in a form that keys can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Network {
+    /// Only loopback.
+    None,
+    /// The host's.
+    Host,
+}
+
+impl From<Network> for runtime::NetworkMode {
+    fn from(network: Network) -> Self {
+        match network {
+            Network::None => runtime::NetworkMode::None,
+            Network::Host => runtime::NetworkMode::Host,
+        }
+    }
+}
+
+/// COPY and ADD.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CopyOp {
+    /// What is copied, in order.
+    pub sources: Vec<CopySource>,
+    /// Whether the sources are of the context (`None`) or of the step that is input number 1.
+    pub from_context: bool,
+    /// Absolute and clean.
+    pub destination: PathBuf,
+    /// The destination was written as a directory.
+    pub into_directory: bool,
+    /// `--chown`, expanded.
+    pub chown: Option<String>,
+    /// `--chmod`, expanded and checked.
+    pub chmod: Option<String>,
+    /// `--exclude` patterns.
+    pub exclude: Vec<String>,
+    /// `--parents`.
+    pub parents: bool,
+    /// `--link`: the copy is made on an empty tree and reads nothing of the parent.
+    pub link: bool,
+    /// ADD: archives are unpacked.
+    pub unpack: bool,
+}
+
+/// One source of a COPY or ADD.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CopySource {
+    /// A path of the context, a stage or an image; may hold a glob.
+    Path(String),
+    /// A heredoc: file name and content.
+    Inline {
+        /// Name when the destination is a directory.
+        name: String,
+        /// The body, variables replaced.
+        content: String,
+    },
+}
+
+/// WORKDIR.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WorkdirOp {
+    /// Absolute and clean.
+    pub path: PathBuf,
+    /// Owner of what has to be made.
+    pub user: String,
+}
+
+/// One node of the plan.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Its number.
+    pub id: StepId,
+    /// What it does.
+    pub op: Op,
+    /// The parent first, then sources.
+    pub inputs: Vec<StepId>,
+    /// Stage name or `stage-N`.
+    pub stage: String,
+    /// Stage index.
+    pub stage_index: usize,
+    /// Place among the steps of the stage and their number, 1-based.
+    pub position: (usize, usize),
+    /// The instruction on one line.
+    pub text: String,
+    /// Its place in the Dockerfile.
+    pub span: Span,
+}
+
+/// The whole build as data.
+#[derive(Debug)]
+pub struct Plan {
+    /// Steps and the edges from each input to its dependant.
+    pub graph: DiGraph<Step, ()>,
+    /// The step whose tree is the image.
+    pub target: StepId,
+    /// The Dockerfile, for diagnostics of failing steps.
+    pub source: Source,
+    /// For each layer-making history line, the step that makes it, in order.
+    pub(crate) layer_steps: Vec<StepId>,
+    pub(crate) config: ConfigState,
+    pub(crate) options: Options,
+}
+
+impl Plan {
+    /// Steps in planning order: dependencies first.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.graph.node_weights()
+    }
+
+    /// One step.
+    pub fn step(&self, id: StepId) -> Option<&Step> {
+        self.graph.node_weight(NodeIndex::new(id.0))
+    }
+
+    /// The plan as aligned text: one line a step, its inputs by number.
+    pub fn to_text(&self) -> String {
+        let mut out = String::new();
+        for step in self.steps() {
+            let inputs: Vec<String> = step.inputs.iter().map(|id| id.0.to_string()).collect();
+            let (place, of) = step.position;
+            out.push_str(&format!(
+                "{:>3}  {:<12} {place}/{of}  {:<40} <- {}\n",
+                step.id.0,
+                step.stage,
+                step.text,
+                if inputs.is_empty() { "nothing".to_owned() } else { inputs.join(", ") },
+            ));
+        }
+        out
+    }
+}
+
+/// Collects steps, making equal ones one.
+#[derive(Debug, Default)]
+pub(crate) struct Planner {
+    steps: Vec<Step>,
+    known: HashMap<(Op, Vec<StepId>), StepId>,
+}
+
+/// What a step is besides its operation.
+pub(crate) struct StepLabel<'a> {
+    pub(crate) stage: &'a str,
+    pub(crate) stage_index: usize,
+    pub(crate) text: String,
+    pub(crate) span: Span,
+}
+
+impl Planner {
+    pub(crate) fn add(&mut self, op: Op, inputs: Vec<StepId>, label: StepLabel<'_>) -> StepId {
+        let id = StepId(self.steps.len());
+        *self.known.entry((op.clone(), inputs.clone())).or_insert_with(|| {
+            self.steps.push(Step {
+                id,
+                op,
+                inputs,
+                stage: label.stage.to_owned(),
+                stage_index: label.stage_index,
+                position: (0, 0),
+                text: label.text,
+                span: label.span,
+            });
+            id
+        })
+    }
+
+    fn into_graph(mut self) -> DiGraph<Step, ()> {
+        let mut totals: BTreeMap<usize, usize> = BTreeMap::new();
+        for step in &mut self.steps {
+            let count = totals.entry(step.stage_index).or_default();
+            *count += 1;
+            step.position.0 = *count;
+        }
+        let mut graph = DiGraph::with_capacity(self.steps.len(), self.steps.len());
+        for mut step in self.steps {
+            step.position.1 = totals.get(&step.stage_index).copied().unwrap_or_default();
+            let inputs = step.inputs.clone();
+            let node = graph.add_node(step);
+            for input in inputs {
+                graph.add_edge(NodeIndex::new(input.0), node, ());
+            }
+        }
+        graph
+    }
+}
+
+/// Turns a Dockerfile into a plan. Pure: reads no disk and no clock.
+///
+/// # Errors
+/// A diagnostic with the line for what is wrong in the file, or not supported.
+pub fn plan(dockerfile: &Dockerfile, options: &Options, images: &BaseImages) -> Result<Plan> {
+    let stages = Stages::resolve(dockerfile, options)?;
+    let mut planner = Planner::default();
+    let mut ends: BTreeMap<usize, StageEnd> = BTreeMap::new();
+    for index in &stages.order {
+        let Some(stage) = dockerfile.stages.get(*index) else { continue };
+        let end = StageWalk::begin(dockerfile, options, &stages, images, &mut planner, &ends, stage)?.walk()?;
+        ends.insert(*index, end);
+    }
+    let Some(mut end) = ends.remove(&stages.target) else {
+        return Err(crate::Error::WorkerLost);
+    };
+    add_labels(&mut end, options);
+    Ok(Plan {
+        graph: planner.into_graph(),
+        target: end.head,
+        source: dockerfile.source.clone(),
+        layer_steps: end.layer_steps,
+        config: end.state,
+        options: options.clone(),
+    })
+}
+
+fn add_labels(end: &mut StageEnd, options: &Options) {
+    for (key, value) in &options.labels {
+        end.state.config().labels.insert(key.clone(), value.clone());
+    }
+}
+
+/// The label of a stage's own steps.
+pub(crate) fn label<'a>(stage: &grammar::Stage, name: &'a str, text: &str, span: Span) -> StepLabel<'a> {
+    StepLabel { stage: name, stage_index: stage.index, text: text.to_owned(), span }
+}
+
+/// The name that progress shows for a stage.
+pub(crate) fn name_of(stage: &grammar::Stage) -> String {
+    stage_label(stage)
+}

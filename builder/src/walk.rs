@@ -1,0 +1,403 @@
+//! Reads one stage's instructions in order: words expanded, configuration changed, steps added.
+
+use std::collections::BTreeMap;
+
+use cache::HealthConfig;
+use grammar::{
+    ArgDeclaration, CommandLine, Diagnostic, Dockerfile, Healthcheck, Instruction, KeyValue, Located, Stage, Word,
+};
+
+use crate::bases::BaseImages;
+use crate::config::{ConfigState, describe_healthcheck};
+use crate::error::{Error, Result};
+use crate::options::{Options, PROXY_ARGS};
+use crate::paths::absolute;
+use crate::plan::{Op, Planner, StepId, WorkdirOp, label, name_of};
+use crate::scope::{DeclaredArg, Variables};
+use crate::stages::{Origin, Stages, expand, expand_failed};
+
+/// A stage at its end: what `FROM stage` and assembly go on from.
+#[derive(Debug, Clone)]
+pub(crate) struct StageEnd {
+    pub(crate) head: StepId,
+    pub(crate) state: ConfigState,
+    pub(crate) args: Vec<DeclaredArg>,
+    pub(crate) scope: Variables,
+    pub(crate) layer_steps: Vec<StepId>,
+    /// Layers that come from the base image.
+    pub(crate) user: String,
+}
+
+/// One stage while it is read.
+pub(crate) struct StageWalk<'a> {
+    pub(crate) dockerfile: &'a Dockerfile,
+    pub(crate) options: &'a Options,
+    pub(crate) stages: &'a Stages,
+    pub(crate) images: &'a BaseImages,
+    pub(crate) planner: &'a mut Planner,
+    pub(crate) ends: &'a BTreeMap<usize, StageEnd>,
+    pub(crate) stage: &'a Stage,
+    pub(crate) name: String,
+    pub(crate) head: StepId,
+    pub(crate) state: ConfigState,
+    /// ENV and ARG as words and RUN see them.
+    pub(crate) scope: Variables,
+    pub(crate) args: Vec<DeclaredArg>,
+    pub(crate) layer_steps: Vec<StepId>,
+    triggers: Vec<String>,
+}
+
+impl<'a> StageWalk<'a> {
+    pub(crate) fn begin(
+        dockerfile: &'a Dockerfile,
+        options: &'a Options,
+        stages: &'a Stages,
+        images: &'a BaseImages,
+        planner: &'a mut Planner,
+        ends: &'a BTreeMap<usize, StageEnd>,
+        stage: &'a Stage,
+    ) -> Result<Self> {
+        let name = name_of(stage);
+        let origin = stages.origins.get(stage.index).unwrap_or(&Origin::Scratch);
+        let mut walk = StageWalk {
+            dockerfile,
+            options,
+            stages,
+            images,
+            planner,
+            ends,
+            stage,
+            name,
+            head: StepId(0),
+            state: ConfigState::scratch(&options.platform),
+            scope: Variables::default(),
+            args: Vec::new(),
+            layer_steps: Vec::new(),
+            triggers: Vec::new(),
+        };
+        walk.stand_on(origin)?;
+        Ok(walk)
+    }
+
+    fn stand_on(&mut self, origin: &Origin) -> Result<()> {
+        match origin {
+            Origin::Scratch => self.head = self.add_step(Op::Scratch, Vec::new(), &self.stage.original.clone()),
+            Origin::Image(reference) => {
+                let Some(image) = self.images.get(reference) else {
+                    return Err(self.error("K0310", format!("base image `{}` was not opened", reference.familiar())));
+                };
+                let op = Op::Image { reference: reference.clone(), layers: image.layers.clone() };
+                self.head = self.add_step(op, Vec::new(), &self.stage.original.clone());
+                self.triggers.clone_from(&image.config.config.on_build);
+                self.state = ConfigState::from_base(&image.config);
+            }
+            Origin::Stage(parent) => {
+                let Some(end) = self.ends.get(parent) else {
+                    return Err(Error::WorkerLost);
+                };
+                self.head = end.head;
+                self.triggers.clone_from(&end.state.image.config.on_build);
+                self.state = ConfigState::from_stage(&end.state);
+                self.args.clone_from(&end.args);
+                self.scope = end.scope.clone();
+                self.layer_steps.clone_from(&end.layer_steps);
+                return Ok(());
+            }
+        }
+        self.scope = Variables::from_env(&self.state.image.config.env);
+        Ok(())
+    }
+
+    pub(crate) fn walk(mut self) -> Result<StageEnd> {
+        for text in std::mem::take(&mut self.triggers) {
+            let mut located = grammar::parse_trigger(&text).map_err(Error::Dockerfile)?;
+            located.span = self.stage.base_span;
+            if let Instruction::Copy(copy) = &located.value
+                && copy.from.is_some()
+            {
+                return Err(self.error("K0311", "an ONBUILD COPY --from of the base image is not supported"));
+            }
+            self.instruction(None, &located)?;
+        }
+        for (index, located) in self.stage.instructions.iter().enumerate() {
+            self.instruction(Some(index), located)?;
+        }
+        Ok(StageEnd {
+            head: self.head,
+            user: self.state.image.config.user.clone(),
+            state: self.state,
+            args: self.args,
+            scope: self.scope,
+            layer_steps: self.layer_steps,
+        })
+    }
+
+    fn instruction(&mut self, index: Option<usize>, located: &Located<Instruction>) -> Result<()> {
+        match &located.value {
+            Instruction::Arg(declarations) => self.arg(declarations),
+            Instruction::Env(pairs) => self.env(pairs),
+            Instruction::Label(pairs) => self.label(pairs),
+            Instruction::Cmd(command) => {
+                let cmd = self.command(command);
+                self.state.record(format!("CMD {}", quoted(&cmd)));
+                self.state.set_cmd(cmd);
+                Ok(())
+            }
+            Instruction::Entrypoint(command) => {
+                let entrypoint = self.command(command);
+                self.state.record(format!("ENTRYPOINT {}", quoted(&entrypoint)));
+                self.state.set_entrypoint(entrypoint);
+                Ok(())
+            }
+            Instruction::Shell(shell) => {
+                self.state.record(format!("SHELL [{}]", shell.join(" ")));
+                self.state.config().shell = Some(shell.clone());
+                Ok(())
+            }
+            Instruction::Maintainer(name) => {
+                self.state.image.author = Some(name.clone());
+                self.state.record(format!("MAINTAINER {name}"));
+                Ok(())
+            }
+            Instruction::Onbuild(onbuild) => {
+                self.state.config().on_build.push(onbuild.trigger.clone());
+                Ok(())
+            }
+            Instruction::User(word) => {
+                let user = self.expand(word)?;
+                self.state.record(format!("USER {user}"));
+                self.state.config().user = user;
+                Ok(())
+            }
+            Instruction::Stopsignal(word) => self.stopsignal(word),
+            Instruction::Healthcheck(check) => self.healthcheck(check),
+            Instruction::Expose(words) => self.expose(words),
+            Instruction::Volume(words) => self.volume(words),
+            Instruction::Workdir(word) => self.workdir(word, located),
+            Instruction::Run(run) => self.run(run, located),
+            Instruction::Copy(copy) => self.copy(copy, index, located, false),
+            Instruction::Add(copy) => self.copy(copy, index, located, true),
+        }
+    }
+
+    fn arg(&mut self, declarations: &[ArgDeclaration]) -> Result<()> {
+        let mut shown = Vec::new();
+        for declaration in declarations {
+            let value = self.arg_value(declaration)?;
+            if PROXY_ARGS.contains(&declaration.name.as_str()) {
+                continue;
+            }
+            if let Some(value) = &value {
+                self.scope.set(&declaration.name, value);
+            }
+            shown.push(match &value {
+                Some(value) => format!("{}={value}", declaration.name),
+                None => declaration.name.clone(),
+            });
+            self.args.push(DeclaredArg { name: declaration.name.clone(), value });
+        }
+        if !shown.is_empty() {
+            self.state.record(format!("ARG {}", shown.join(" ")));
+        }
+        Ok(())
+    }
+
+    /// `--build-arg`, then the stage's default, then the global value, then the automatic one.
+    fn arg_value(&self, declaration: &ArgDeclaration) -> Result<Option<String>> {
+        if let Some(value) = self.options.build_args.get(&declaration.name) {
+            return Ok(Some(value.clone()));
+        }
+        if let Some(word) = &declaration.default {
+            return self.expand(word).map(Some);
+        }
+        if let Some(global) = self.stages.global.iter().rfind(|arg| arg.name == declaration.name) {
+            return Ok(global.value.clone());
+        }
+        let target = self.dockerfile.stages.get(self.stages.target).map_or_else(String::new, name_of);
+        Ok(self.options.automatic_args(&target).get(&declaration.name).cloned())
+    }
+
+    /// All pairs of one line see the values from before the line.
+    fn env(&mut self, pairs: &[KeyValue]) -> Result<()> {
+        let expanded = self.pairs(pairs)?;
+        let shown: Vec<String> = expanded.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        for (name, value) in &expanded {
+            self.state.set_env(name, value);
+            self.scope.set(name, value);
+        }
+        self.state.record(format!("ENV {}", shown.join(" ")));
+        Ok(())
+    }
+
+    fn label(&mut self, pairs: &[KeyValue]) -> Result<()> {
+        let expanded = self.pairs(pairs)?;
+        let shown: Vec<String> = expanded.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.state.config().labels.extend(expanded);
+        self.state.record(format!("LABEL {}", shown.join(" ")));
+        Ok(())
+    }
+
+    fn pairs(&self, pairs: &[KeyValue]) -> Result<Vec<(String, String)>> {
+        pairs.iter().map(|pair| Ok((self.expand(&pair.key)?, self.expand(&pair.value)?))).collect()
+    }
+
+    /// Shell form becomes the SHELL with the text behind it.
+    pub(crate) fn command(&self, command: &CommandLine) -> Vec<String> {
+        match command {
+            CommandLine::Exec(argv) => argv.clone(),
+            CommandLine::Shell(text) => {
+                let mut argv = self.state.shell();
+                argv.push(text.clone());
+                argv
+            }
+        }
+    }
+
+    fn stopsignal(&mut self, word: &Word) -> Result<()> {
+        let signal = self.expand(word)?;
+        if let Err(error) = grammar::parse_signal(&signal) {
+            return Err(Diagnostic::error("K0312", error.to_string())
+                .at(&self.dockerfile.source, word.span())
+                .into());
+        }
+        self.state.record(format!("STOPSIGNAL {signal}"));
+        self.state.config().stop_signal = Some(signal);
+        Ok(())
+    }
+
+    fn healthcheck(&mut self, check: &Healthcheck) -> Result<()> {
+        let health = match check {
+            Healthcheck::None => HealthConfig { test: vec!["NONE".to_owned()], ..HealthConfig::default() },
+            Healthcheck::Test { command, interval, timeout, start_period, start_interval, retries } => {
+                let test = match command {
+                    CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
+                    CommandLine::Exec(argv) => {
+                        let mut test = vec!["CMD".to_owned()];
+                        test.extend(argv.iter().cloned());
+                        test
+                    }
+                };
+                HealthConfig {
+                    test,
+                    interval: nanos(*interval),
+                    timeout: nanos(*timeout),
+                    start_period: nanos(*start_period),
+                    start_interval: nanos(*start_interval),
+                    retries: *retries,
+                    ..HealthConfig::default()
+                }
+            }
+        };
+        self.state.record(format!("HEALTHCHECK {}", describe_healthcheck(&health)));
+        self.state.config().healthcheck = Some(health);
+        Ok(())
+    }
+
+    fn expose(&mut self, words: &[Word]) -> Result<()> {
+        let mut ports = Vec::new();
+        for word in words {
+            let texts = self.expand_words(word)?;
+            for text in texts {
+                let parsed = grammar::parse_port_spec(&text).map_err(|error| {
+                    Error::from(
+                        Diagnostic::error("K0313", error.to_string()).at(&self.dockerfile.source, word.span()),
+                    )
+                })?;
+                ports.extend(parsed);
+            }
+        }
+        ports.sort();
+        ports.dedup();
+        self.state.record(format!("EXPOSE [{}]", ports.join(" ")));
+        for port in ports {
+            self.state.config().exposed_ports.insert(port, cache::Empty {});
+        }
+        Ok(())
+    }
+
+    fn volume(&mut self, words: &[Word]) -> Result<()> {
+        let mut volumes = Vec::new();
+        for word in words {
+            let text = self.expand(word)?;
+            if text.is_empty() {
+                return Err(Diagnostic::error("K0314", "VOLUME specified can not be an empty string")
+                    .at(&self.dockerfile.source, word.span())
+                    .into());
+            }
+            self.state.config().volumes.insert(text.clone(), cache::Empty {});
+            volumes.push(text);
+        }
+        self.state.record(format!("VOLUME [{}]", volumes.join(" ")));
+        Ok(())
+    }
+
+    fn workdir(&mut self, word: &Word, located: &Located<Instruction>) -> Result<()> {
+        let text = self.expand(word)?;
+        let path = absolute(self.state.working_dir(), &text);
+        let shown = path.to_string_lossy().into_owned();
+        self.state.config().working_dir.clone_from(&shown);
+        if path.parent().is_none() {
+            self.state.record(format!("WORKDIR {shown}"));
+            return Ok(());
+        }
+        let op = Op::Workdir(WorkdirOp { path, user: self.state.image.config.user.clone() });
+        self.layer(op, Vec::new(), located);
+        self.state.record_layer(format!("WORKDIR {shown}"));
+        Ok(())
+    }
+
+    /// Adds a step on top of the head and makes it the head.
+    pub(crate) fn layer(&mut self, op: Op, sources: Vec<StepId>, located: &Located<Instruction>) {
+        let mut inputs = vec![self.head];
+        inputs.extend(sources);
+        let id = self.planner.add(op, inputs, label(self.stage, &self.name, &located.original, located.span));
+        self.head = id;
+        self.layer_steps.push(id);
+    }
+
+    pub(crate) fn add_step(&mut self, op: Op, inputs: Vec<StepId>, text: &str) -> StepId {
+        self.planner.add(op, inputs, label(self.stage, &self.name, text, self.stage.span))
+    }
+
+    pub(crate) fn expand(&self, word: &Word) -> Result<String> {
+        expand(self.dockerfile, word, &self.scope)
+    }
+
+    pub(crate) fn expand_words(&self, word: &Word) -> Result<Vec<String>> {
+        match word.expand_words(&self.scope) {
+            Ok((words, _)) => Ok(words),
+            Err(error) => Err(expand_failed(self.dockerfile, word, &error.to_string())),
+        }
+    }
+
+    fn error(&self, code: &'static str, message: impl Into<String>) -> Error {
+        Diagnostic::error(code, message.into()).at(&self.dockerfile.source, self.stage.base_span).into()
+    }
+}
+
+fn nanos(duration: Option<std::time::Duration>) -> Option<i64> {
+    duration.and_then(|duration| i64::try_from(duration.as_nanos()).ok()).filter(|nanos| *nanos != 0)
+}
+
+/// `["a" "b"]`, the form in which history shows argument vectors.
+fn quoted(argv: &[String]) -> String {
+    let parts: Vec<String> = argv.iter().map(|arg| go_quote(arg)).collect();
+    format!("[{}]", parts.join(" "))
+}
+
+fn go_quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

@@ -1,0 +1,201 @@
+//! `dunnage build`: from a Dockerfile and a context to a named image.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use builder::{BaseImages, Cancel, Context, Event, Options, Solver};
+use cache::Reference;
+use grammar::{Diagnostic, IgnoreRules, Severity, Source};
+
+use crate::error::{Error, Result};
+use crate::images::parse_name;
+use crate::{Engine, NetworkMode};
+
+/// Most of a Dockerfile or ignore file that is read.
+const TEXT_LIMIT: u64 = 16 << 20;
+
+/// What to build and how.
+#[derive(Debug, Clone, Default)]
+pub struct BuildRequest {
+    /// The directory that COPY and ADD read.
+    pub context: PathBuf,
+    /// The Dockerfile; `Dockerfile`, then `Containerfile`, of the context when absent.
+    pub dockerfile: Option<PathBuf>,
+    /// Names for the image.
+    pub names: Vec<String>,
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, String>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// Performs every step.
+    pub no_cache: bool,
+    /// The network of RUN steps; the host's when absent.
+    pub network: Option<NetworkMode>,
+    /// Steps at once; chosen from the machine when absent.
+    pub jobs: Option<usize>,
+    /// SOURCE_DATE_EPOCH.
+    pub source_date_epoch: Option<i64>,
+}
+
+/// A finished build.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// Image id, `sha256:…`.
+    pub id: String,
+    /// The names that now point at it.
+    pub names: Vec<String>,
+    /// Steps performed.
+    pub performed: usize,
+    /// Steps that hit.
+    pub hits: usize,
+    /// Bytes of file content in its layers.
+    pub size: u64,
+    /// What the parser had to say.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Engine {
+    /// Builds an image.
+    ///
+    /// # Errors
+    /// With the Dockerfile's line where there is one; the store is as it was, plus the steps that ended well.
+    pub fn build(&self, request: &BuildRequest, events: &(dyn Fn(Event) + Sync), cancel: &Cancel) -> Result<Built> {
+        let names = request.names.iter().map(|name| parse_name(name)).collect::<Result<Vec<Reference>>>()?;
+        let (path, source) = request.source()?;
+        let parsed = grammar::parse(&source);
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            parsed.diagnostics.into_iter().partition(|diagnostic| diagnostic.severity == Severity::Error);
+        if !errors.is_empty() {
+            return Err(builder::Error::Dockerfile(errors).into());
+        }
+        let options = request.options();
+        let lease = self.store.lease()?;
+        let images = self.base_images(&parsed.dockerfile, &options)?;
+        let plan = builder::plan(&parsed.dockerfile, &options, &images)?;
+        let (rules, rules_name) = request.ignore_rules(&path)?;
+        let context = Context::open(&request.context, rules, &rules_name, &self.store)?;
+        let jobs = request.jobs.unwrap_or_else(default_jobs);
+        let solver = Solver { store: &self.store, lease: &lease, context: &context, events, cancel, no_cache: request.no_cache, jobs };
+        let solved = solver.solve(&plan)?;
+        let image = builder::assemble(&plan, &solved, &self.store, &lease, &names)?;
+        Ok(Built {
+            id: image.id.to_string(),
+            names: names.iter().map(Reference::familiar).collect(),
+            performed: solved.performed,
+            hits: solved.hits,
+            size: solved.layers.iter().map(|layer| layer.size).sum(),
+            warnings,
+        })
+    }
+
+    /// Opens the images that the plan stands on; one that is missing is an error at its FROM.
+    fn base_images(&self, dockerfile: &grammar::Dockerfile, options: &Options) -> Result<BaseImages> {
+        let mut images = BaseImages::new();
+        for base in builder::bases(dockerfile, options)? {
+            let image = match self.store.resolve(&base.reference)? {
+                Some(id) => self.store.image(&id)?,
+                None => None,
+            };
+            let Some(image) = image else {
+                return Err(builder::Error::from(self.base_missing(dockerfile, &base)).into());
+            };
+            images.insert(base.reference, image);
+        }
+        Ok(images)
+    }
+
+    fn base_missing(&self, dockerfile: &grammar::Dockerfile, base: &builder::Base) -> Diagnostic {
+        let name = base.reference.familiar();
+        let known: Vec<String> = self
+            .store
+            .images()
+            .unwrap_or_default()
+            .iter()
+            .flat_map(|image| image.names.iter().map(Reference::familiar))
+            .collect();
+        let diagnostic = Diagnostic::error("K0370", format!("image `{name}` is not in the store"))
+            .at(&dockerfile.source, base.span)
+            .label("this version of dunnage does not pull");
+        match grammar::nearest(&name, known.iter().map(String::as_str)) {
+            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+            None => diagnostic.help(format!("make it with `dunnage bootstrap {name}`, or bring it with `dunnage load` or `dunnage import`")),
+        }
+    }
+}
+
+impl BuildRequest {
+    fn source(&self) -> Result<(PathBuf, Source)> {
+        if !self.context.is_dir() {
+            return Err(match std::fs::metadata(&self.context) {
+                Err(error) => Error::file("read the build context", &self.context, error),
+                Ok(_) => Error::ContextNotDirectory(self.context.clone()),
+            });
+        }
+        let candidates = match &self.dockerfile {
+            Some(path) => vec![path.clone()],
+            None => vec![self.context.join("Dockerfile"), self.context.join("Containerfile")],
+        };
+        for path in &candidates {
+            if path.exists() {
+                let text = read_text(path)?;
+                return Ok((path.clone(), Source::new(display_name(path), text)));
+            }
+        }
+        match &self.dockerfile {
+            Some(path) => Err(Error::file("read the Dockerfile", path, std::io::Error::from(std::io::ErrorKind::NotFound))),
+            None => Err(Error::DockerfileNotFound { context: self.context.clone(), looked_for: "Dockerfile, Containerfile".to_owned() }),
+        }
+    }
+
+    /// `<Dockerfile>.dockerignore` rules alone where it exists; else the context's `.dockerignore`.
+    fn ignore_rules(&self, dockerfile: &Path) -> Result<(IgnoreRules, String)> {
+        let mut beside = dockerfile.as_os_str().to_owned();
+        beside.push(".dockerignore");
+        for path in [PathBuf::from(beside), self.context.join(".dockerignore")] {
+            // A link could point anywhere on the host: only a file of the context decides what the context is.
+            match std::fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_file() => {}
+                Ok(_) => return Err(Error::IgnoreFile { path, reason: "is not a regular file".to_owned() }),
+                Err(_) => continue,
+            }
+            let text = read_text(&path)?;
+            let rules = IgnoreRules::parse(&text).map_err(|error| Error::IgnoreFile { path: path.clone(), reason: error.to_string() })?;
+            return Ok((rules, display_name(&path)));
+        }
+        Ok((IgnoreRules::none(), ".dockerignore".to_owned()))
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            build_args: self.build_args.clone(),
+            target: self.target.clone(),
+            labels: self.labels.clone(),
+            network: self.network.unwrap_or(NetworkMode::Host),
+            source_date_epoch: self.source_date_epoch,
+            ..Options::default()
+        }
+    }
+}
+
+/// Steps mostly wait for processes, so a few more than there are cores.
+fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(8, |cores| (cores.get() * 2).max(8))
+}
+
+fn display_name(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    text.strip_prefix("./").unwrap_or(&text).to_owned()
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    use std::io::Read;
+    let file = std::fs::File::open(path).map_err(|error| Error::file("read", path, error))?;
+    let mut bytes = Vec::new();
+    file.take(TEXT_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| Error::file("read", path, error))?;
+    if bytes.len() as u64 > TEXT_LIMIT {
+        return Err(Error::Usage(format!("{} is larger than {} MiB: is it the right file?", path.display(), TEXT_LIMIT >> 20)));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,108 @@
+//! What can go wrong in a verb, and the exit code that a command ends with.
+
+use std::path::PathBuf;
+
+use grammar::Diagnostic;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Variants are named by what the user was doing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Dockerfile is not there.
+    #[error("no Dockerfile in {}: looked for {looked_for}; name it with -f", .context.display())]
+    DockerfileNotFound {
+        /// The build context.
+        context: PathBuf,
+        /// The names that were tried.
+        looked_for: String,
+    },
+    /// A file that the user named cannot be read or written.
+    #[error("cannot {doing} {}: {source}", .path.display())]
+    File {
+        /// "read", "write", …
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The context is no directory.
+    #[error("the build context {} is not a directory", .0.display())]
+    ContextNotDirectory(PathBuf),
+    /// The ignore file has a line that is no pattern.
+    #[error("{}: {reason}", .path.display())]
+    IgnoreFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line.
+        reason: String,
+    },
+    /// An image that a Dockerfile stands on, or that the user named, is not in the store.
+    #[error("image `{name}` is not in the store, and this version of dunnage does not pull; make it with `dunnage bootstrap`, `dunnage import` or `dunnage load`")]
+    ImageNotFound {
+        /// As the user wrote it.
+        name: String,
+    },
+    /// A name breaks the rules of references.
+    #[error("`{name}` is not a valid image name: {reason}")]
+    BadName {
+        /// As the user wrote it.
+        name: String,
+        /// The rule.
+        reason: String,
+    },
+    /// A combination of options that cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// An archive that cannot be understood.
+    #[error(transparent)]
+    Archive(#[from] registry::Error),
+    /// A base image could not be made.
+    #[error("cannot make the base image: {0}")]
+    Bootstrap(String),
+    /// The build failed.
+    #[error(transparent)]
+    Build(#[from] builder::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] cache::Error),
+    /// The sandbox failed.
+    #[error(transparent)]
+    Sandbox(#[from] runtime::Error),
+}
+
+impl Error {
+    /// What is wrong in the Dockerfile, where it is that.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Error::Build(builder::Error::Dockerfile(diagnostics)) => diagnostics,
+            Error::Build(builder::Error::RunFailed { diagnostic, .. }) => std::slice::from_ref(diagnostic.as_ref()),
+            _ => &[],
+        }
+    }
+
+    /// 1 for input that cannot be built or found, 2 for usage, 3 for the environment (disk, kernel), 130 for a cancelled build.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Error::Usage(_) | Error::BadName { .. } => 2,
+            Error::Build(builder::Error::Cancelled) => 130,
+            Error::Build(builder::Error::Sandbox(_)) | Error::Sandbox(_) => 3,
+            Error::Build(builder::Error::Store(error)) | Error::Store(error) if error.is_environment() => 3,
+            _ => 1,
+        }
+    }
+
+    /// The code of `dunnage run` when the container could not be started: 125, 126 or 127.
+    pub fn run_exit_code(&self) -> i32 {
+        match self {
+            Error::Sandbox(error) => error.exit_code(),
+            _ => 125,
+        }
+    }
+
+    pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Error::File { doing, path: path.into(), source }
+    }
+}
