@@ -1,1 +1,80 @@
-//! placeholder
+//! Helpers that tests share. Nothing of the product depends on this crate.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+mod cli;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub use cli::{Dunnage, Ran, copy_tree};
+
+/// The root of the workspace.
+pub fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// All files below `directory` with this ending, sorted; build output is left out.
+pub fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(directory) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            if path.is_dir() {
+                if name != "target" && name != ".git" {
+                    open.push(path);
+                }
+            } else if name.to_string_lossy().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What a test may need from the machine.
+#[derive(Debug, Clone, Copy)]
+pub enum Need {
+    /// To run as root.
+    Root,
+    /// A program on PATH.
+    Program(&'static str),
+}
+
+/// True when the test must be skipped; says why. Where `DUNNAGE_TESTS_REQUIRE=all` is set, as in CI, a skip is a failure.
+pub fn skipped(needs: &[Need]) -> bool {
+    let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
+    if missing.is_empty() {
+        return false;
+    }
+    let reason = missing.join(", ");
+    assert!(
+        std::env::var("DUNNAGE_TESTS_REQUIRE").as_deref() != Ok("all"),
+        "this machine must run every test, but: {reason}"
+    );
+    eprintln!("skipped: {reason}");
+    true
+}
+
+impl Need {
+    fn missing(self) -> Option<String> {
+        match self {
+            Need::Root => (!is_root()).then(|| "needs root".to_owned()),
+            Need::Program(name) => {
+                let path = std::env::var_os("PATH").unwrap_or_default();
+                let found = std::env::split_paths(&path).any(|directory| directory.join(name).is_file());
+                (!found).then(|| format!("needs the program {name}"))
+            }
+        }
+    }
+}
+
+fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output();
+    output.is_ok_and(|output| output.stdout == b"0\n")
+}

@@ -1,0 +1,35 @@
+# Two targets are all that a new user needs: `make demo` and `make test`.
+HOST   := $(shell rustc -vV | sed -n 's/^host: //p')
+OUT    := target/$(HOST)/release/dunnage
+# Static where the toolchain can: the gnu target links glibc's static archive.
+export RUSTFLAGS ?= -C target-feature=+crt-static
+
+.PHONY: build demo test check bench size install clean
+build:
+	cargo build --release --locked --target $(HOST) -p dunnage
+	@ln -sf $(CURDIR)/$(OUT) target/dunnage
+	@ls -lh $(OUT) | awk '{print "built " $$9 " (" $$5 ")"}'
+
+demo: build
+	@DUNNAGE=$(CURDIR)/$(OUT) sh testdata/demo/demo.sh
+
+test:
+	cargo test --locked --target $(HOST) --workspace
+
+check:
+	cargo fmt --check
+	cargo clippy --locked --target $(HOST) --workspace --all-targets -- -D warnings
+
+# One static file, under 25 MB.
+size: build
+	@if ldd $(OUT) >/dev/null 2>&1 && ! ldd $(OUT) 2>&1 | grep -q 'statically linked'; then echo "$(OUT) is not static"; exit 1; fi
+	@test $$(stat -c %s $(OUT)) -lt 25000000 || { echo "$(OUT) is larger than 25 MB"; exit 1; }
+
+bench: build
+	@DUNNAGE=$(CURDIR)/$(OUT) sh bench/rebuild.sh
+
+install: build
+	install -m 0755 $(OUT) $(or $(PREFIX),/usr/local)/bin/dunnage
+
+clean:
+	cargo clean

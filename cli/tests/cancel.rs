@@ -1,0 +1,54 @@
+//! Ctrl-C in the middle of a build: no process, mount or temporary file stays.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use testdata::{Dunnage, Need, skipped};
+
+fn mounts() -> String {
+    std::fs::read_to_string("/proc/self/mounts").unwrap()
+}
+
+fn interrupted(signal: &str, seconds: &str) -> Option<(Dunnage, Option<i32>)> {
+    if skipped(&[Need::Root, Need::Program("busybox")]) {
+        return None;
+    }
+    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
+    dunnage.busybox();
+    dunnage.write("context/Dockerfile", format!("FROM base\nRUN echo kept\nRUN echo ready && sleep {seconds}\n"));
+    let before = mounts();
+    let mut child = dunnage.command(["build", "-t", "app", "context"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("ready") ), "the step never began");
+    // The word is in the echoed instruction too: give the process time to be asleep.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    for _ in lines {}
+    let code = child.wait().unwrap().code();
+    for attempt in 0.. {
+        let left = Command::new("pgrep").args(["-f", &format!("sleep {seconds}")]).output().unwrap();
+        if left.stdout.is_empty() {
+            break;
+        }
+        assert!(attempt < 50, "the step outlived the build");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(mounts(), before);
+    Some((dunnage, code))
+}
+
+#[test]
+fn an_interrupted_build_leaves_nothing() {
+    let Some((dunnage, code)) = interrupted("-INT", "4243") else { return };
+    assert_eq!(code, Some(130));
+    assert!(dunnage.leftovers().is_empty(), "{:?}", dunnage.leftovers());
+}
+
+#[test]
+fn security_f14_what_a_killed_build_left_is_swept_by_the_next_command() {
+    let Some((dunnage, code)) = interrupted("-KILL", "4244") else { return };
+    assert_eq!(code, None);
+    dunnage.run(["images"]).ok();
+    assert!(dunnage.leftovers().is_empty(), "{:?}", dunnage.leftovers());
+}

@@ -1,0 +1,165 @@
+//! `dunnage images`, `rmi`, `tag`, `inspect`, `history`: what the store has, in docker's words.
+
+use cache::{Image, Reference, StoredImage};
+use serde_json::{Value, json};
+
+use crate::Engine;
+use crate::error::{Error, Result};
+
+/// What removing an image did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// A name no longer points at it.
+    Untagged(String),
+    /// The image itself is gone.
+    Deleted(String),
+}
+
+/// One line of an image's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// RFC 3339.
+    pub created: Option<String>,
+    /// The instruction.
+    pub created_by: String,
+    /// Bytes of file content that it added.
+    pub size: u64,
+    /// Who or what made it.
+    pub comment: String,
+    /// It made no layer.
+    pub empty_layer: bool,
+    /// The image's id on the newest line.
+    pub image: Option<String>,
+}
+
+/// Parses a name that the user typed.
+pub(crate) fn parse_name(name: &str) -> Result<Reference> {
+    name.parse().map_err(|error: cache::Error| Error::BadName { name: name.to_owned(), reason: error.to_string() })
+}
+
+impl Engine {
+    /// All images, newest first.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn images(&self) -> Result<Vec<StoredImage>> {
+        Ok(self.store.images()?)
+    }
+
+    pub(crate) fn find_image(&self, text: &str) -> Result<Image> {
+        Ok(self.store.find_image(text)?)
+    }
+
+    /// Points another name at an image.
+    ///
+    /// # Errors
+    /// When there is no such image, or a name is not valid.
+    pub fn tag(&self, source: &str, target: &str) -> Result<()> {
+        let name = parse_name(target)?;
+        if name.digest().is_some() {
+            return Err(Error::BadName { name: target.to_owned(), reason: "a tag cannot hold a digest".to_owned() });
+        }
+        let image = self.find_image(source)?;
+        Ok(self.store.tag(&image.id, &name)?)
+    }
+
+    /// Takes a name away, and the image with its last name. An image given by id loses all its names with `force`.
+    ///
+    /// # Errors
+    /// When there is no such image, or it has several names and was given by id without `force`.
+    pub fn remove_image(&self, text: &str, force: bool) -> Result<Vec<Removed>> {
+        let image = self.find_image(text)?;
+        let names = self.names_of(&image)?;
+        let given = text.parse::<Reference>().ok().filter(|name| names.contains(name));
+        let mut removed = Vec::new();
+        match given {
+            Some(name) => {
+                self.store.untag(&name)?;
+                removed.push(Removed::Untagged(name.familiar()));
+                if names.len() > 1 {
+                    return Ok(removed);
+                }
+            }
+            None if names.len() > 1 && !force => {
+                return Err(Error::Usage(format!(
+                    "image {text} has {} names: remove it by name, or all of them with --force",
+                    names.len()
+                )));
+            }
+            None => {
+                for name in names {
+                    self.store.untag(&name)?;
+                    removed.push(Removed::Untagged(name.familiar()));
+                }
+            }
+        }
+        self.store.remove_image(&image.id)?;
+        removed.push(Removed::Deleted(image.id.to_string()));
+        Ok(removed)
+    }
+
+    fn names_of(&self, image: &Image) -> Result<Vec<Reference>> {
+        let stored = self.store.images()?.into_iter().find(|stored| stored.image.id == image.id);
+        Ok(stored.map(|stored| stored.names).unwrap_or_default())
+    }
+
+    /// The image as `docker image inspect` shows it.
+    ///
+    /// # Errors
+    /// When there is no such image.
+    pub fn inspect(&self, text: &str) -> Result<Value> {
+        let image = self.find_image(text)?;
+        let stored = self.store.images()?.into_iter().find(|stored| stored.image.id == image.id);
+        let (names, size) = stored.map(|stored| (stored.names, stored.size)).unwrap_or_default();
+        let config = serde_json::to_value(&image.config.config).unwrap_or(Value::Null);
+        let tags: Vec<String> = names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
+        Ok(json!({
+            "Id": image.id.to_string(),
+            "RepoTags": tags,
+            "RepoDigests": [],
+            "Comment": image.config.history.last().and_then(|entry| entry.comment.clone()).unwrap_or_default(),
+            "Created": image.config.created,
+            "Author": image.config.author.clone().unwrap_or_default(),
+            "Config": config,
+            "Architecture": image.config.architecture,
+            "Variant": image.config.variant,
+            "Os": image.config.os,
+            "Size": size,
+            "RootFS": {
+                "Type": "layers",
+                "Layers": image.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            },
+        }))
+    }
+
+    /// The image's history, newest first.
+    ///
+    /// # Errors
+    /// When there is no such image.
+    pub fn history(&self, text: &str) -> Result<Vec<HistoryEntry>> {
+        let image = self.find_image(text)?;
+        let lease = self.store.lease()?;
+        let mut layers = image.layers.iter();
+        let mut entries = Vec::new();
+        for line in &image.config.history {
+            let layer = if line.empty_layer { None } else { layers.next() };
+            let size = match layer {
+                Some(id) => self.store.layer(&lease, id)?.map_or(0, |layer| layer.size),
+                None => 0,
+            };
+            entries.push(HistoryEntry {
+                created: line.created.clone(),
+                created_by: line.created_by.clone().unwrap_or_default(),
+                size,
+                comment: line.comment.clone().unwrap_or_default(),
+                empty_layer: line.empty_layer,
+                image: None,
+            });
+        }
+        entries.reverse();
+        if let Some(newest) = entries.first_mut() {
+            newest.image = Some(image.id.to_string());
+        }
+        Ok(entries)
+    }
+}

@@ -1,0 +1,160 @@
+//! Running the `dunnage` binary in a store of its own.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// A binary with a temporary store and a temporary directory to work in.
+#[derive(Debug)]
+pub struct Dunnage {
+    binary: PathBuf,
+    directory: TempDir,
+}
+
+/// A finished command.
+#[derive(Debug)]
+pub struct Ran {
+    /// Exit code; 128+n for a signal.
+    pub code: i32,
+    /// Standard output as text.
+    pub stdout: String,
+    /// Standard error as text.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The command must have ended with success.
+    ///
+    /// # Panics
+    /// When it did not, with all it printed.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The command must have ended with this code and one of its streams must hold the text.
+    ///
+    /// # Panics
+    /// When it did not, with all it printed.
+    #[track_caller]
+    pub fn fails(self, code: i32, text: &str) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert!(self.stderr.contains(text), "no {text:?} in stderr:\n{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        Ran {
+            code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Dunnage {
+    /// A new, empty store. `binary` is `env!("CARGO_BIN_EXE_dunnage")`.
+    ///
+    /// # Panics
+    /// When no temporary directory can be made.
+    pub fn new(binary: &str) -> Self {
+        // Not on a tmpfs: overlay needs an upper directory with extended attributes.
+        let base = crate::workspace().join("target").join("test-stores");
+        std::fs::create_dir_all(&base).expect("a directory for stores");
+        let directory = tempfile::Builder::new().prefix("store-").tempdir_in(base).expect("a temporary store");
+        Dunnage { binary: binary.into(), directory }
+    }
+
+    /// The store's root.
+    pub fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    /// A directory beside the store, made when it is missing.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn dir(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::create_dir_all(&path).expect("a directory");
+        path
+    }
+
+    /// Writes a file beside the store.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    /// The command with its environment, not yet started.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(args)
+            .current_dir(self.directory.path())
+            .env("DUNNAGE_ROOT", self.root())
+            .env_remove("DUNNAGE_PROGRESS")
+            .env_remove("BUILDKIT_PROGRESS")
+            .env_remove("SOURCE_DATE_EPOCH")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    ///
+    /// # Panics
+    /// When the binary cannot be started.
+    #[track_caller]
+    pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Ran {
+        self.command(args).output().expect("the binary starts").into()
+    }
+
+    /// Makes the base image `base` from a static busybox.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[track_caller]
+    pub fn busybox(&self) {
+        self.run(["bootstrap", "--from", "busybox", "base"]).ok();
+    }
+
+    /// Builds the directory `context` with this Dockerfile and gives the image's id.
+    ///
+    /// # Panics
+    /// When the build fails.
+    #[track_caller]
+    pub fn build(&self, dockerfile: &str) -> String {
+        self.write("context/Dockerfile", dockerfile);
+        self.run(["build", "-q", "-t", "app", "context"]).ok().stdout.trim().to_owned()
+    }
+
+    /// Paths below the store that a command must never leave behind: drafts and leases.
+    pub fn leftovers(&self) -> Vec<PathBuf> {
+        ["drafts", "leases"]
+            .iter()
+            .flat_map(|name| std::fs::read_dir(self.root().join(name)).into_iter().flatten().flatten())
+            .map(|entry| entry.path())
+            .collect()
+    }
+}
+
+/// Copies a fixture directory, files and modes.
+///
+/// # Panics
+/// When it cannot.
+pub fn copy_tree(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(format!("{}/.", from.display())).arg(to).status();
+    assert!(status.is_ok_and(|status| status.success()), "cannot copy {}", from.display());
+}
