@@ -1,1 +1,44 @@
-//! placeholder
+//! The content-addressed store: digests, blobs, layers, snapshots, images, step records, leases, pruning.
+//!
+//! [`Store`] is the entry; `store.rs` draws its layout. Names that come from images and archives reach the disk
+//! only through [`TreeRoot`]. Processes, HTTP and Dockerfiles are not known here.
+#![forbid(unsafe_code)]
+
+mod blob;
+mod containers;
+mod descriptor;
+mod digest;
+mod error;
+mod image;
+mod images;
+mod layer;
+mod lease;
+mod prune;
+mod record;
+mod reference;
+mod snapshot;
+mod stat_table;
+mod store;
+mod tree;
+mod usage;
+
+pub use blob::{Blob, BlobWriter};
+pub use containers::{ContainerPlace, ContainerRecord};
+pub use descriptor::{Descriptor, MediaType, Platform};
+pub use digest::{CacheKey, DiffId, Digest, ImageId, TreeHash};
+pub use error::{Error, Result};
+pub use image::{Empty, HealthConfig, History, Image, ImageConfig, RootFs, RunConfig};
+pub use images::StoredImage;
+pub use layer::archive::{Archive, extract_archive, open_archive};
+pub use layer::compress::{Compression, decompress};
+pub use layer::limits::Limits;
+pub use layer::{Committed, Layer};
+pub use lease::Lease;
+pub use prune::{PruneOptions, Pruned};
+pub use record::StepRecord;
+pub use reference::Reference;
+pub use snapshot::{CommitOptions, Snapshot};
+pub use stat_table::{StatKey, StatTable};
+pub use store::Store;
+pub use tree::{Attributes, Follow, Kind, Metadata, Owner, TreeRoot};
+pub use usage::{Part, Usage};

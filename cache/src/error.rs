@@ -1,0 +1,135 @@
+//! What can go wrong in the store, named by what the user was doing.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::digest::{DiffId, Digest};
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A path of the store, or one that the user named.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Path {
+        /// The verb.
+        doing: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The store was written by a newer version.
+    #[error("the store {} has format {found}, and this dunnage knows {known}: use a newer dunnage or another DUNNAGE_ROOT", root.display())]
+    NewerFormat {
+        /// The store.
+        root: PathBuf,
+        /// What it says.
+        found: String,
+        /// What we write.
+        known: u32,
+    },
+    /// Text that is no digest.
+    #[error("`{0}` is not a digest: it must be like sha256: and 64 hexadecimal digits")]
+    BadDigest(String),
+    /// Text that is no image name.
+    #[error("{0}")]
+    BadReference(String),
+    /// Text that is no platform.
+    #[error("`{0}` is not a platform: it must be like linux/amd64 or linux/arm/v7")]
+    BadPlatform(String),
+    /// Bytes that are not what their name says.
+    #[error("content is damaged: expected {expected}, found {found}")]
+    DigestMismatch {
+        /// The name.
+        expected: Digest,
+        /// What the bytes give.
+        found: Digest,
+    },
+    /// A layer that an image needs is gone.
+    #[error("layer {0} is not in the store: build or load the image again")]
+    LayerNotFound(DiffId),
+    /// No image has this name or id.
+    #[error("no image `{text}` in the store{}", suggestion(nearest.as_deref()))]
+    ImageNotFound {
+        /// As the user wrote it.
+        text: String,
+        /// A name much alike.
+        nearest: Option<String>,
+    },
+    /// Several images have ids that begin so.
+    #[error("`{0}` is the beginning of several image ids: give more digits")]
+    AmbiguousId(String),
+    /// An archive breaks the rules of its format.
+    #[error("the archive is malformed at `{entry}`: {reason}")]
+    Archive {
+        /// The entry, escaped.
+        entry: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An archive is larger than what is accepted.
+    #[error("the archive passes a limit: {0}")]
+    Limit(String),
+    /// A document of the store or an archive cannot be read as what it should be.
+    #[error("{what} cannot be read: {reason}")]
+    Document {
+        /// What it is.
+        what: String,
+        /// The parser's words.
+        reason: String,
+    },
+    /// A container of this name exists.
+    #[error("the container name `{name}` is in use by container {id}: choose another, or remove that one with `dunnage system prune`")]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// Its holder.
+        id: String,
+    },
+    /// A path inside a tree cannot be what it should be.
+    #[error("{}: {reason}", path.display())]
+    Tree {
+        /// Inside the tree.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+impl Error {
+    /// The machine is to blame (disk, rights), not the input.
+    pub fn is_environment(&self) -> bool {
+        matches!(self, Error::Path { .. } | Error::NewerFormat { .. })
+    }
+
+    pub(crate) fn path(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::Path { doing, path, source }
+    }
+
+    pub(crate) fn errno(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Error {
+        let path = path.into();
+        move |errno| Error::Path { doing, path, source: errno.into() }
+    }
+
+    pub(crate) fn archive(entry: impl AsRef<[u8]>, reason: impl Into<String>) -> Error {
+        Error::Archive { entry: escaped(entry.as_ref()), reason: reason.into() }
+    }
+
+    pub(crate) fn document(what: impl Into<String>, reason: impl ToString) -> Error {
+        Error::Document { what: what.into(), reason: reason.to_string() }
+    }
+}
+
+/// Foreign bytes as text that cannot drive a terminal, at most 200 characters.
+pub(crate) fn escaped(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).chars().take(200).flat_map(char::escape_debug).collect()
+}

@@ -1,0 +1,196 @@
+//! Leases: what a living process works with. The kernel drops the lock of a dead one, so nothing is ever stale.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::digest::DiffId;
+use crate::error::{Error, Result};
+use crate::store::{Store, random_name};
+
+/// A living process's claim: its drafts, and the layers that it pinned.
+#[derive(Debug)]
+pub struct Lease {
+    store: Store,
+    name: String,
+    file: Mutex<File>,
+    pinned: Mutex<BTreeSet<DiffId>>,
+    next: AtomicU64,
+}
+
+impl Lease {
+    pub(crate) fn take(store: &Store) -> Result<Lease> {
+        let _lock = store.shared()?;
+        let name = random_name()?;
+        let path = store.path("leases").join(&name);
+        let file = OpenOptions::new()
+            .create_new(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Error::path("make the lease", &path))?;
+        // A sweep that probes this very file holds its lock for a moment: wait for it.
+        flock(&file, FlockOperation::LockExclusive).map_err(Error::errno("lock the lease", &path))?;
+        let drafts = store.path("drafts").join(&name);
+        std::fs::create_dir(&drafts).map_err(Error::path("make", &drafts))?;
+        Ok(Lease {
+            store: store.clone(),
+            name,
+            file: Mutex::new(file),
+            pinned: Mutex::new(BTreeSet::new()),
+            next: AtomicU64::new(0),
+        })
+    }
+
+    /// Keeps a layer from being pruned. The caller holds the store's lock, so that prune sees the pin or the caller the loss.
+    pub(crate) fn pin(&self, id: &DiffId) -> Result<()> {
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        if !pinned.insert(id.clone()) {
+            return Ok(());
+        }
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(format!("{}\n", id.hex()).as_bytes()).map_err(Error::path("write the lease", self.path()))
+    }
+
+    /// A path for something that is being made; nothing is there yet.
+    pub(crate) fn draft(&self) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.store.path("drafts").join(&self.name).join(number.to_string())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.store.path("leases").join(&self.name)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // What cannot be removed now is swept by the next process: its lock is gone with this one.
+        let _ = std::fs::remove_dir_all(self.store.path("drafts").join(&self.name));
+        let _ = std::fs::remove_file(self.path());
+    }
+}
+
+/// Removes the leases of dead processes and their drafts.
+///
+/// Looks first without a lock; only where there is something to sweep it waits for the exclusive one,
+/// under which no lease is half made.
+pub(crate) fn sweep(store: &Store) -> Result<u64> {
+    let mut dead = Vec::new();
+    for (name, path) in entries(&store.path("leases"))? {
+        if !is_alive(&path)? {
+            dead.push((name, path));
+        }
+    }
+    if dead.is_empty() {
+        return Ok(0);
+    }
+    let _lock = store.exclusive()?;
+    sweep_locked(store, &dead)
+}
+
+fn sweep_locked(store: &Store, leases: &[(String, PathBuf)]) -> Result<u64> {
+    let mut freed = 0;
+    for (name, path) in leases {
+        if is_alive(path)? {
+            continue;
+        }
+        freed += remove_tree(&store.path("drafts").join(name))?;
+        match std::fs::remove_file(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::path("remove", path)(error)),
+        }
+    }
+    Ok(freed)
+}
+
+/// The layers that living processes work with. The caller holds the exclusive lock.
+pub(crate) fn pinned(store: &Store) -> Result<BTreeSet<String>> {
+    let mut pinned = BTreeSet::new();
+    for (_, path) in entries(&store.path("leases"))? {
+        if is_alive(&path)? {
+            let text = std::fs::read_to_string(&path).map_err(Error::path("read", &path))?;
+            pinned.extend(text.lines().map(str::to_owned));
+        }
+    }
+    Ok(pinned)
+}
+
+/// Whether somebody holds the lock of this file.
+pub(crate) fn is_alive(path: &Path) -> Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(Error::path("open", path)(error)),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(errno) => Err(Error::errno("lock", path)(errno)),
+    }
+}
+
+/// Name and path of everything in one of the store's directories.
+pub(crate) fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let list = match std::fs::read_dir(directory) {
+        Ok(list) => list,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::path("read", directory)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in list {
+        let entry = entry.map_err(Error::path("read", directory))?;
+        found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Removes a tree of the store and gives the bytes that were freed on the disk.
+pub(crate) fn remove_tree(path: &Path) -> Result<u64> {
+    let bytes = crate::usage::disk_bytes(path)?;
+    match std::fs::remove_dir_all(path) {
+        Ok(()) => Ok(bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(Error::path("remove", path)(error)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_takes_its_drafts_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let lease = store.lease().unwrap();
+        std::fs::write(lease.draft(), "x").unwrap();
+        assert_eq!(sweep(&store).unwrap(), 0);
+        assert_eq!(entries(&store.path("leases")).unwrap().len(), 1);
+        drop(lease);
+        assert!(entries(&store.path("leases")).unwrap().is_empty());
+        assert!(entries(&store.path("drafts")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_dead_process_is_swept_at_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        // As a killed process leaves it: the files without the lock.
+        std::fs::write(store.path("leases").join("dead"), "").unwrap();
+        std::fs::create_dir(store.path("drafts").join("dead")).unwrap();
+        std::fs::write(store.path("drafts").join("dead/0"), vec![1; 5000]).unwrap();
+        Store::open(directory.path()).unwrap();
+        assert!(entries(&store.path("leases")).unwrap().is_empty());
+        assert!(entries(&store.path("drafts")).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,132 @@
+//! Hashes of a context's files by what `stat` says, so that an unchanged context is one walk.
+//!
+//! A file is known by device, inode, size, mtime and ctime: ctime shows the change behind an old mtime. Records are 72
+//! bytes, sorted, behind a header; a file that is damaged or of another version counts as empty.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::store::{Store, random_name, write_atomically};
+
+const MAGIC: &[u8; 8] = b"dnstat01";
+const RECORD: usize = 72;
+
+/// What tells a file's content apart without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StatKey {
+    /// Device.
+    pub dev: u64,
+    /// Inode.
+    pub ino: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Nanoseconds since 1970.
+    pub ctime_ns: i64,
+}
+
+/// The table of one context.
+#[derive(Debug)]
+pub struct StatTable {
+    path: PathBuf,
+    known: BTreeMap<StatKey, [u8; 32]>,
+    changed: bool,
+}
+
+impl Store {
+    /// Reads the table of a context directory.
+    ///
+    /// # Errors
+    /// Never for a damaged table, which counts as empty.
+    pub fn stat_table(&self, context: &Path) -> Result<StatTable> {
+        use std::os::unix::ffi::OsStrExt;
+        let absolute = std::fs::canonicalize(context).unwrap_or_else(|_| context.to_owned());
+        let name = blake3::hash(absolute.as_os_str().as_bytes()).to_hex();
+        let path = self.path("stats").join(name.as_str());
+        let known = std::fs::read(&path).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default();
+        Ok(StatTable { path, known, changed: false })
+    }
+}
+
+impl StatTable {
+    /// The hash of a file that is known.
+    pub fn lookup(&self, key: &StatKey) -> Option<[u8; 32]> {
+        self.known.get(key).copied()
+    }
+
+    /// Remembers a file; older states of the same inode are forgotten.
+    pub fn insert(&mut self, key: StatKey, hash: [u8; 32]) {
+        let first = StatKey { size: 0, mtime_ns: i64::MIN, ctime_ns: i64::MIN, ..key };
+        let last = StatKey { size: u64::MAX, mtime_ns: i64::MAX, ctime_ns: i64::MAX, ..key };
+        let old: Vec<StatKey> = self.known.range(first..=last).map(|(key, _)| *key).collect();
+        for key in old {
+            self.known.remove(&key);
+        }
+        self.known.insert(key, hash);
+        self.changed = true;
+    }
+
+    /// Writes the table, when it changed.
+    ///
+    /// # Errors
+    /// When the disk fails; the old table stays then.
+    pub fn save(&mut self) -> Result<()> {
+        if !self.changed {
+            return Ok(());
+        }
+        let mut bytes = Vec::with_capacity(MAGIC.len() + self.known.len() * RECORD);
+        bytes.extend_from_slice(MAGIC);
+        for (key, hash) in &self.known {
+            for number in [key.dev, key.ino, key.size] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+            for time in [key.mtime_ns, key.ctime_ns] {
+                bytes.extend_from_slice(&time.to_le_bytes());
+            }
+            bytes.extend_from_slice(hash);
+        }
+        let draft = self.path.with_file_name(format!(".{}", random_name()?));
+        write_atomically(&self.path, &draft, &bytes)?;
+        self.changed = false;
+        Ok(())
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<BTreeMap<StatKey, [u8; 32]>> {
+    let records = bytes.strip_prefix(MAGIC)?.chunks_exact(RECORD);
+    if !records.remainder().is_empty() {
+        return None;
+    }
+    records.map(record).collect()
+}
+
+fn record(bytes: &[u8]) -> Option<(StatKey, [u8; 32])> {
+    let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let time = |at: usize| Some(i64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let key = StatKey { dev: number(0)?, ino: number(8)?, size: number(16)?, mtime_ns: time(24)?, ctime_ns: time(32)? };
+    Some((key, bytes.get(40..72)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_kept_and_forgets_old_states() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let mut table = store.stat_table(directory.path()).unwrap();
+        let key = StatKey { dev: 1, ino: 2, size: 3, mtime_ns: -4, ctime_ns: 5 };
+        let newer = StatKey { ctime_ns: 6, ..key };
+        table.insert(key, [1; 32]);
+        table.insert(newer, [2; 32]);
+        table.save().unwrap();
+        let again = store.stat_table(directory.path()).unwrap();
+        assert_eq!((again.lookup(&key), again.lookup(&newer)), (None, Some([2; 32])));
+        std::fs::write(&again.path, b"dnstat01short").unwrap();
+        assert_eq!(store.stat_table(directory.path()).unwrap().lookup(&newer), None);
+    }
+}

@@ -1,0 +1,226 @@
+//! The store's directory, and the locks that let many processes share it.
+//!
+//! ```text
+//! root/                     0700
+//!   format                  "1": the layout's version
+//!   lock                    flock: shared around "look up and pin" and commits, exclusive while prune marks and sweeps
+//!   blobs/sha256/HEX        content by digest (original bytes of foreign layers)
+//!   layers/HEX/             a layer by diff id, whole or not there: renamed into place after it is on the disk
+//!     fs/                   its tree in overlay form: whiteouts are devices 0:0, opaque directories carry an attribute
+//!     layer.json            diff id, tree hash, size, time
+//!   trees/HASH              small file: the diff id that has this tree
+//!   images/HEX.json         exact configuration bytes by image id
+//!   refs/NAME               small file: the image id that a name points at; NAME has / escaped
+//!   records/KK/KEY.json     what a step with this key gave
+//!   stats/HASH              hashes of a context's files by device, inode, size and times
+//!   drafts/LEASE/           what is being made; swept when the holder of LEASE is dead
+//!   leases/LEASE            flock held by a living process; lists the layers it works with
+//!   containers/ID/          writable trees of containers
+//!   stubs/, empty/          the mount-point layer of sandboxes, and an empty directory
+//! ```
+//!
+//! Truth is files named by digest and small reference files. A commit writes a draft, flushes it, checks it, renames it,
+//! and flushes the directory: what was acknowledged is durable, and nothing is ever half visible.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Error, Result};
+use crate::lease::{self, Lease};
+
+/// The layout's version.
+const FORMAT: u32 = 1;
+
+const DIRECTORIES: [&str; 12] = [
+    "blobs/sha256", "layers", "trees", "images", "refs", "records", "stats", "drafts", "leases", "containers", "stubs", "empty",
+];
+
+/// A handle on a store. Cheap to clone; any number of processes may hold one.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+}
+
+/// The store's lock, held for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct StoreLock {
+    _file: File,
+}
+
+impl Store {
+    /// Opens a store, making it when there is none, and sweeps what dead processes left.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, or a newer version wrote it.
+    pub fn open(root: &Path) -> Result<Store> {
+        let store = Store { inner: Arc::new(Inner { root: root.to_owned() }) };
+        if !root.join("format").exists() {
+            store.create()?;
+        }
+        let found = std::fs::read_to_string(root.join("format")).map_err(Error::path("read", root.join("format")))?;
+        if found.trim() != FORMAT.to_string() {
+            return Err(Error::NewerFormat { root: root.to_owned(), found: found.trim().to_owned(), known: FORMAT });
+        }
+        lease::sweep(&store)?;
+        Ok(store)
+    }
+
+    fn create(&self) -> Result<()> {
+        let root = self.root();
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(root).map_err(Error::path("make the store", root))?;
+        for name in DIRECTORIES {
+            builder.create(root.join(name)).map_err(Error::path("make", root.join(name)))?;
+        }
+        let _lock = self.lock(FlockOperation::LockExclusive)?;
+        if !root.join("format").exists() {
+            write_durably(&root.join("format"), &root.join(".format.new"), FORMAT.to_string().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Where the store is.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Takes a lease: what is pinned through it is not pruned while it lives.
+    ///
+    /// # Errors
+    /// When its file cannot be made.
+    pub fn lease(&self) -> Result<Lease> {
+        Lease::take(self)
+    }
+
+    /// The directory for the mount points of sandboxes; its content is the runtime's.
+    pub fn mount_points_dir(&self) -> PathBuf {
+        self.root().join("stubs")
+    }
+
+    /// An empty directory, for mounts that need one layer more.
+    pub fn empty_dir(&self) -> PathBuf {
+        self.root().join("empty")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    pub(crate) fn shared(&self) -> Result<StoreLock> {
+        self.lock(FlockOperation::LockShared)
+    }
+
+    pub(crate) fn exclusive(&self) -> Result<StoreLock> {
+        self.lock(FlockOperation::LockExclusive)
+    }
+
+    fn lock(&self, operation: FlockOperation) -> Result<StoreLock> {
+        let path = self.path("lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Error::path("open the lock", &path))?;
+        loop {
+            match flock(&file, operation) {
+                Ok(()) => return Ok(StoreLock { _file: file }),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(Error::errno("lock", &path)(errno)),
+            }
+        }
+    }
+}
+
+/// Writes a small file so that it is either whole or as it was: draft, flush, rename, flush the directory.
+pub(crate) fn write_durably(path: &Path, draft: &Path, bytes: &[u8]) -> Result<()> {
+    write_file(path, draft, bytes, true)
+}
+
+/// The same without the flushes, for what may be lost in a power cut: atomic for readers all the same.
+pub(crate) fn write_atomically(path: &Path, draft: &Path, bytes: &[u8]) -> Result<()> {
+    write_file(path, draft, bytes, false)
+}
+
+fn write_file(path: &Path, draft: &Path, bytes: &[u8], flush: bool) -> Result<()> {
+    let written = (|| {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(draft)?;
+        file.write_all(bytes)?;
+        if flush {
+            file.sync_data()?;
+        }
+        std::fs::rename(draft, path)
+    })();
+    if let Err(error) = written {
+        // The error of the write is the one to tell; a draft that stays is swept with its lease.
+        let _ = std::fs::remove_file(draft);
+        return Err(Error::path("write", path)(error));
+    }
+    if flush { sync_directory(path.parent().unwrap_or(path)) } else { Ok(()) }
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_directory(directory: &Path) -> Result<()> {
+    File::open(directory).and_then(|file| file.sync_all()).map_err(Error::path("flush", directory))
+}
+
+/// 128 random bits as text: names of drafts and leases.
+pub(crate) fn random_name() -> Result<String> {
+    random_hex(16)
+}
+
+/// Random bytes as hexadecimal text.
+pub(crate) fn random_hex(count: usize) -> Result<String> {
+    let mut bytes = vec![0_u8; count];
+    let mut filled = 0;
+    while filled < count {
+        let rest = bytes.get_mut(filled..).unwrap_or_default();
+        match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
+            Ok(got) => filled += got,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(Error::errno("read randomness for", "a name")(errno)),
+        }
+    }
+    Ok(crate::digest::hex(&bytes))
+}
+
+/// Unix seconds.
+pub(crate) fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_store_is_private_and_opens_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("store");
+        Store::open(&root).unwrap();
+        assert_eq!(std::fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o700);
+        Store::open(&root).unwrap();
+    }
+
+    #[test]
+    fn a_newer_store_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        Store::open(directory.path()).unwrap();
+        std::fs::write(directory.path().join("format"), "99").unwrap();
+        assert!(matches!(Store::open(directory.path()), Err(Error::NewerFormat { .. })));
+    }
+}
