@@ -1,0 +1,443 @@
+//! Words: text with quotes, escapes and variables, and the one way to make plain text of it.
+//!
+//! One pass, as the field's builders do it: what a variable holds is not expanded again. Modifiers are `:-` `-` `:+` `+`
+//! `:?` `?`, `#` `##` `%` `%%`, `/` and `//`; patterns know `*` and `?` alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::source::Span;
+
+/// Deepest nesting of `${…${…}…}`.
+const DEPTH: usize = 64;
+
+/// Unexpanded text with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    raw: String,
+    escape: char,
+    span: Span,
+}
+
+/// What a word became.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Expansion {
+    /// The text.
+    pub text: String,
+    /// Names that had no value.
+    pub unmatched: BTreeSet<String>,
+    /// Names that had one.
+    pub matched: BTreeSet<String>,
+}
+
+/// Why a word cannot be expanded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ExpandError(String);
+
+/// Where variables come from.
+pub trait Scope {
+    /// The value of a name.
+    fn get(&self, name: &str) -> Option<&str>;
+    /// All names, for "did you mean".
+    fn names(&self) -> Vec<&str>;
+}
+
+impl Scope for BTreeMap<String, String> {
+    fn get(&self, name: &str) -> Option<&str> {
+        BTreeMap::get(self, name).map(String::as_str)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.keys().map(String::as_str).collect()
+    }
+}
+
+impl Word {
+    /// A word of a text whose escape character is `escape`.
+    pub fn new(raw: impl Into<String>, escape: char, span: Span) -> Word {
+        Word { raw: raw.into(), escape, span }
+    }
+
+    /// A word that stands for exactly this text.
+    pub fn literal(text: &str) -> Word {
+        let quoted = text.chars().fold(String::new(), |mut out, c| {
+            if !c.is_alphanumeric() && !"_-./:".contains(c) {
+                out.push('\\');
+            }
+            out.push(c);
+            out
+        });
+        Word::new(quoted, '\\', Span::default())
+    }
+
+    /// As written.
+    pub fn raw(&self) -> &str {
+        &self.raw
+    }
+
+    /// Its place.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// One text: quotes removed, variables replaced.
+    ///
+    /// # Errors
+    /// When a quote or brace is not closed, a modifier is unknown, or a required variable has no value.
+    pub fn expand(&self, scope: &dyn Scope) -> Result<Expansion, ExpandError> {
+        let mut expander = Expander::new(&self.raw, self.escape, scope, false);
+        let text = expander.until(None, 0)?;
+        Ok(Expansion { text, unmatched: expander.unmatched, matched: expander.matched })
+    }
+
+    /// Several texts: what an unquoted variable holds is split at blanks (EXPOSE).
+    ///
+    /// # Errors
+    /// As [`Word::expand`].
+    pub fn expand_words(&self, scope: &dyn Scope) -> Result<(Vec<String>, BTreeSet<String>), ExpandError> {
+        let mut expander = Expander::new(&self.raw, self.escape, scope, false);
+        expander.words = Some(Vec::new());
+        let last = expander.until(None, 0)?;
+        let mut words = expander.words.take().unwrap_or_default();
+        if !last.is_empty() {
+            words.push(last);
+        }
+        Ok((words, expander.unmatched))
+    }
+}
+
+/// The body of an unquoted heredoc: variables replaced, quotes kept; the escape character is one before `$` and itself.
+///
+/// # Errors
+/// As [`Word::expand`].
+pub fn expand_heredoc(body: &str, escape: char, scope: &dyn Scope) -> Result<Expansion, ExpandError> {
+    let mut expander = Expander::new(body, escape, scope, true);
+    let text = expander.until(None, 0)?;
+    Ok(Expansion { text, unmatched: expander.unmatched, matched: expander.matched })
+}
+
+struct Expander<'a> {
+    rest: std::iter::Peekable<std::str::Chars<'a>>,
+    escape: char,
+    scope: &'a dyn Scope,
+    /// In a heredoc: quotes are text.
+    raw_quotes: bool,
+    unmatched: BTreeSet<String>,
+    matched: BTreeSet<String>,
+    /// Finished words, when they are split.
+    words: Option<Vec<String>>,
+}
+
+impl<'a> Expander<'a> {
+    fn new(text: &'a str, escape: char, scope: &'a dyn Scope, raw_quotes: bool) -> Self {
+        Expander {
+            rest: text.chars().peekable(),
+            escape,
+            scope,
+            raw_quotes,
+            unmatched: BTreeSet::new(),
+            matched: BTreeSet::new(),
+            words: None,
+        }
+    }
+
+    /// Expands up to an unquoted `stop`, which is eaten, or to the end when there is none.
+    fn until(&mut self, stop: Option<char>, depth: usize) -> Result<String, ExpandError> {
+        if depth > DEPTH {
+            return Err(ExpandError("variables are nested too deeply".to_owned()));
+        }
+        let mut out = String::new();
+        while let Some(c) = self.rest.next() {
+            match c {
+                c if Some(c) == stop => return Ok(out),
+                '\'' if !self.raw_quotes => self.single(&mut out)?,
+                '"' if !self.raw_quotes => self.double(&mut out, depth)?,
+                '$' => {
+                    let value = self.dollar(depth)?;
+                    self.append(&mut out, &value, depth == 0);
+                }
+                c if c == self.escape => self.escaped(&mut out),
+                c => out.push(c),
+            }
+        }
+        match stop {
+            None => Ok(out),
+            Some(stop) => Err(ExpandError(format!("unexpected end of statement while looking for matching {stop}"))),
+        }
+    }
+
+    fn append(&mut self, out: &mut String, value: &str, splits: bool) {
+        let Some(words) = self.words.as_mut().filter(|_| splits) else {
+            out.push_str(value);
+            return;
+        };
+        for c in value.chars() {
+            if !c.is_whitespace() {
+                out.push(c);
+            } else if !out.is_empty() {
+                words.push(std::mem::take(out));
+            }
+        }
+    }
+
+    fn escaped(&mut self, out: &mut String) {
+        match self.rest.peek().copied() {
+            Some(next) if self.raw_quotes && next != '$' && next != self.escape => out.push(self.escape),
+            Some(next) => {
+                self.rest.next();
+                out.push(next);
+            }
+            None if self.raw_quotes => out.push(self.escape),
+            None => {}
+        }
+    }
+
+    fn single(&mut self, out: &mut String) -> Result<(), ExpandError> {
+        for c in self.rest.by_ref() {
+            if c == '\'' {
+                return Ok(());
+            }
+            out.push(c);
+        }
+        Err(ExpandError("unexpected end of statement while looking for matching single-quote".to_owned()))
+    }
+
+    fn double(&mut self, out: &mut String, depth: usize) -> Result<(), ExpandError> {
+        while let Some(c) = self.rest.next() {
+            match c {
+                '"' => return Ok(()),
+                '$' => {
+                    let value = self.dollar(depth)?;
+                    out.push_str(&value);
+                }
+                c if c == self.escape => match self.rest.peek().copied() {
+                    Some(next) if next == '"' || next == '$' || next == self.escape => {
+                        self.rest.next();
+                        out.push(next);
+                    }
+                    _ => out.push(c),
+                },
+                c => out.push(c),
+            }
+        }
+        Err(ExpandError("unexpected end of statement while looking for matching double-quote".to_owned()))
+    }
+
+    fn dollar(&mut self, depth: usize) -> Result<String, ExpandError> {
+        if self.rest.peek() != Some(&'{') {
+            let name = self.name();
+            return Ok(if name.is_empty() { "$".to_owned() } else { self.value(&name).unwrap_or_default() });
+        }
+        self.rest.next();
+        let name = self.name();
+        if name.is_empty() {
+            return Err(ExpandError(format!("unsupported modifier ({}) in substitution", self.rest.peek().map_or(String::new(), char::to_string))));
+        }
+        let Some(modifier) = self.rest.next() else {
+            return Err(ExpandError("unexpected end of statement while looking for matching }".to_owned()));
+        };
+        match modifier {
+            '}' => Ok(self.value(&name).unwrap_or_default()),
+            ':' => match self.rest.next() {
+                Some(kind @ ('+' | '-' | '?')) => self.conditional(&name, kind, true, depth),
+                other => Err(ExpandError(format!("unsupported modifier (:{}) in substitution", other.map_or(String::new(), String::from)))),
+            },
+            kind @ ('+' | '-' | '?') => self.conditional(&name, kind, false, depth),
+            kind @ ('#' | '%') => {
+                let longest = self.rest.next_if_eq(&kind).is_some();
+                let pattern = self.until(Some('}'), depth + 1)?;
+                let value = self.value(&name).unwrap_or_default();
+                Ok(if kind == '#' { strip_prefix(&value, &pattern, longest) } else { strip_suffix(&value, &pattern, longest) })
+            }
+            '/' => {
+                let all = self.rest.next_if_eq(&'/').is_some();
+                let pattern = self.until(Some('/'), depth + 1)?;
+                let with = self.until(Some('}'), depth + 1)?;
+                let value = self.value(&name).unwrap_or_default();
+                Ok(replace(&value, &pattern, &with, all))
+            }
+            other => Err(ExpandError(format!("unsupported modifier ({other}) in substitution"))),
+        }
+    }
+
+    fn conditional(&mut self, name: &str, kind: char, empty_counts: bool, depth: usize) -> Result<String, ExpandError> {
+        let word = self.until(Some('}'), depth + 1)?;
+        let value = self.value(name);
+        let set = value.as_ref().is_some_and(|value| !empty_counts || !value.is_empty());
+        match kind {
+            '+' => Ok(if set { word } else { String::new() }),
+            '-' => Ok(if set { value.unwrap_or_default() } else { word }),
+            _ if set => Ok(value.unwrap_or_default()),
+            _ => {
+                let why = match (word.is_empty(), empty_counts) {
+                    (false, _) => word.as_str(),
+                    (true, true) => "not allowed to be empty",
+                    (true, false) => "is not allowed to be unset",
+                };
+                Err(ExpandError(format!("{name}: {why}")))
+            }
+        }
+    }
+
+    /// A variable's name, or one of the shell's special parameters, which are never set here.
+    fn name(&mut self) -> String {
+        let mut name = String::new();
+        if let Some(c) = self.rest.next_if(|c| "@*#?-$!0".contains(*c)) {
+            name.push(c);
+            return name;
+        }
+        let digits = self.rest.peek().is_some_and(char::is_ascii_digit);
+        while let Some(c) = self.rest.next_if(|c| if digits { c.is_ascii_digit() } else { c.is_alphanumeric() || *c == '_' }) {
+            name.push(c);
+        }
+        name
+    }
+
+    fn value(&mut self, name: &str) -> Option<String> {
+        match self.scope.get(name) {
+            Some(value) => {
+                self.matched.insert(name.to_owned());
+                Some(value.to_owned())
+            }
+            None => {
+                self.unmatched.insert(name.to_owned());
+                None
+            }
+        }
+    }
+}
+
+/// Whether a pattern of `*`, `?` and escapes matches a whole text.
+fn wild(pattern: &[char], text: &[char]) -> bool {
+    // Places of the pattern that are reached after each character: no pattern is slow.
+    let mut reached = vec![false; pattern.len() + 1];
+    let close = |reached: &mut Vec<bool>| {
+        for at in 0..pattern.len() {
+            if reached.get(at) == Some(&true)
+                && pattern.get(at) == Some(&'*')
+                && let Some(slot) = reached.get_mut(at + 1)
+            {
+                *slot = true;
+            }
+        }
+    };
+    if let Some(slot) = reached.first_mut() {
+        *slot = true;
+    }
+    close(&mut reached);
+    for c in text {
+        let mut next = vec![false; pattern.len() + 1];
+        for (at, on) in reached.iter().enumerate() {
+            let to = match pattern.get(at) {
+                Some('*') if *on => at,
+                Some('?') if *on => at + 1,
+                Some('\\') if *on && pattern.get(at + 1) == Some(c) => at + 2,
+                Some(literal) if *on && literal == c => at + 1,
+                _ => continue,
+            };
+            if let Some(slot) = next.get_mut(to) {
+                *slot = true;
+            }
+        }
+        reached = next;
+        close(&mut reached);
+    }
+    reached.last() == Some(&true)
+}
+
+fn strip_prefix(value: &str, pattern: &str, longest: bool) -> String {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let text: Vec<char> = value.chars().collect();
+    let fits = |length: &usize| wild(&pattern, text.get(..*length).unwrap_or_default());
+    let length = if longest { (0..=text.len()).rev().find(fits) } else { (0..=text.len()).find(fits) };
+    text.iter().skip(length.unwrap_or(0)).collect()
+}
+
+fn strip_suffix(value: &str, pattern: &str, longest: bool) -> String {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let text: Vec<char> = value.chars().collect();
+    let fits = |start: &usize| wild(&pattern, text.get(*start..).unwrap_or_default());
+    let start = if longest { (0..=text.len()).find(fits) } else { (0..=text.len()).rev().find(fits) };
+    text.iter().take(start.unwrap_or(text.len())).collect()
+}
+
+fn replace(value: &str, pattern: &str, with: &str, all: bool) -> String {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let text: Vec<char> = value.chars().collect();
+    let mut out = String::new();
+    let mut at = 0;
+    let mut done = pattern.is_empty();
+    while at < text.len() {
+        let found = if done { None } else { (at + 1..=text.len()).rev().find(|end| wild(&pattern, text.get(at..*end).unwrap_or_default())) };
+        match found {
+            Some(end) => {
+                out.push_str(with);
+                at = end;
+                done = !all;
+            }
+            None => {
+                out.extend(text.get(at));
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn scope() -> BTreeMap<String, String> {
+        [("A", "alpha"), ("B", "b/b/b"), ("EMPTY", ""), ("P", "foobarbaz"), ("Q", "a b  c")]
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn builder_v01_v02_v04_expansion() {
+        let cases = [
+            ("'$A'", "$A"),
+            ("\"$A\"", "alpha"),
+            ("\\$A", "$A"),
+            ("x${A}y", "xalphay"),
+            ("${X:-d}${X-d}${EMPTY:-d}${EMPTY-d}", "ddd"),
+            ("${A:+s}${X+s}${EMPTY+s}", "ss"),
+            ("${P#f*b}|${P##f*b}|${P%b*}|${P%%b*}", "arbaz|az|foobar|foo"),
+            ("${B/b/x}|${B//b/x}", "x/b/b|x/x/x"),
+            ("$1$@$X", ""),
+            ("a$", "a$"),
+            ("${X:-${A}}", "alpha"),
+        ];
+        for (raw, expected) in cases {
+            let word = Word::new(raw, '\\', Span::default());
+            assert_eq!(word.expand(&scope()).unwrap().text, expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_expanded_says_why() {
+        for (raw, why) in [("${X:?must}", "X: must"), ("${A:#x}", "(:#)"), ("${A", "end of statement"), ("'x", "single-quote"), ("\"x", "double-quote")] {
+            let error = Word::new(raw, '\\', Span::default()).expand(&scope()).unwrap_err().to_string();
+            assert!(error.contains(why), "{raw}: {error}");
+        }
+        let deep = "${A:-".repeat(100_000);
+        assert!(Word::new(deep, '\\', Span::default()).expand(&scope()).is_err());
+    }
+
+    #[test]
+    fn values_are_split_in_lists_only() {
+        let word = Word::new("$Q", '\\', Span::default());
+        assert_eq!(word.expand_words(&scope()).unwrap().0, ["a", "b", "c"]);
+        assert_eq!(word.expand(&scope()).unwrap().text, "a b  c");
+        assert_eq!(Word::new("\"$Q\"", '\\', Span::default()).expand_words(&scope()).unwrap().0, ["a b  c"]);
+    }
+
+    #[test]
+    fn builder_h04_heredocs_keep_quotes() {
+        let text = expand_heredoc("\"$A\" '$A' \\$A \\n\n", '\\', &scope()).unwrap().text;
+        assert_eq!(text, "\"alpha\" 'alpha' $A \\n\n");
+    }
+}
