@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use cache::{CacheKey, Layer, Lease, StepRecord, Store};
-use runtime::Killer;
+use runtime::{Killer, Signal};
 
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ impl Cancel {
     pub fn cancel(&self) {
         self.inner.flag.store(true, Ordering::SeqCst);
         for killer in lock(&self.inner.killers).values() {
-            killer.kill_now();
+            let _ = killer.kill(Signal::KILL);
         }
     }
 
@@ -50,7 +50,7 @@ impl Cancel {
         let late = killer.clone();
         lock(&self.inner.killers).insert(id, killer);
         if self.is_cancelled() {
-            late.kill_now();
+            let _ = late.kill(Signal::KILL);
         }
         Watched { cancel: self.clone(), id }
     }

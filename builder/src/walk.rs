@@ -24,8 +24,6 @@ pub(crate) struct StageEnd {
     pub(crate) args: Vec<DeclaredArg>,
     pub(crate) scope: Variables,
     pub(crate) layer_steps: Vec<StepId>,
-    /// Layers that come from the base image.
-    pub(crate) user: String,
 }
 
 /// One stage while it is read.
@@ -124,7 +122,6 @@ impl<'a> StageWalk<'a> {
         }
         Ok(StageEnd {
             head: self.head,
-            user: self.state.image.config.user.clone(),
             state: self.state,
             args: self.args,
             scope: self.scope,

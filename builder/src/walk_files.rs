@@ -17,8 +17,8 @@ impl StageWalk<'_> {
         let (argv, script) = self.run_command(run);
         let network = match run.network.as_deref() {
             None | Some("default") => match self.options.network {
-                runtime::NetworkMode::None => Network::None,
                 runtime::NetworkMode::Host => Network::Host,
+                _ => Network::None,
             },
             Some("none") => Network::None,
             Some("host") => Network::Host,

@@ -59,7 +59,7 @@ impl Lease {
     }
 
     /// A path for something that is being made; nothing is there yet.
-    pub(crate) fn draft(&self) -> PathBuf {
+    pub fn draft(&self) -> PathBuf {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.store.path("drafts").join(&self.name).join(number.to_string())
     }

@@ -103,9 +103,9 @@ impl Store {
         Lease::take(self)
     }
 
-    /// The directory for the mount points of sandboxes; its content is the runtime's.
+    /// The place for the mount points of sandboxes, a lower layer; the runtime makes it.
     pub fn mount_points_dir(&self) -> PathBuf {
-        self.root().join("stubs")
+        self.root().join("stubs").join("v1")
     }
 
     /// An empty directory, for mounts that need one layer more.

@@ -16,7 +16,7 @@ mod run;
 use std::path::{Path, PathBuf};
 
 pub use archives::{ArchiveFormat, LoadInput, Loaded, SaveOutput};
-pub use bootstrap::BootstrapBase;
+pub use bootstrap::{BootstrapBase, SearchPath};
 pub use build::{BuildRequest, Built};
 pub use builder::{Cancel, Event, MissReason, StepId, StepInfo, Stream};
 pub use cache::{Platform, PruneOptions, Pruned, Reference, StoredImage, Usage};

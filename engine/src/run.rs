@@ -1,10 +1,11 @@
 //! `dunnage run`: a container from an image, in the foreground.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cache::{Image, Lease, Snapshot, TreeRoot};
-use runtime::{AttachOptions, Mount, OverlayOptions, Rootfs, Sandbox, Stdio};
+use runtime::{AttachOptions, Mount, MountPoints, OverlayOptions, Rootfs, Sandbox, Stdio};
 
 use crate::error::{Error, Result};
 use crate::{Engine, NetworkMode};
@@ -69,7 +70,7 @@ impl Engine {
         let image = self.find_image(&request.image)?;
         let argv = request.argv(&image)?;
         let lease = self.store.lease()?;
-        let container = self.store.create_container(&lease, request.name.as_deref())?;
+        let container = self.store.create_container(&image.id, request.name.as_deref())?;
         let snapshot = self.container_snapshot(&lease, &image, &container)?;
         let result = self.run_in(request, &image, argv, &snapshot, container.id(), notes);
         if request.remove {
@@ -87,13 +88,14 @@ impl Engine {
             let layer = self.store.layer(lease, id)?.ok_or_else(|| cache::Error::LayerNotFound(id.clone()))?;
             layers.push(layer);
         }
-        Ok(self.store.container_snapshot(lease, &layers, container)?)
+        Ok(self.store.container_snapshot(&layers, container)?)
     }
 
     fn run_in(&self, request: &RunRequest, image: &Image, argv: Vec<String>, snapshot: &Snapshot, id: &str, notes: &dyn Fn(String)) -> Result<i32> {
-        let mount_points = Some(self.store.mount_points_dir());
-        let options = OverlayOptions { volatile: request.remove, mount_points, ..OverlayOptions::default() };
-        let rootfs = Arc::new(Rootfs::overlay(&snapshot.lowers(), snapshot.upper(), snapshot.work(), options)?);
+        let points = self.store.mount_points_dir();
+        runtime::mount_point_layer(&points)?;
+        let options = OverlayOptions { volatile: request.remove, mount_points: MountPoints::Shared(points) };
+        let rootfs = Arc::new(Rootfs::overlay(&snapshot.lowers(), &snapshot.upper(), &snapshot.work(), options)?);
         let root = TreeRoot::from_fd(rootfs.fd())?;
         let sandbox = request.sandbox(image, argv, id, rootfs, &root)?;
         drop(root);
@@ -101,7 +103,7 @@ impl Engine {
         for note in container.notes() {
             notes(note.clone());
         }
-        let exit = runtime::attach(&mut container, AttachOptions { interactive: request.interactive, tty: request.tty, ..AttachOptions::default() })?;
+        let exit = runtime::attach(&mut container, AttachOptions { interactive: request.interactive })?;
         Ok(exit.status_code())
     }
 }
@@ -138,8 +140,8 @@ impl RunRequest {
         let cwd = self.workdir.clone().filter(|dir| !dir.is_empty()).unwrap_or_else(|| config.working_dir.clone());
         let cwd = if cwd.is_empty() { "/".to_owned() } else { cwd };
         make_workdir(root, &cwd, &user)?;
-        let mut sandbox = Sandbox::new(rootfs, argv.into_iter().map(Into::into).collect());
-        sandbox.env = self.environment(&config.env, &hostname, &user.home).into_iter().map(Into::into).collect();
+        let mut sandbox = Sandbox::new(rootfs, argv);
+        sandbox.env = self.environment(&config.env, &hostname, &user.home).iter().map(|entry| pair(entry)).collect();
         sandbox.cwd = cwd.into();
         sandbox.user = user.ids;
         sandbox.hostname = hostname;
@@ -147,7 +149,7 @@ impl RunRequest {
         sandbox.read_only = self.read_only;
         sandbox.init = self.init;
         sandbox.privileged = self.privileged;
-        sandbox.stdio = if self.tty { Stdio::Terminal } else { Stdio::Inherit { stdin: self.interactive } };
+        sandbox.stdio = if self.tty { Stdio::Terminal(runtime::terminal_size()) } else { Stdio::Inherit { stdin: self.interactive } };
         for volume in &self.volumes {
             sandbox.mounts.push(volume.mount()?);
         }
@@ -179,6 +181,11 @@ impl RunRequest {
     }
 }
 
+fn pair(entry: &str) -> (OsString, OsString) {
+    let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+    (name.into(), value.into())
+}
+
 /// PATH of an image that sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -207,7 +214,7 @@ impl VolumeSpec {
         if !self.source.exists() {
             std::fs::create_dir_all(&self.source).map_err(|error| Error::file("make the volume", &self.source, error))?;
         }
-        Ok(Mount::Bind { source: self.source.clone(), target: self.target.clone(), read_only: self.read_only, recursive: true })
+        Ok(Mount::Bind { source: self.source.clone().into(), target: self.target.clone(), read_only: self.read_only, recursive: true })
     }
 }
 

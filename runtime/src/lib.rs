@@ -1,1 +1,41 @@
-//! placeholder
+//! Sandboxes: one way to start a process in a container. A `Sandbox` is data, `plan` turns it into the list of steps that
+//! the new process takes, `start` takes them, and a `Container` is what runs then. Images, registries and Dockerfiles
+//! are not known here.
+#![deny(unsafe_code)]
+
+mod attach;
+mod start;
+
+mod planner;
+mod prepare;
+
+mod container;
+mod host;
+mod plan;
+mod rootfs;
+mod sandbox;
+mod seccomp;
+
+mod capability;
+mod exit;
+mod mount;
+mod signal;
+mod target;
+mod user;
+
+mod error;
+mod sys;
+
+pub use attach::{AttachOptions, attach, terminal_size};
+pub use capability::{Capability, CapabilitySet};
+pub use container::{Container, Killer, Terminal};
+pub use error::{Error, Result};
+pub use exit::{Exit, Usage};
+pub use mount::{BindSource, Mount, default_masked_paths, default_read_only_paths};
+pub use plan::{SetupOp, SetupPlan, Slot};
+pub use rootfs::{MountPoints, OverlayOptions, Rootfs, mount_point_layer};
+pub use sandbox::{
+    DEFAULT_PATH, EtcFiles, NetworkMode, Resource, Rlimit, Sandbox, Seccomp, Stdio, TerminalSize,
+};
+pub use signal::Signal;
+pub use user::{ResolvedUser, USER_FILE_LIMIT, UserIds, resolve_user};

@@ -1,9 +1,9 @@
 //! COPY and ADD: selects sources, then places them in the parent's tree by descriptor.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cache::{Kind, Layer, Owner, TreeRoot};
-use runtime::{OverlayOptions, Rootfs};
+use runtime::MountPoints;
 
 use super::place::{Placer, Rules};
 use super::{Work, tree_of};
@@ -45,8 +45,7 @@ impl Work<'_> {
             return Ok(());
         }
         let layers = self.inputs.get(1).map(|tree| tree.layers.as_slice()).unwrap_or_default();
-        let lowers: Vec<PathBuf> = layers.iter().rev().map(|layer| layer.path().to_owned()).collect();
-        self.source = Some(Rootfs::read_only(&lowers, &self.solver.store.empty_dir(), OverlayOptions::default())?);
+        self.source = Some(self.view(layers)?);
         Ok(())
     }
 
@@ -77,7 +76,7 @@ impl Work<'_> {
         let layers = if op.link { &[] } else { self.parent() };
         let snapshot = self.snapshot(layers)?;
         {
-            let rootfs = self.mount(&snapshot, false)?;
+            let rootfs = self.mount(&snapshot, MountPoints::Absent)?;
             let root = tree_of(&rootfs)?;
             let owner = self.owner(op, &root)?;
             let stage_root = self.source.as_ref().map(tree_of).transpose()?;
@@ -97,8 +96,7 @@ impl Work<'_> {
         let parent;
         let view;
         let root = if op.link {
-            let lowers: Vec<PathBuf> = self.parent().iter().rev().map(|layer| layer.path().to_owned()).collect();
-            view = Rootfs::read_only(&lowers, &self.solver.store.empty_dir(), OverlayOptions::default())?;
+            view = self.view(self.parent())?;
             parent = tree_of(&view)?;
             &parent
         } else {

@@ -6,11 +6,11 @@ mod run;
 mod workdir;
 
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cache::{CommitOptions, Layer, Snapshot, TreeRoot};
 use grammar::{Diagnostic, IgnoreRules};
-use runtime::{OverlayOptions, ResolvedUser, Rootfs};
+use runtime::{MountPoints, OverlayOptions, ResolvedUser, Rootfs};
 
 use crate::error::{Error, Result};
 use crate::key::{self, KeyParts};
@@ -96,14 +96,20 @@ impl<'a> Work<'a> {
     }
 
     fn commit(&self, snapshot: Snapshot) -> Result<(Layer, bool)> {
-        let committed = snapshot.commit(&CommitOptions::default())?;
+        let committed = snapshot.commit(self.solver.store, self.solver.lease, &CommitOptions::default())?;
         Ok((committed.layer, committed.existed))
     }
 
-    /// A writable view of a snapshot. Mount points are only wanted where a process will run.
-    fn mount(&self, snapshot: &Snapshot, mount_points: bool) -> Result<Rootfs> {
-        let options = OverlayOptions { volatile: true, mount_points: mount_points.then(|| self.solver.store.mount_points_dir()), ..OverlayOptions::default() };
-        Ok(Rootfs::overlay(&snapshot.lowers(), snapshot.upper(), snapshot.work(), options)?)
+    /// A writable view of a snapshot.
+    fn mount(&self, snapshot: &Snapshot, mount_points: MountPoints) -> Result<Rootfs> {
+        let options = OverlayOptions { volatile: true, mount_points };
+        Ok(Rootfs::overlay(&snapshot.lowers(), &snapshot.upper(), &snapshot.work(), options)?)
+    }
+
+    /// The layers of a tree, for reading.
+    fn view(&self, layers: &[Layer]) -> Result<Rootfs> {
+        let lowers: Vec<PathBuf> = layers.iter().rev().map(|layer| layer.path().to_owned()).collect();
+        Ok(Rootfs::read_only(&lowers)?)
     }
 
     /// Numbers of a USER or `--chown`, looked up in the tree's own files.

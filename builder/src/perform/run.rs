@@ -1,10 +1,11 @@
 //! RUN: one process in a sandbox over the parent's tree.
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cache::{Layer, TreeRoot};
-use runtime::{Exit, Sandbox, Stdio};
+use cache::{Attributes, Layer, Owner, TreeRoot};
+use runtime::{Exit, Mount, MountPoints, Sandbox, Stdio};
 
 use super::{SCRIPT_PATH, Work, tree_of};
 use crate::error::{Error, Result};
@@ -20,7 +21,9 @@ const TAIL_LINES: usize = 20;
 impl Work<'_> {
     pub(super) fn run(&self, op: &RunOp) -> Result<(Layer, bool)> {
         let snapshot = self.snapshot(self.parent())?;
-        let rootfs = Arc::new(self.mount(&snapshot, true)?);
+        let points = self.solver.store.mount_points_dir();
+        runtime::mount_point_layer(&points)?;
+        let rootfs = Arc::new(self.mount(&snapshot, MountPoints::Shared(points))?);
         let root = tree_of(&rootfs)?;
         let sandbox = self.sandbox(op, &root, rootfs)?;
         drop(root);
@@ -46,17 +49,28 @@ impl Work<'_> {
             env.push(("HOME".to_owned(), user.home.to_string_lossy().into_owned()));
         }
         env.extend(op.hidden_env.iter().cloned());
-        let mut sandbox = Sandbox::new(rootfs, op.argv.iter().map(Into::into).collect());
-        sandbox.env = env.into_iter().map(|(name, value)| format!("{name}={value}").into()).collect();
+        let mut sandbox = Sandbox::new(rootfs, &op.argv);
+        sandbox.env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         sandbox.cwd = op.cwd.as_str().into();
         sandbox.user = user.ids;
         sandbox.hostname = HOSTNAME.to_owned();
         sandbox.network = op.network.into();
         sandbox.stdio = Stdio::Pipes;
         if let Some(script) = &op.script {
-            sandbox.add_file(SCRIPT_PATH.into(), script.clone().into_bytes(), 0o755);
+            let source = self.script_file(script)?.into();
+            sandbox.mounts.push(Mount::Bind { source, target: SCRIPT_PATH.into(), read_only: true, recursive: false });
         }
         Ok(sandbox)
+    }
+
+    /// The script as an executable file among the drafts.
+    fn script_file(&self, script: &str) -> Result<PathBuf> {
+        let path = self.solver.lease.draft();
+        let directory = path.parent().unwrap_or(&path);
+        let name = path.file_name().map(Path::new).unwrap_or(&path);
+        let attributes = Attributes { mode: 0o755, owner: Owner::default(), mtime_ns: 0, xattrs: Vec::new() };
+        TreeRoot::open(directory)?.write_bytes(name, script.as_bytes(), &attributes)?;
+        Ok(path)
     }
 
     /// Reads both streams to their ends, each on a thread of its own, and keeps the last lines.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cache::{Layer, Owner};
+use runtime::MountPoints;
 
 use super::{Work, tree_of};
 use crate::error::Result;
@@ -12,7 +13,7 @@ impl Work<'_> {
     pub(super) fn workdir(&self, op: &WorkdirOp) -> Result<(Layer, bool)> {
         let snapshot = self.snapshot(self.parent())?;
         {
-            let rootfs = self.mount(&snapshot, false)?;
+            let rootfs = self.mount(&snapshot, MountPoints::Absent)?;
             let root = tree_of(&rootfs)?;
             let user = self.user(&root, &op.user)?;
             let owner = Owner { uid: user.ids.uid, gid: user.ids.gid };

@@ -1,0 +1,139 @@
+//! The commands about images.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use engine::BootstrapBase;
+
+/// List images
+#[derive(Debug, Args)]
+pub(crate) struct ImagesArgs {
+    /// Print ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Also images without a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// `json`, or a template such as '{{.Repository}}:{{.Tag}} {{.ID}} {{.Size}}'
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Only images of this name, with or without a tag
+    pub(crate) name: Option<String>,
+}
+
+/// Give an image another name
+#[derive(Debug, Args)]
+pub(crate) struct TagArgs {
+    /// Name or id of the image
+    pub(crate) source: String,
+    /// The other name
+    pub(crate) target: String,
+}
+
+/// Remove images
+#[derive(Debug, Args)]
+pub(crate) struct RmiArgs {
+    /// Remove an image given by id with all its names
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Names or ids
+    #[arg(required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// Show all that is known of images, as JSON
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A template such as '{{json .Config}}' or '{{.Config.User}}'
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Names or ids
+    #[arg(required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// Show how an image came to be
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Print ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print whole lines
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// `json`, or a template such as '{{.CreatedBy}}'
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Name or id
+    pub(crate) image: String,
+}
+
+/// Make a base image with no registry at hand
+#[derive(Debug, Args)]
+#[command(after_help = "Bases:
+  host              the shell and usual programs of this machine, with the libraries that they need
+  busybox           a static busybox on PATH
+  debian:bookworm   Debian packages, by mmdebstrap or debootstrap")]
+pub(crate) struct BootstrapArgs {
+    /// What to make it of
+    #[arg(long, value_name = "BASE", default_value = "host", value_parser = base)]
+    pub(crate) from: BootstrapBase,
+    /// Name of the image
+    pub(crate) name: String,
+}
+
+fn base(text: &str) -> Result<BootstrapBase, String> {
+    text.parse().map_err(|error: engine::Error| error.to_string())
+}
+
+/// Make an image from a root file system in a tar
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Remark for the image's history
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// The tar, compressed or not; - is standard input
+    pub(crate) file: PathBuf,
+    /// Name of the image
+    pub(crate) name: Option<String>,
+}
+
+/// Write images to an archive
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  dunnage save -o app.tar app                 an archive that docker load reads
+  dunnage save --format oci -o layout/ app    an OCI layout as a directory
+  dunnage save app | ssh host dunnage load    through a pipe")]
+pub(crate) struct SaveArgs {
+    /// File; with --format oci a directory when it ends with / or is one [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Form of the archive
+    #[arg(long, value_name = "FORMAT", default_value = "docker")]
+    pub(crate) format: SaveFormat,
+    /// Names or ids
+    #[arg(required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SaveFormat {
+    /// What docker load reads
+    Docker,
+    /// An OCI layout
+    Oci,
+}
+
+/// Read images from an archive
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// A tar, compressed or not, or an OCI layout directory [default: standard input]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Print ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}

@@ -1,0 +1,156 @@
+//! Arguments: one definition gives the parser, the help, and the refusals.
+
+mod build;
+mod image;
+mod run;
+mod system;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand, ValueEnum};
+
+pub(crate) use build::BuildArgs;
+pub(crate) use image::{BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs};
+pub(crate) use run::RunArgs;
+pub(crate) use system::{DfArgs, PruneArgs, System};
+
+/// Build and run container images: one binary, no daemon.
+#[derive(Debug, Parser)]
+#[command(name = "dunnage", version, propagate_version = true, disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// Directory of the store [default: $DUNNAGE_ROOT, else /var/lib/dunnage]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(BuildArgs),
+    /// Run a command in a new container
+    Run(RunArgs),
+    /// List images
+    Images(ImagesArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Remove images
+    Rmi(RmiArgs),
+    /// Show all that is known of images, as JSON
+    Inspect(InspectArgs),
+    /// Show how an image came to be
+    History(HistoryArgs),
+    /// Make a base image with no registry at hand
+    Bootstrap(BootstrapArgs),
+    /// Make an image from a root file system in a tar
+    Import(ImportArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Read images from an archive
+    Load(LoadArgs),
+    /// Look after the store
+    #[command(subcommand)]
+    System(System),
+    /// Manage images, in docker's long spelling
+    #[command(subcommand)]
+    Image(Image),
+    /// Show what this machine and this dunnage are
+    Info,
+    /// Show the version
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Build an image from a Dockerfile
+    Build(BuildArgs),
+    /// List images
+    #[command(alias = "list")]
+    Ls(ImagesArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Remove images
+    #[command(alias = "remove")]
+    Rm(RmiArgs),
+    /// Show all that is known of images, as JSON
+    Inspect(InspectArgs),
+    /// Show how an image came to be
+    History(HistoryArgs),
+    /// Make an image from a root file system in a tar
+    Import(ImportArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Read images from an archive
+    Load(LoadArgs),
+}
+
+/// Flags of docker that this version does not have: they are refused by name, never ignored.
+const NOT_YET: [&str; 60] = [
+    "--platform", "--secret", "--ssh", "--push", "--pull", "--output", "-o", "--load", "--cache-from", "--cache-to", "--build-context",
+    "--no-cache-filter", "--metadata-file", "--allow", "--add-host", "--annotation", "--attest", "--sbom", "--provenance", "--call",
+    "--check", "--ulimit", "--shm-size", "--cgroup-parent", "--detach", "-d", "--publish", "-p", "--publish-all", "-P", "--mount",
+    "--tmpfs", "--memory", "-m", "--memory-swap", "--cpus", "--cpu-shares", "--cpuset-cpus", "--pids-limit", "--device", "--gpus",
+    "--cap-add", "--cap-drop", "--security-opt", "--restart", "--stop-signal", "--stop-timeout", "--log-driver", "--log-opt", "--label",
+    "-l", "--cidfile", "--userns", "--pid", "--ipc", "--uts", "--cgroupns", "--sysctl", "--volumes-from", "--group-add",
+];
+
+/// Parses the process's arguments. Gives the exit code that a later usage error has, or the code to end with now.
+pub(crate) fn parse() -> Result<(Arguments, u8), ExitCode> {
+    let is_run = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).as_deref() == Some("run");
+    let usage = if is_run { 125 } else { 2 };
+    match Arguments::try_parse() {
+        Ok(arguments) => Ok((arguments, usage)),
+        Err(error) => Err(refuse(&error, usage)),
+    }
+}
+
+fn refuse(error: &clap::Error, usage: u8) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            crate::ui::print_clap(error);
+            ExitCode::SUCCESS
+        }
+        ErrorKind::UnknownArgument => {
+            let flag = error.get(clap::error::ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+            let name = flag.split('=').next().unwrap_or(&flag).trim();
+            if NOT_YET.contains(&name) {
+                crate::ui::error(&format!("{name} is not supported by this version of dunnage"));
+            } else {
+                crate::ui::print_clap(error);
+            }
+            ExitCode::from(usage)
+        }
+        _ => {
+            crate::ui::print_clap(error);
+            ExitCode::from(usage)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

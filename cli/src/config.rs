@@ -1,0 +1,56 @@
+//! The environment: the only place that reads it.
+
+use std::path::PathBuf;
+
+use engine::SearchPath;
+
+/// The store's directory: `$DUNNAGE_ROOT`, else where the system or the user keeps such data.
+pub(crate) fn store_root(flag: Option<PathBuf>) -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(root) = flag.or_else(|| set("DUNNAGE_ROOT")) {
+        return root;
+    }
+    if is_root() {
+        return PathBuf::from("/var/lib/dunnage");
+    }
+    let data = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")));
+    data.unwrap_or_else(|| PathBuf::from("/var/tmp")).join("dunnage")
+}
+
+/// Whether this process is the superuser: its own /proc directory belongs to it.
+pub(crate) fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// Where programs of this machine are.
+pub(crate) fn search_path() -> SearchPath {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    SearchPath(std::env::split_paths(&path).filter(|directory| directory.is_absolute()).collect())
+}
+
+/// The value of a variable, for `--env NAME` and `--build-arg NAME`.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// `--progress` by environment: ours first, then the field's.
+pub(crate) fn progress() -> Option<String> {
+    variable("DUNNAGE_PROGRESS").or_else(|| variable("BUILDKIT_PROGRESS")).filter(|value| !value.is_empty())
+}
+
+/// SOURCE_DATE_EPOCH in Unix seconds.
+///
+/// # Errors
+/// The sentence to show when it is no number.
+pub(crate) fn source_date_epoch() -> Result<Option<i64>, String> {
+    match variable("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty()) {
+        Some(text) => text.parse().map(Some).map_err(|_| format!("SOURCE_DATE_EPOCH is `{text}` and must be whole seconds since 1970")),
+        None => Ok(None),
+    }
+}
+
+/// Whether this is a build service or a terminal that cannot be redrawn.
+pub(crate) fn plain_output() -> bool {
+    variable("CI").is_some_and(|value| !value.is_empty() && value != "false") || variable("TERM").is_some_and(|term| term == "dumb")
+}

@@ -1,0 +1,167 @@
+//! `dunnage save`, `load` and `import`.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::PathBuf;
+
+use cache::{History, ImageConfig, Platform, Reference};
+pub use registry::ArchiveFormat;
+use registry::NamedImage;
+
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::images::parse_name;
+
+/// Where images are written.
+pub enum SaveOutput<'a> {
+    /// A tar; it appears whole or not at all.
+    File(PathBuf),
+    /// An OCI layout.
+    Directory(PathBuf),
+    /// A tar to a stream.
+    Stream(&'a mut dyn Write),
+}
+
+impl std::fmt::Debug for SaveOutput<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SaveOutput::File(path) => f.debug_tuple("File").field(path).finish(),
+            SaveOutput::Directory(path) => f.debug_tuple("Directory").field(path).finish(),
+            SaveOutput::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+/// Where images are read from.
+pub enum LoadInput<'a> {
+    /// A tar, or an OCI layout directory.
+    Path(PathBuf),
+    /// A tar from a stream.
+    Stream(&'a mut (dyn Read + Send)),
+}
+
+impl std::fmt::Debug for LoadInput<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LoadInput::Path(path) => f.debug_tuple("Path").field(path).finish(),
+            LoadInput::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+/// An image that was read.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// `sha256:…`
+    pub id: String,
+    /// The names that it has now.
+    pub names: Vec<String>,
+}
+
+impl Engine {
+    /// Writes images, by name or id, with all they need.
+    ///
+    /// # Errors
+    /// When there is no such image, or the output fails.
+    pub fn save(&self, names: &[String], format: ArchiveFormat, output: SaveOutput<'_>) -> Result<()> {
+        let lease = self.store.lease()?;
+        let images = self.named_images(names)?;
+        match output {
+            SaveOutput::Directory(path) => {
+                if format != ArchiveFormat::Oci {
+                    return Err(Error::Usage("a directory is written in the OCI format: add --format oci".to_owned()));
+                }
+                Ok(registry::save_directory(&self.store, &lease, &images, &path)?)
+            }
+            SaveOutput::Stream(out) => {
+                let mut out = BufWriter::with_capacity(1 << 20, out);
+                registry::save(&self.store, &lease, &images, format, &mut out)?;
+                out.flush().map_err(|error| Error::file("write", "the output", error))
+            }
+            SaveOutput::File(path) => {
+                let mut draft = path.as_os_str().to_owned();
+                draft.push(format!(".dunnage-{}", std::process::id()));
+                let draft = PathBuf::from(draft);
+                let written = self.save_file(&lease, &images, format, &draft);
+                if written.is_err() {
+                    // The error of the write is the one to tell.
+                    let _ = std::fs::remove_file(&draft);
+                }
+                written?;
+                std::fs::rename(&draft, &path).map_err(|error| Error::file("write", &path, error))
+            }
+        }
+    }
+
+    fn save_file(&self, lease: &cache::Lease, images: &[NamedImage], format: ArchiveFormat, path: &PathBuf) -> Result<()> {
+        let file = File::create(path).map_err(|error| Error::file("write", path, error))?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        registry::save(&self.store, lease, images, format, &mut out)?;
+        out.flush().map_err(|error| Error::file("write", path, error))?;
+        out.get_ref().sync_all().map_err(|error| Error::file("write", path, error))
+    }
+
+    /// Images in the order given; the same image under several names is written once with all of them.
+    fn named_images(&self, names: &[String]) -> Result<Vec<NamedImage>> {
+        let mut images: Vec<NamedImage> = Vec::new();
+        for text in names {
+            let image = self.find_image(text)?;
+            let name = text.parse::<Reference>().ok();
+            let name = match name {
+                Some(name) if self.store.resolve(&name)?.as_ref() == Some(&image.id) => Some(name),
+                _ => None,
+            };
+            match images.iter_mut().find(|known| known.image.id == image.id) {
+                Some(known) => known.names.extend(name),
+                None => images.push(NamedImage { image, names: name.into_iter().collect() }),
+            }
+        }
+        Ok(images)
+    }
+
+    /// Reads the images of an archive.
+    ///
+    /// # Errors
+    /// When it is none, or anything in it is not what its digest says.
+    pub fn load(&self, input: LoadInput<'_>) -> Result<Vec<Loaded>> {
+        let lease = self.store.lease()?;
+        let loaded = match input {
+            LoadInput::Path(path) if path.is_dir() => registry::load_directory(&self.store, &lease, &path)?,
+            LoadInput::Path(path) => {
+                let file = File::open(&path).map_err(|error| Error::file("read", &path, error))?;
+                registry::load(&self.store, &lease, file)?
+            }
+            LoadInput::Stream(stream) => registry::load(&self.store, &lease, stream)?,
+        };
+        Ok(loaded
+            .into_iter()
+            .map(|loaded| Loaded { id: loaded.image.id.to_string(), names: loaded.names.iter().map(Reference::familiar).collect() })
+            .collect())
+    }
+
+    /// Makes an image of one layer from a root file system as a tar, and gives its id.
+    ///
+    /// # Errors
+    /// When it is no tar.
+    pub fn import(&self, tar: &mut (dyn Read + Send), name: Option<&str>, message: Option<&str>) -> Result<String> {
+        let names = name.map(parse_name).transpose()?;
+        let lease = self.store.lease()?;
+        let layer = self.store.import_layer(&lease, tar, None)?;
+        let platform = Platform::host();
+        let mut config = ImageConfig {
+            created: Some("1970-01-01T00:00:00Z".to_owned()),
+            architecture: platform.architecture,
+            os: platform.os,
+            variant: platform.variant,
+            ..ImageConfig::default()
+        };
+        config.rootfs.diff_ids.push(layer.diff_id);
+        config.history.push(History {
+            created: config.created.clone(),
+            created_by: Some("dunnage import".to_owned()),
+            comment: message.map(str::to_owned),
+            ..History::default()
+        });
+        Ok(self.store.put_image(&lease, &config, &names.into_iter().collect::<Vec<_>>())?.id.to_string())
+    }
+}

@@ -1,0 +1,68 @@
+//! Why an archive cannot be read or written.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Variants are named by what the user was doing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The input is neither a docker archive nor an OCI layout.
+    #[error("this is no image archive: it has neither a manifest.json (docker) nor an index.json (OCI)")]
+    NotAnArchive,
+    /// The input is not even a tar.
+    #[error("this is no image archive: {0}")]
+    NotATar(String),
+    /// A document of the archive breaks its format.
+    #[error("the archive's {name} is not valid: {reason}")]
+    Document {
+        /// Which document.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A document names something that the archive does not hold.
+    #[error("the archive names {0} and does not hold it")]
+    Missing(String),
+    /// No image of the archive is for this machine.
+    #[error("the archive has no image for {0}")]
+    NoPlatform(String),
+    /// Writing failed.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Reading failed.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// What.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The store failed, or refused what the archive holds.
+    #[error(transparent)]
+    Store(#[from] cache::Error),
+}
+
+impl Error {
+    pub(crate) fn document(name: impl Into<String>, reason: impl ToString) -> Self {
+        Error::Document { name: name.into(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn write(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::Write { path, source }
+    }
+
+    pub(crate) fn read(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::Read { path, source }
+    }
+}

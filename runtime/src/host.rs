@@ -1,0 +1,101 @@
+//! What the machine allows: capabilities, limits, devices, control groups. Read once per plan, changed never.
+use std::ffi::CString;
+use std::fs;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use crate::capability::CapabilitySet;
+use crate::error::{Error, Result};
+use crate::plan::{Device, DeviceKind};
+use crate::sandbox::Rlimit;
+use crate::sys::capability;
+
+const RESOLV_CONF_LIMIT: u64 = 64 << 10;
+
+/// Facts about the machine that a plan depends on.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) capabilities: CapabilitySet,
+    pub(crate) last_capability: u8,
+    pub(crate) unified_cgroups: bool,
+    pub(crate) resolv_conf: Vec<u8>,
+    pub(crate) devices: Vec<Device>,
+}
+
+impl Host {
+    pub(crate) fn probe(privileged: bool) -> Result<Host> {
+        let last_capability = (0..64).take_while(|number| capability::is_bounding(*number).is_ok()).last().unwrap_or(0);
+        Ok(Host {
+            capabilities: capability::permitted().map_err(Error::container("reading capabilities"))?,
+            last_capability,
+            unified_cgroups: has_unified_cgroups(),
+            resolv_conf: resolv_conf(),
+            devices: if privileged { devices() } else { Vec::new() },
+        })
+    }
+
+    /// A limit that can be set, and a note if that is less than what was asked.
+    pub(crate) fn clamp(&self, mut limit: Rlimit) -> (Rlimit, Option<String>) {
+        let most = rustix::process::getrlimit(limit.resource.kernel()).maximum;
+        let above = |asked: Option<u64>, most: u64| asked.is_none_or(|asked| asked > most);
+        if self.capabilities.contains(crate::Capability::SysResource) {
+            return (limit, None);
+        }
+        match most {
+            Some(most) if above(limit.hard, most) || above(limit.soft, most) => {
+                limit.hard = Some(limit.hard.map_or(most, |hard| hard.min(most)));
+                limit.soft = Some(limit.soft.map_or(most, |soft| soft.min(most)));
+                let note = format!("limit {:?} is kept at {most}: this machine allows no more", limit.resource);
+                (limit, Some(note))
+            }
+            _ => (limit, None),
+        }
+    }
+}
+
+fn has_unified_cgroups() -> bool {
+    const CGROUP2_MAGIC: i64 = 0x6367_7270;
+    rustix::fs::statfs(c"/sys/fs/cgroup").is_ok_and(|stat| i64::from(stat.f_type) == CGROUP2_MAGIC)
+}
+
+/// The host's resolvers. A machine without the file, or with an absurd one, gives an empty one.
+fn resolv_conf() -> Vec<u8> {
+    let mut content = Vec::new();
+    let read = fs::File::open("/etc/resolv.conf").and_then(|file| file.take(RESOLV_CONF_LIMIT + 1).read_to_end(&mut content));
+    match read {
+        Ok(length) if length as u64 <= RESOLV_CONF_LIMIT => content,
+        _ => Vec::new(),
+    }
+}
+
+/// The device nodes directly in the host's /dev, for privileged sandboxes.
+fn devices() -> Vec<Device> {
+    let Ok(entries) = fs::read_dir("/dev") else {
+        return Vec::new();
+    };
+    let mut devices: Vec<Device> = entries.filter_map(|entry| device(&entry.ok()?)).collect();
+    devices.sort_by(|a, b| a.name.cmp(&b.name));
+    devices
+}
+
+fn device(entry: &fs::DirEntry) -> Option<Device> {
+    let metadata = entry.metadata().ok()?;
+    let kind = match metadata.file_type() {
+        kind if kind.is_char_device() => DeviceKind::Character,
+        kind if kind.is_block_device() => DeviceKind::Block,
+        _ => return None,
+    };
+    let name = CString::new(entry.file_name().as_bytes()).ok()?;
+    if matches!(name.to_bytes(), b"console" | b"ptmx") {
+        return None;
+    }
+    let number = metadata.rdev();
+    Some(Device {
+        name,
+        kind,
+        mode: metadata.mode() & 0o7777,
+        major: rustix::fs::major(number),
+        minor: rustix::fs::minor(number),
+    })
+}

@@ -1,0 +1,376 @@
+//! `SetupPlan`: what the caller prepares and what the new process does between clone and exec, as data. It prints as
+//! aligned text. `planner` makes it, `prepare` and `sys::child` carry it out.
+use std::ffi::{CStr, CString};
+use std::fmt;
+
+use crate::capability::CapabilitySet;
+use crate::mount::BindSource;
+use crate::sandbox::{NetworkMode, Resource, TerminalSize};
+use crate::sys::clone::Namespaces;
+use crate::sys::mount::Reach;
+use crate::target::Target;
+
+/// Everything between a `Sandbox` and its process.
+#[derive(Debug)]
+pub struct SetupPlan {
+    pub(crate) prepare: Vec<(Slot, Preparation)>,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) ops: Vec<SetupOp>,
+    pub(crate) program: Program,
+    /// What was asked for and cannot be had in full, in words for the user.
+    pub(crate) notes: Vec<String>,
+}
+
+impl SetupPlan {
+    /// The steps of the new process, in order.
+    #[must_use]
+    pub fn ops(&self) -> &[SetupOp] {
+        &self.ops
+    }
+
+    /// What was asked for and cannot be had in full, in words for the user.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+/// Where a descriptor waits for its use. The caller fills some before clone, the new process the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// The root file system.
+    Root,
+    /// Files, device nodes and an empty directory that are bound into the container one by one.
+    Stage,
+    /// The tmpfs on /dev.
+    Dev,
+    /// The terminals on /dev/pts.
+    Pts,
+    /// /dev/shm.
+    Shm,
+    /// /dev/mqueue.
+    Mqueue,
+    /// The new /proc.
+    Proc,
+    /// The new /sys.
+    Sys,
+    /// The view of the control groups.
+    Cgroup,
+    /// What becomes descriptor 0, 1 or 2.
+    Stdio(u8),
+    /// A mount that the caller asked for, or a device of the host.
+    Mount(u16),
+}
+
+impl Slot {
+    const FIXED: usize = 12;
+
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Slot::Root => 0,
+            Slot::Stage => 1,
+            Slot::Dev => 2,
+            Slot::Pts => 3,
+            Slot::Shm => 4,
+            Slot::Mqueue => 5,
+            Slot::Proc => 6,
+            Slot::Sys => 7,
+            Slot::Cgroup => 8,
+            Slot::Stdio(number) => 9 + usize::from(number.min(2)),
+            Slot::Mount(number) => Slot::FIXED + usize::from(number),
+        }
+    }
+}
+
+/// A descriptor that the caller makes before clone.
+#[derive(Clone, Debug)]
+pub(crate) enum Preparation {
+    /// A clone of the root's mount, with missing mount points made.
+    Root { attributes: u64, mount_points: Vec<MountPoint> },
+    /// The staging tmpfs.
+    Stage { files: Vec<(CString, Vec<u8>)>, devices: Vec<Device> },
+    /// The tmpfs for /dev, with its links, empty places for devices, and the devices that live in it.
+    Dev { places: Vec<CString>, devices: Vec<Device>, attributes: u64 },
+    /// A private set of terminals.
+    Pts,
+    /// A tmpfs.
+    Tmpfs { size: Option<u64>, mode: u32 },
+    /// A clone of a mount of the host.
+    Bind { source: BindSource, attributes: u64, reach: Reach },
+    /// The host's /dev/null.
+    Null,
+    /// The caller's own descriptor of this number.
+    Inherit,
+    /// Another descriptor for what `Slot::Stdio(0)` is.
+    Same,
+    /// The write end of a pipe, owned by the user of the sandbox.
+    Pipe { uid: u32, gid: u32 },
+    /// The inner end of a new terminal out of `Slot::Pts`, owned by the user of the sandbox.
+    Terminal { size: TerminalSize, uid: u32 },
+}
+
+/// A place that must exist before something can be mounted on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MountPoint {
+    pub(crate) target: Target,
+    pub(crate) kind: PointKind,
+}
+
+/// What a mount point is, and what happens when it cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PointKind {
+    /// A real directory, not a link.
+    Directory,
+    /// Whatever the source of this mount is.
+    LikeSource(Slot),
+    /// A file whose dangling link is left alone.
+    File,
+}
+
+/// A device node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) name: CString,
+    pub(crate) kind: DeviceKind,
+    pub(crate) mode: u32,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+}
+
+/// The two kinds of device nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeviceKind {
+    Character,
+    Block,
+}
+
+/// A path below a descriptor. Below the root every step is resolved inside it; below the runtime's own mounts it is trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) base: Slot,
+    pub(crate) path: CString,
+}
+
+/// What a mount step does when its place is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Fails.
+    Fail,
+    /// Goes on: there is nothing to hide.
+    Skip,
+    /// Goes on, and tells the caller.
+    Note,
+}
+
+/// A file system that belongs to the namespaces of the new process and so can only be made by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KernelFilesystem {
+    Proc,
+    Sysfs,
+    Mqueue,
+    Cgroup2,
+}
+
+impl KernelFilesystem {
+    pub(crate) fn name(self) -> &'static CStr {
+        match self {
+            KernelFilesystem::Proc => c"proc",
+            KernelFilesystem::Sysfs => c"sysfs",
+            KernelFilesystem::Mqueue => c"mqueue",
+            KernelFilesystem::Cgroup2 => c"cgroup2",
+        }
+    }
+}
+
+/// One step of the new process. None of them allocates.
+#[derive(Clone, Debug)]
+pub struct SetupOp(pub(crate) Op);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    DieWithParent,
+    HideMemory,
+    OwnKeyring,
+    CgroupNamespace,
+    PrivateMounts,
+    /// Attaches a mount over the host's root, where it is reachable for this process alone.
+    Stage(Slot),
+    /// Makes and attaches a file system of the new namespaces.
+    Kernel { filesystem: KernelFilesystem, slot: Slot, attributes: u32, at: Place },
+    /// Attaches a prepared mount below one of the runtime's own.
+    Attach { slot: Slot, at: Place },
+    /// Attaches a mount of the caller's, making the target where it is still missing.
+    Mount { slot: Slot, target: Target },
+    /// Shows a part of a mount at another place.
+    Bind { from: Place, at: Place, attributes: u64, reach: Reach, missing: Missing },
+    /// Hides what is there behind the null device or an empty directory.
+    Mask(Place),
+    PivotRoot,
+    Hostname(CString),
+    LoopbackUp,
+    Limit { resource: Resource, soft: Option<u64>, hard: Option<u64> },
+    WorkingDirectory(CString),
+    Umask(u32),
+    NoNewPrivileges,
+    Filter(crate::seccomp::Program),
+    BoundingSet { keep: CapabilitySet, last: u8 },
+    Ids { uid: u32, gid: u32, groups: Vec<u32> },
+    Capabilities(CapabilitySet),
+    Init,
+    Session,
+    ControllingTerminal,
+    Stdio,
+    DefaultSignals,
+    CloseOnExec,
+}
+
+/// What is executed in the end.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// The first word of the command, for messages.
+    pub(crate) name: String,
+    /// Full paths to try, in the order of PATH.
+    pub(crate) candidates: Vec<CString>,
+    pub(crate) argv: Vec<CString>,
+    pub(crate) env: Vec<CString>,
+}
+
+impl fmt::Display for SetupPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (slot, preparation) in &self.prepare {
+            writeln!(f, "prepare     {:<8} {preparation}", slot.to_string())?;
+        }
+        writeln!(f, "clone       {}", self.namespaces)?;
+        for op in &self.ops {
+            writeln!(f, "{op}")?;
+        }
+        write!(f, "exec       ")?;
+        self.program.argv.iter().try_for_each(|word| write!(f, " {}", word.to_string_lossy().escape_debug()))
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Slot::Root => "root",
+            Slot::Stage => "stage",
+            Slot::Dev => "dev",
+            Slot::Pts => "pts",
+            Slot::Shm => "shm",
+            Slot::Mqueue => "mqueue",
+            Slot::Proc => "proc",
+            Slot::Sys => "sys",
+            Slot::Cgroup => "cgroup",
+            Slot::Stdio(number) => return write!(f, "fd{number}"),
+            Slot::Mount(number) => return write!(f, "mount{number}"),
+        };
+        f.write_str(name)
+    }
+}
+
+impl fmt::Display for Preparation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Preparation::Root { attributes, .. } => write!(f, "root file system{}", Attributes(*attributes)),
+            Preparation::Stage { files, devices } => write!(f, "{} files, {} devices", files.len(), devices.len()),
+            Preparation::Dev { places, devices, attributes } => {
+                write!(f, "tmpfs with {} places, {} devices{}", places.len(), devices.len(), Attributes(*attributes))
+            }
+            Preparation::Pts => f.write_str("devpts"),
+            Preparation::Tmpfs { size, mode } => match size {
+                Some(size) => write!(f, "tmpfs {size} bytes, mode {mode:o}"),
+                None => write!(f, "tmpfs mode {mode:o}"),
+            },
+            Preparation::Bind { source, attributes, reach } => {
+                match source {
+                    BindSource::Path(path) => write!(f, "{}", path.display())?,
+                    BindSource::Descriptor(_) => f.write_str("descriptor")?,
+                }
+                f.write_str(if *reach == Reach::Below { ", recursive" } else { "" })?;
+                write!(f, "{}", Attributes(*attributes))
+            }
+            Preparation::Null => f.write_str("/dev/null"),
+            Preparation::Inherit => f.write_str("the caller's"),
+            Preparation::Same => f.write_str("as fd0"),
+            Preparation::Pipe { uid, gid } => write!(f, "pipe of {uid}:{gid}"),
+            Preparation::Terminal { size, uid } => write!(f, "terminal {}x{} of {uid}", size.rows, size.columns),
+        }
+    }
+}
+
+struct Attributes(u64);
+
+impl fmt::Display for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (bit, name) in [(1, "ro"), (2, "nosuid"), (4, "nodev"), (8, "noexec")] {
+            if self.0 & bit != 0 {
+                write!(f, ", {name}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:/{}", self.base, self.path.to_string_lossy().escape_debug())
+    }
+}
+
+impl fmt::Display for SetupOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Op::DieWithParent => f.write_str("die         with the starting thread"),
+            Op::HideMemory => f.write_str("hide        memory until exec"),
+            Op::OwnKeyring => f.write_str("keyring     own"),
+            Op::CgroupNamespace => f.write_str("namespace   cgroup"),
+            Op::PrivateMounts => f.write_str("mounts      private"),
+            Op::Stage(slot) => write!(f, "stage       {slot}"),
+            Op::Kernel { filesystem, attributes, at, .. } => {
+                let name = filesystem.name().to_string_lossy();
+                write!(f, "mount       {name:<8} on {at}{}", Attributes(u64::from(*attributes)))
+            }
+            Op::Attach { slot, at } => write!(f, "mount       {:<8} on {at}", slot.to_string()),
+            Op::Mount { slot, target } => write!(f, "mount       {:<8} on root:/{}", slot.to_string(), target.path.to_string_lossy().escape_debug()),
+            Op::Bind { from, at, attributes, .. } if from == at => {
+                write!(f, "restrict    {at}{}", Attributes(*attributes))
+            }
+            Op::Bind { from, at, attributes, .. } => write!(f, "bind        {from} on {at}{}", Attributes(*attributes)),
+            Op::Mask(at) => write!(f, "mask        {at}"),
+            Op::PivotRoot => f.write_str("pivot       root"),
+            Op::Hostname(name) => write!(f, "hostname    {}", name.to_string_lossy().escape_debug()),
+            Op::LoopbackUp => f.write_str("loopback    up"),
+            Op::Limit { resource, soft, hard } => write!(f, "limit       {resource:?} {}:{}", Limit(*soft), Limit(*hard)),
+            Op::WorkingDirectory(path) => write!(f, "directory   {}", path.to_string_lossy().escape_debug()),
+            Op::Umask(mask) => write!(f, "umask       {mask:04o}"),
+            Op::NoNewPrivileges => f.write_str("privileges  none new"),
+            Op::Filter(program) => write!(f, "filter      {program}"),
+            Op::BoundingSet { keep, .. } => write!(f, "bounding    {keep}"),
+            Op::Ids { uid, gid, groups } => write!(f, "ids         {uid}:{gid} groups {groups:?}"),
+            Op::Capabilities(set) => write!(f, "capability  {set}"),
+            Op::Init => f.write_str("init        as process 1"),
+            Op::Session => f.write_str("session     own"),
+            Op::ControllingTerminal => f.write_str("terminal    controlling"),
+            Op::Stdio => f.write_str("stdio       0 1 2"),
+            Op::DefaultSignals => f.write_str("signals     default"),
+            Op::CloseOnExec => f.write_str("close       all but 0 1 2 on exec"),
+        }
+    }
+}
+
+struct Limit(Option<u64>);
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(limit) => write!(f, "{limit}"),
+            None => f.write_str("unlimited"),
+        }
+    }
+}
+
+impl NetworkMode {
+    pub(crate) fn is_own(self) -> bool {
+        self == NetworkMode::None
+    }
+}

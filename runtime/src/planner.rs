@@ -1,0 +1,388 @@
+//! From `Sandbox` to `SetupPlan`: which descriptors, which steps, in which order. Pure but for a look at the machine (`Host`).
+use std::collections::HashSet;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::capability::CapabilitySet;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::mount::Mount;
+use crate::plan::{
+    Device, DeviceKind, KernelFilesystem, Missing, MountPoint, Op, Place, PointKind, Preparation, Program, SetupOp,
+    SetupPlan, Slot,
+};
+use crate::sandbox::{DEFAULT_PATH, NetworkMode, Sandbox, Stdio};
+use crate::sys::clone::Namespaces;
+use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Reach};
+use crate::target::Target;
+
+const QUIET: u64 = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+const ETC_FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+
+impl Sandbox {
+    /// Works out everything between this sandbox and its process. Nothing is made yet.
+    pub fn plan(&self) -> Result<SetupPlan> {
+        plan(self, &Host::probe(self.privileged)?)
+    }
+}
+
+/// As `Sandbox::plan`, on a machine as described.
+pub(crate) fn plan(sandbox: &Sandbox, host: &Host) -> Result<SetupPlan> {
+    let mut planner = Planner { sandbox, host, prepare: Vec::new(), ops: Vec::new(), points: Vec::new(), notes: Vec::new() };
+    let program = planner.program()?;
+    planner.hostname_is_valid()?;
+    planner.guard();
+    planner.runtime_mounts();
+    planner.etc_files()?;
+    planner.restrict()?;
+    planner.own_mounts()?;
+    planner.root();
+    planner.surroundings()?;
+    planner.privileges();
+    planner.stdio();
+    let namespaces = match sandbox.network.is_own() {
+        true => Namespaces::BASE.with_network(),
+        false => Namespaces::BASE,
+    };
+    Ok(SetupPlan { prepare: planner.prepare, namespaces, ops: planner.ops, program, notes: planner.notes })
+}
+
+struct Planner<'a> {
+    sandbox: &'a Sandbox,
+    host: &'a Host,
+    prepare: Vec<(Slot, Preparation)>,
+    ops: Vec<SetupOp>,
+    points: Vec<MountPoint>,
+    notes: Vec<String>,
+}
+
+impl Planner<'_> {
+    fn push(&mut self, op: Op) {
+        self.ops.push(SetupOp(op));
+    }
+
+    fn guard(&mut self) {
+        for op in [Op::HideMemory, Op::DieWithParent, Op::OwnKeyring, Op::CgroupNamespace, Op::PrivateMounts] {
+            self.push(op);
+        }
+    }
+
+    /// /proc, /dev and /sys: made of kernel objects before any path that an image chose is walked.
+    fn runtime_mounts(&mut self) {
+        self.push(Op::Stage(Slot::Stage));
+        self.push(Op::Stage(Slot::Root));
+        for directory in ["proc", "dev", "sys"] {
+            self.point(directory, PointKind::Directory);
+        }
+        self.kernel(KernelFilesystem::Proc, Slot::Proc, QUIET, place(Slot::Root, "proc"));
+        self.devices();
+        let read_only = if self.sandbox.privileged { 0 } else { ATTR_RDONLY };
+        self.kernel(KernelFilesystem::Sysfs, Slot::Sys, QUIET | read_only, place(Slot::Root, "sys"));
+        if self.host.unified_cgroups {
+            let at = place(Slot::Sys, "fs/cgroup");
+            self.kernel(KernelFilesystem::Cgroup2, Slot::Cgroup, QUIET | read_only, at);
+        }
+    }
+
+    fn kernel(&mut self, filesystem: KernelFilesystem, slot: Slot, attributes: u64, at: Place) {
+        self.push(Op::Kernel { filesystem, slot, attributes: attributes as u32, at });
+    }
+
+    fn attach(&mut self, slot: Slot, preparation: Preparation, at: Place) {
+        self.prepare.push((slot, preparation));
+        self.push(Op::Attach { slot, at });
+    }
+
+    /// A sandbox may make device nodes (docker grants MKNOD) but not open them: every mount that it can write is nodev,
+    /// and the usual devices are bound one by one from a mount that it cannot reach.
+    fn devices(&mut self) {
+        let console = matches!(self.sandbox.stdio, Stdio::Terminal(_));
+        let mut places: Vec<CString> = Vec::new();
+        let (own, attributes) = if self.sandbox.privileged {
+            (self.host.devices.clone(), ATTR_NOSUID)
+        } else {
+            places.extend(usual_devices().into_iter().map(|device| device.name));
+            (Vec::new(), ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC)
+        };
+        if console {
+            places.push(c"console".to_owned());
+        }
+        let dev = Preparation::Dev { places, devices: own, attributes };
+        self.attach(Slot::Dev, dev, place(Slot::Root, "dev"));
+        if !self.sandbox.privileged {
+            for device in usual_devices() {
+                let at = Place { base: Slot::Dev, path: device.name };
+                self.bind(Place { base: Slot::Stage, path: at.path.clone() }, at, 0, Missing::Fail);
+            }
+        }
+        self.attach(Slot::Pts, Preparation::Pts, place(Slot::Dev, "pts"));
+        let shm = Preparation::Tmpfs { size: Some(self.sandbox.shm_size), mode: 0o1777 };
+        self.attach(Slot::Shm, shm, place(Slot::Dev, "shm"));
+        self.kernel(KernelFilesystem::Mqueue, Slot::Mqueue, QUIET, place(Slot::Dev, "mqueue"));
+        if console {
+            self.bind(place(Slot::Pts, "0"), place(Slot::Dev, "console"), 0, Missing::Fail);
+        }
+    }
+
+    fn bind(&mut self, from: Place, at: Place, attributes: u64, missing: Missing) {
+        self.push(Op::Bind { from, at, attributes, reach: Reach::One, missing });
+    }
+
+    fn etc_files(&mut self) -> Result<()> {
+        let own: HashSet<&Path> = self.sandbox.mounts.iter().map(|mount| mount.target().as_path()).collect();
+        let mut files = Vec::new();
+        for (name, content) in ETC_FILES.into_iter().zip(self.etc_contents()) {
+            files.push((c_string("files", OsStr::new(name))?, content));
+            let target = Path::new("/etc").join(name);
+            if own.contains(target.as_path()) {
+                continue;
+            }
+            self.points.push(MountPoint { target: Target::new(&target)?, kind: PointKind::File });
+            let at = place(Slot::Root, &format!("etc/{name}"));
+            self.bind(place(Slot::Stage, name), at, 0, Missing::Note);
+        }
+        let devices = if self.sandbox.privileged { Vec::new() } else { usual_devices() };
+        self.prepare.push((Slot::Stage, Preparation::Stage { files, devices }));
+        Ok(())
+    }
+
+    fn etc_contents(&self) -> [Vec<u8>; 3] {
+        let Sandbox { hostname, files, network, .. } = self.sandbox;
+        let hosts = match files.hosts.is_empty() {
+            true => format!(
+                "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
+            )
+            .into_bytes(),
+            false => files.hosts.clone(),
+        };
+        let resolv_conf = match (files.resolv_conf.is_empty(), network) {
+            (true, NetworkMode::Host) => self.host.resolv_conf.clone(),
+            _ => files.resolv_conf.clone(),
+        };
+        [hosts, format!("{hostname}\n").into_bytes(), resolv_conf]
+    }
+
+    fn restrict(&mut self) -> Result<()> {
+        if self.sandbox.privileged {
+            return Ok(());
+        }
+        for path in &self.sandbox.read_only_paths {
+            let at = kernel_place(path, "read_only_paths")?;
+            let (from, reach) = (at.clone(), Reach::Below);
+            self.push(Op::Bind { from, at, attributes: ATTR_RDONLY, reach, missing: Missing::Skip });
+        }
+        for path in &self.sandbox.masked {
+            let at = kernel_place(path, "masked")?;
+            self.push(Op::Mask(at));
+        }
+        Ok(())
+    }
+
+    /// Outer targets come before inner ones, whatever the order of the request.
+    fn own_mounts(&mut self) -> Result<()> {
+        let mut mounts: Vec<(Target, &Mount)> = Vec::new();
+        for mount in &self.sandbox.mounts {
+            let target = Target::new(mount.target())?;
+            if target.relative().starts_with("proc") {
+                return Err(Error::invalid("mounts", "/proc belongs to the kernel; mount somewhere else"));
+            }
+            mounts.push((target, mount));
+        }
+        mounts.sort_by_key(|(target, _)| target.relative().components().count());
+        let outer: HashSet<PathBuf> = mounts.iter().map(|(target, _)| target.relative().to_owned()).collect();
+        for (number, (target, mount)) in mounts.into_iter().enumerate() {
+            let number = u16::try_from(number).map_err(|_| Error::invalid("mounts", "at most 65535 are possible"))?;
+            let slot = Slot::Mount(number);
+            self.prepare.push((slot, self.preparation(mount)));
+            // What lies inside another mount is made after that mount is there, by the new process.
+            let inside = |path: &Path| outer.contains(path) || path.starts_with("dev") || path.starts_with("sys");
+            if !target.relative().ancestors().skip(1).any(inside) {
+                self.points.push(MountPoint { target: target.clone(), kind: PointKind::LikeSource(slot) });
+            }
+            self.push(Op::Mount { slot, target });
+        }
+        Ok(())
+    }
+
+    fn preparation(&self, mount: &Mount) -> Preparation {
+        match mount {
+            Mount::Bind { source, read_only, recursive, .. } => {
+                let nodev = if self.sandbox.privileged { 0 } else { ATTR_NODEV };
+                let attributes = nodev | if *read_only { ATTR_RDONLY } else { 0 };
+                let reach = if *recursive { Reach::Below } else { Reach::One };
+                Preparation::Bind { source: source.clone(), attributes, reach }
+            }
+            Mount::Tmpfs { size, mode, .. } => Preparation::Tmpfs { size: *size, mode: *mode },
+        }
+    }
+
+    /// Comes last, so that mount points can be made like the sources that are open by then.
+    fn root(&mut self) {
+        let read_only = if self.sandbox.read_only { ATTR_RDONLY } else { 0 };
+        let attributes = read_only | if self.sandbox.privileged { 0 } else { ATTR_NODEV };
+        let mount_points = std::mem::take(&mut self.points);
+        self.prepare.push((Slot::Root, Preparation::Root { attributes, mount_points }));
+        self.push(Op::PivotRoot);
+    }
+
+    fn surroundings(&mut self) -> Result<()> {
+        let sandbox = self.sandbox;
+        if !sandbox.cwd.is_absolute() {
+            return Err(Error::invalid("working directory", "must be an absolute path in the container"));
+        }
+        self.push(Op::Hostname(c_string("hostname", OsStr::new(&sandbox.hostname))?));
+        if sandbox.network.is_own() {
+            self.push(Op::LoopbackUp);
+        }
+        for limit in &sandbox.rlimits {
+            let (limit, note) = self.host.clamp(*limit);
+            self.notes.extend(note);
+            self.push(Op::Limit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
+        }
+        self.push(Op::WorkingDirectory(c_string("working directory", sandbox.cwd.as_os_str())?));
+        self.push(Op::Umask(0o022));
+        Ok(())
+    }
+
+    /// The filter comes first: loading it needs the privileges that the next steps give up.
+    fn privileges(&mut self) {
+        let sandbox = self.sandbox;
+        let asked = if sandbox.privileged { CapabilitySet::from_bits(u64::MAX) } else { sandbox.capabilities };
+        let granted = asked.intersection(self.host.capabilities);
+        if sandbox.no_new_privileges {
+            self.push(Op::NoNewPrivileges);
+        }
+        self.push(Op::BoundingSet { keep: asked, last: self.host.last_capability });
+        let mut groups = sandbox.user.groups.clone();
+        if !groups.contains(&sandbox.user.gid) {
+            groups.insert(0, sandbox.user.gid);
+        }
+        self.push(Op::Ids { uid: sandbox.user.uid, gid: sandbox.user.gid, groups });
+        // Any other user lost effective and permitted with the change of ids; the call still empties the rest.
+        let root = sandbox.user.uid == 0;
+        self.push(Op::Capabilities(if root { granted } else { CapabilitySet::EMPTY }));
+    }
+
+    fn stdio(&mut self) {
+        if self.sandbox.init {
+            self.push(Op::Init);
+        }
+        self.push(Op::Session);
+        let user = &self.sandbox.user;
+        let pipe = Preparation::Pipe { uid: user.uid, gid: user.gid };
+        let terminal = matches!(self.sandbox.stdio, Stdio::Terminal(_));
+        let sources = match self.sandbox.stdio {
+            Stdio::Null => [Preparation::Null, Preparation::Null, Preparation::Null],
+            Stdio::Inherit { stdin: true } => [Preparation::Inherit, Preparation::Inherit, Preparation::Inherit],
+            Stdio::Inherit { stdin: false } => [Preparation::Null, Preparation::Inherit, Preparation::Inherit],
+            Stdio::Pipes => [Preparation::Null, pipe.clone(), pipe],
+            Stdio::Terminal(size) => {
+                [Preparation::Terminal { size, uid: user.uid }, Preparation::Same, Preparation::Same]
+            }
+        };
+        for (number, source) in (0_u8..).zip(sources) {
+            self.prepare.push((Slot::Stdio(number), source));
+        }
+        if terminal {
+            self.push(Op::ControllingTerminal);
+        }
+        // The change of ids has cleared the death signal.
+        for op in [Op::Stdio, Op::DieWithParent, Op::DefaultSignals, Op::CloseOnExec] {
+            self.push(op);
+        }
+    }
+
+    fn point(&mut self, name: &str, kind: PointKind) {
+        // A single name below the root is always a valid target.
+        if let Ok(target) = Target::new(&Path::new("/").join(name)) {
+            self.points.push(MountPoint { target, kind });
+        }
+    }
+
+    fn hostname_is_valid(&self) -> Result<()> {
+        let name = &self.sandbox.hostname;
+        let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(valid) {
+            return Err(Error::invalid("hostname", "needs 1 to 64 letters, digits, dots, hyphens or underscores"));
+        }
+        Ok(())
+    }
+
+    fn program(&self) -> Result<Program> {
+        let Sandbox { argv, env, .. } = self.sandbox;
+        let name = argv.first().ok_or_else(|| Error::invalid("command", "is empty; give a program to run"))?;
+        let env = env.iter().map(|(name, value)| environment(name, value)).collect::<Result<_>>()?;
+        Ok(Program {
+            name: name.to_string_lossy().escape_debug().to_string(),
+            candidates: self.candidates(name)?,
+            argv: argv.iter().map(|word| c_string("command", word)).collect::<Result<_>>()?,
+            env,
+        })
+    }
+
+    /// Relative entries of PATH are passed over: what they mean would depend on the working directory.
+    fn candidates(&self, name: &OsStr) -> Result<Vec<CString>> {
+        if name.as_bytes().contains(&b'/') {
+            return Ok(vec![c_string("command", name)?]);
+        }
+        if name.is_empty() {
+            return Ok(Vec::new());
+        }
+        let path = self.sandbox.env.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_os_str());
+        path.unwrap_or(OsStr::new(DEFAULT_PATH))
+            .as_bytes()
+            .split(|byte| *byte == b':')
+            .filter(|directory| directory.starts_with(b"/"))
+            .map(|directory| c_string("command", Path::new(OsStr::from_bytes(directory)).join(name).as_os_str()))
+            .collect()
+    }
+}
+
+fn environment(name: &OsString, value: &OsString) -> Result<CString> {
+    if name.is_empty() || name.as_bytes().contains(&b'=') {
+        return Err(Error::invalid("environment", format!("{name:?} is no name; names are not empty and have no '='")));
+    }
+    let mut entry = name.clone();
+    entry.push("=");
+    entry.push(value);
+    c_string("environment", &entry)
+}
+
+fn c_string(field: &'static str, text: &OsStr) -> Result<CString> {
+    CString::new(text.as_bytes()).map_err(|_| Error::invalid(field, "contains a zero byte"))
+}
+
+fn place(base: Slot, path: &str) -> Place {
+    Place { base, path: CString::new(path).unwrap_or_default() }
+}
+
+/// A path below /proc or /sys, seen from the mount that the sandbox itself makes there.
+fn kernel_place(path: &Path, field: &'static str) -> Result<Place> {
+    let target = Target::new(path)?;
+    let relative = target.relative();
+    let (base, rest) = if let Ok(rest) = relative.strip_prefix("proc") {
+        (Slot::Proc, rest)
+    } else if let Ok(rest) = relative.strip_prefix("sys") {
+        (Slot::Sys, rest)
+    } else {
+        return Err(Error::invalid(field, format!("{}: only paths below /proc and /sys are possible", path.display())));
+    };
+    if rest.as_os_str().is_empty() {
+        return Err(Error::invalid(field, format!("{}: name something below it", path.display())));
+    }
+    Ok(Place { base, path: c_string(field, rest.as_os_str())? })
+}
+
+fn usual_devices() -> Vec<Device> {
+    [(c"null", 1, 3), (c"zero", 1, 5), (c"full", 1, 7), (c"random", 1, 8), (c"urandom", 1, 9), (c"tty", 5, 0)]
+        .into_iter()
+        .map(|(name, major, minor)| Device {
+            name: name.to_owned(),
+            kind: DeviceKind::Character,
+            mode: 0o666,
+            major,
+            minor,
+        })
+        .collect()
+}

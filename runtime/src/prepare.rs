@@ -1,0 +1,262 @@
+//! Carries out the part of a plan that belongs before clone: makes descriptors for mounts, devices, terminals and pipes,
+//! and the mount points that are missing. All of it is undone by closing the descriptors, but for the mount points.
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, fstat, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pty::OpenptFlags;
+
+use crate::error::{Error, Result};
+use crate::mount::BindSource;
+use crate::plan::{Device, DeviceKind, MountPoint, PointKind, Preparation, SetupPlan, Slot};
+use crate::rootfs::{Rootfs, clone_tree, tmpfs};
+use crate::sandbox::TerminalSize;
+use crate::sys::mount::{ATTR_NODEV, Reach, set_attributes};
+use crate::target::{self, Kind};
+
+/// Descriptors for the child, and what stays with the caller.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) slots: Vec<Option<OwnedFd>>,
+    pub(crate) outputs: [Option<File>; 2],
+    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) created: Vec<PathBuf>,
+}
+
+/// Fills the slots of `plan`.
+pub(crate) fn prepare(plan: &SetupPlan, rootfs: &Rootfs) -> Result<Prepared> {
+    let mut prepared = Prepared { slots: Vec::new(), outputs: [None, None], terminal: None, created: Vec::new() };
+    let length = plan.prepare.iter().map(|(slot, _)| slot.index() + 1).max().unwrap_or(0).max(Slot::Mount(0).index());
+    prepared.slots.resize_with(length, || None);
+    for (slot, preparation) in &plan.prepare {
+        let fd = make(*slot, preparation, rootfs, &mut prepared)?;
+        if let Some(entry) = prepared.slots.get_mut(slot.index()) {
+            *entry = Some(fd);
+        }
+    }
+    Ok(prepared)
+}
+
+fn make(slot: Slot, preparation: &Preparation, rootfs: &Rootfs, prepared: &mut Prepared) -> Result<OwnedFd> {
+    let step = |errno: Errno| Error::Setup { step: format!("preparing {slot}"), source: errno.into() };
+    match preparation {
+        Preparation::Root { attributes, mount_points } => {
+            let tree = rootfs.tree()?;
+            for point in mount_points {
+                make_mount_point(tree.as_fd(), point, prepared)?;
+            }
+            set_attributes(&tree, *attributes, Reach::One).map_err(step)?;
+            Ok(tree)
+        }
+        Preparation::Stage { files, devices } => stage(files, devices).map_err(step),
+        Preparation::Dev { places, devices, attributes } => device_directory(places, devices, *attributes).map_err(step),
+        Preparation::Pts => terminals().map_err(step),
+        Preparation::Tmpfs { size, mode } => memory(*size, *mode).map_err(step),
+        Preparation::Bind { source, attributes, reach } => bind_source(source, *attributes, *reach),
+        Preparation::Null => null_device().map_err(step),
+        Preparation::Inherit => inherited(slot).map_err(step),
+        Preparation::Same => {
+            let first = prepared.slots.get(Slot::Stdio(0).index()).and_then(Option::as_ref).ok_or(Errno::BADF);
+            first.and_then(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 3)).map_err(step)
+        }
+        Preparation::Pipe { uid, gid } => {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(step)?;
+            // Programs reopen /dev/stdout as their own user.
+            rustix::fs::fchown(&write, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid))).map_err(step)?;
+            let [stdout, stderr] = &mut prepared.outputs;
+            *(if slot == Slot::Stdio(1) { stdout } else { stderr }) = Some(read.into());
+            Ok(write)
+        }
+        Preparation::Terminal { size, uid } => {
+            let pts = prepared.slots.get(Slot::Pts.index()).and_then(Option::as_ref).ok_or(Errno::BADF).map_err(step)?;
+            let (outer, inner) = terminal(pts, *size, *uid).map_err(step)?;
+            prepared.terminal = Some(outer);
+            Ok(inner)
+        }
+    }
+}
+
+fn stage(files: &[(CString, Vec<u8>)], devices: &[Device]) -> Result<OwnedFd, Errno> {
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let stage = tmpfs(&[("mode", "755"), ("size", "4m")], attributes)?;
+    rustix::fs::mkdirat(&stage, c"empty", Mode::from_raw_mode(0o755))?;
+    for (name, content) in files {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = openat(&stage, name.as_c_str(), flags, Mode::empty())?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
+        File::from(file).write_all(content).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    }
+    make_devices(&stage, devices)?;
+    Ok(stage)
+}
+
+fn make_devices(directory: &OwnedFd, devices: &[Device]) -> Result<(), Errno> {
+    for device in devices {
+        let kind = match device.kind {
+            DeviceKind::Character => FileType::CharacterDevice,
+            DeviceKind::Block => FileType::BlockDevice,
+        };
+        let mode = Mode::from_raw_mode(device.mode);
+        let number = rustix::fs::makedev(device.major, device.minor);
+        rustix::fs::mknodat(directory, device.name.as_c_str(), kind, mode, number)?;
+        // mknod obeys the caller's umask; a device's mode must not.
+        rustix::fs::chmodat(directory, device.name.as_c_str(), mode, AtFlags::empty())?;
+    }
+    Ok(())
+}
+
+const DEVICE_LINKS: [(&str, &str); 6] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("/proc/kcore", "core"),
+    ("pts/ptmx", "ptmx"),
+];
+
+fn device_directory(places: &[CString], devices: &[Device], attributes: u64) -> Result<OwnedFd, Errno> {
+    let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
+    let dev = tmpfs(&[("mode", "755"), ("size", "64m")], attributes)?;
+    for name in [c"pts", c"shm", c"mqueue"] {
+        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755))?;
+    }
+    for (to, name) in DEVICE_LINKS {
+        rustix::fs::symlinkat(to, &dev, name)?;
+    }
+    for name in places {
+        openat(&dev, name.as_c_str(), OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    }
+    make_devices(&dev, devices)?;
+    Ok(dev)
+}
+
+fn terminals() -> Result<OwnedFd, Errno> {
+    let create = |group: bool| {
+        let context = fsopen(c"devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, c"ptmxmode", c"0666")?;
+        fsconfig_set_string(&context, c"mode", c"0620")?;
+        if group {
+            fsconfig_set_string(&context, c"gid", c"5")?;
+        }
+        fsconfig_create(&context)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    // A user namespace need not map the tty group.
+    match create(true) {
+        Err(Errno::INVAL) => create(false),
+        result => result,
+    }
+}
+
+fn terminal(pts: &OwnedFd, size: TerminalSize, uid: u32) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let outer = openat(pts, c"ptmx", flags, Mode::empty())?;
+    rustix::pty::unlockpt(&outer)?;
+    let inner = rustix::pty::ioctl_tiocgptpeer(&outer, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    rustix::fs::fchown(&inner, Some(Uid::from_raw(uid)), None)?;
+    resize(&outer, size)?;
+    Ok((outer, inner))
+}
+
+pub(crate) fn resize(terminal: &OwnedFd, size: TerminalSize) -> Result<(), Errno> {
+    let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(terminal, size)
+}
+
+fn memory(size: Option<u64>, mode: u32) -> Result<OwnedFd, Errno> {
+    let mode = format!("{mode:o}");
+    let size = size.map(|size| size.to_string());
+    let mut options = vec![("mode", mode.as_str())];
+    if let Some(size) = &size {
+        options.push(("size", size.as_str()));
+    }
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    tmpfs(&options, attributes)
+}
+
+fn bind_source(source: &BindSource, attributes: u64, reach: Reach) -> Result<OwnedFd> {
+    let failed = |errno: Errno| Error::MountSource {
+        path: match source {
+            BindSource::Path(path) => path.clone(),
+            BindSource::Descriptor(_) => PathBuf::from("(descriptor)"),
+        },
+        source: errno.into(),
+    };
+    let opened;
+    let fd = match source {
+        BindSource::Path(path) => {
+            opened = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+            opened.as_fd()
+        }
+        BindSource::Descriptor(fd) => fd.as_fd(),
+    };
+    let kind = FileType::from_raw_mode(fstat(fd).map_err(failed)?.st_mode);
+    let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
+    let tree = clone_tree(fd, reach).map_err(failed)?;
+    let attributes = if is_device { attributes & !ATTR_NODEV } else { attributes };
+    set_attributes(&tree, attributes, reach).map_err(failed)?;
+    Ok(tree)
+}
+
+fn null_device() -> Result<OwnedFd, Errno> {
+    let null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&null)?;
+    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == rustix::fs::makedev(1, 3);
+    if is_null { Ok(null) } else { Err(Errno::NODEV) }
+}
+
+fn inherited(slot: Slot) -> Result<OwnedFd, Errno> {
+    match slot {
+        Slot::Stdio(0) => rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3),
+        Slot::Stdio(1) => rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3),
+        _ => rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 3),
+    }
+}
+
+fn make_mount_point(root: BorrowedFd<'_>, point: &MountPoint, prepared: &mut Prepared) -> Result<()> {
+    let failed = |errno: Errno| Error::Mount {
+        target: Path::new("/").join(point.target.relative()),
+        source: errno.into(),
+    };
+    let kind = match point.kind {
+        PointKind::Directory => Kind::Directory,
+        PointKind::File => Kind::File,
+        PointKind::LikeSource(slot) => {
+            let source = prepared.slots.get(slot.index()).and_then(Option::as_ref).ok_or(Errno::BADF).map_err(failed)?;
+            match FileType::from_raw_mode(fstat(source).map_err(failed)?.st_mode) {
+                FileType::Directory => Kind::Directory,
+                _ => Kind::File,
+            }
+        }
+    };
+    let created = &mut prepared.created;
+    let made = target::make(root, &point.target, kind, |place| {
+        created.push(path_of(place)?);
+        Ok(())
+    });
+    match made {
+        // A link or a directory that an image has there stays as it is; the child tells about it.
+        Err(Errno::EXIST) if point.kind == PointKind::File => Ok(()),
+        Err(Errno::EXIST) => Err(failed(Errno::NOENT)),
+        result => result.map(drop).map_err(failed),
+    }
+}
+
+/// Where a file in a detached tree lies, seen from the root of that tree.
+fn path_of(fd: &OwnedFd) -> Result<PathBuf, Errno> {
+    use std::os::fd::AsRawFd;
+    let link = rustix::fs::readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(link.into_bytes())))
+}

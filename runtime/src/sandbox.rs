@@ -1,0 +1,225 @@
+//! `Sandbox`: what to isolate and what to run, as plain data. How that becomes a process is `plan` and `start`.
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::capability::CapabilitySet;
+use crate::mount::{Mount, default_masked_paths, default_read_only_paths};
+use crate::rootfs::Rootfs;
+use crate::user::UserIds;
+
+/// One process to be, and the walls around it.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    /// The root file system.
+    pub rootfs: Arc<Rootfs>,
+    /// The command; its first word is looked up on the PATH of `env`, inside the root.
+    pub argv: Vec<OsString>,
+    /// The whole environment, in order.
+    pub env: Vec<(OsString, OsString)>,
+    /// The working directory; absolute, and it must exist.
+    pub cwd: PathBuf,
+    /// Numeric user, group and supplementary groups.
+    pub user: UserIds,
+    /// The host name, also written to /etc/hostname and /etc/hosts.
+    pub hostname: String,
+    /// Mounts besides the usual ones.
+    pub mounts: Vec<Mount>,
+    /// Which network the process sees.
+    pub network: NetworkMode,
+    /// Bounding set, and for root also the effective and permitted sets.
+    pub capabilities: CapabilitySet,
+    /// Which system calls the process may make.
+    pub seccomp: Seccomp,
+    /// All of the caller's capabilities, no masks, no filter, the host's devices.
+    pub privileged: bool,
+    /// Whether exec may never again grant more than the process has (setuid programs then do not work).
+    pub no_new_privileges: bool,
+    /// Whether the root is mounted read-only.
+    pub read_only: bool,
+    /// Paths below /proc and /sys that show as empty.
+    pub masked: Vec<PathBuf>,
+    /// Paths below /proc and /sys that cannot be written.
+    pub read_only_paths: Vec<PathBuf>,
+    /// What descriptors 0, 1 and 2 are.
+    pub stdio: Stdio,
+    /// Size of /dev/shm in bytes.
+    pub shm_size: u64,
+    /// Limits to set; a hard limit that may not be raised is clamped and noted.
+    pub rlimits: Vec<Rlimit>,
+    /// Whether a tiny reaper runs as process 1 and the command as its child.
+    pub init: bool,
+    /// What /etc/hosts and /etc/resolv.conf say.
+    pub files: EtcFiles,
+}
+
+impl Sandbox {
+    /// A sandbox with Docker's defaults: root, no network, fourteen capabilities, the default filter.
+    #[must_use]
+    pub fn new(rootfs: Arc<Rootfs>, argv: impl IntoIterator<Item = impl Into<OsString>>) -> Sandbox {
+        Sandbox {
+            rootfs,
+            argv: argv.into_iter().map(Into::into).collect(),
+            env: vec![("PATH".into(), DEFAULT_PATH.into())],
+            cwd: PathBuf::from("/"),
+            user: UserIds::default(),
+            hostname: "dunnage".to_owned(),
+            mounts: Vec::new(),
+            network: NetworkMode::None,
+            capabilities: CapabilitySet::DOCKER,
+            seccomp: Seccomp::Default,
+            privileged: false,
+            no_new_privileges: false,
+            read_only: false,
+            masked: default_masked_paths(),
+            read_only_paths: default_read_only_paths(),
+            stdio: Stdio::Null,
+            shm_size: 64 << 20,
+            rlimits: Vec::new(),
+            init: false,
+            files: EtcFiles::default(),
+        }
+    }
+}
+
+/// The PATH of an image that names none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Which network the process sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum NetworkMode {
+    /// A network of its own with nothing but a loopback device.
+    #[default]
+    None,
+    /// The network of the host.
+    Host,
+}
+
+/// Which system calls the process may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Seccomp {
+    /// Docker's list, shaped by the granted capabilities.
+    #[default]
+    Default,
+    /// All of them.
+    Unconfined,
+}
+
+/// What descriptors 0, 1 and 2 of the process are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Stdio {
+    /// All three lead to /dev/null.
+    #[default]
+    Null,
+    /// The caller's own output, and its input if `stdin` is set (else /dev/null).
+    Inherit {
+        /// Whether the caller's input is handed on.
+        stdin: bool,
+    },
+    /// Input from /dev/null; output and errors through pipes that the caller reads.
+    Pipes,
+    /// A terminal made for the sandbox, of the given size.
+    Terminal(TerminalSize),
+}
+
+/// Rows and columns of a terminal; zero means unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// Contents of files in /etc that belong to the machine and not to the image. An empty one is written by the runtime.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct EtcFiles {
+    /// /etc/hosts; empty: the loopback names, and the host name.
+    pub hosts: Vec<u8>,
+    /// /etc/resolv.conf; empty: a copy of the host's with `NetworkMode::Host`, else an empty file.
+    pub resolv_conf: Vec<u8>,
+}
+
+/// One resource limit. `None` is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rlimit {
+    /// What is limited.
+    pub resource: Resource,
+    /// What counts until the process changes it.
+    pub soft: Option<u64>,
+    /// What the process cannot pass.
+    pub hard: Option<u64>,
+}
+
+/// A limited resource, in the kernel's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants are the kernel's own names")]
+pub enum Resource {
+    Cpu,
+    Fsize,
+    Data,
+    Stack,
+    Core,
+    Rss,
+    Nproc,
+    Nofile,
+    Memlock,
+    As,
+    Locks,
+    Sigpending,
+    Msgqueue,
+    Nice,
+    Rtprio,
+    Rttime,
+}
+
+impl Resource {
+    /// Reads Docker's `--ulimit` names: `nofile`, `nproc`, …
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Resource> {
+        Some(match name {
+            "cpu" => Resource::Cpu,
+            "fsize" => Resource::Fsize,
+            "data" => Resource::Data,
+            "stack" => Resource::Stack,
+            "core" => Resource::Core,
+            "rss" => Resource::Rss,
+            "nproc" => Resource::Nproc,
+            "nofile" => Resource::Nofile,
+            "memlock" => Resource::Memlock,
+            "as" => Resource::As,
+            "locks" => Resource::Locks,
+            "sigpending" => Resource::Sigpending,
+            "msgqueue" => Resource::Msgqueue,
+            "nice" => Resource::Nice,
+            "rtprio" => Resource::Rtprio,
+            "rttime" => Resource::Rttime,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn kernel(self) -> rustix::process::Resource {
+        use rustix::process::Resource as Kernel;
+        match self {
+            Resource::Cpu => Kernel::Cpu,
+            Resource::Fsize => Kernel::Fsize,
+            Resource::Data => Kernel::Data,
+            Resource::Stack => Kernel::Stack,
+            Resource::Core => Kernel::Core,
+            Resource::Rss => Kernel::Rss,
+            Resource::Nproc => Kernel::Nproc,
+            Resource::Nofile => Kernel::Nofile,
+            Resource::Memlock => Kernel::Memlock,
+            Resource::As => Kernel::As,
+            Resource::Locks => Kernel::Locks,
+            Resource::Sigpending => Kernel::Sigpending,
+            Resource::Msgqueue => Kernel::Msgqueue,
+            Resource::Nice => Kernel::Nice,
+            Resource::Rtprio => Kernel::Rtprio,
+            Resource::Rttime => Kernel::Rttime,
+        }
+    }
+}

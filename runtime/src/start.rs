@@ -1,0 +1,115 @@
+//! From `Sandbox` to `Container`: plan, prepare, clone, and listen to what the new process tells until it has become the program.
+use std::ffi::{CString, c_char};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::ptr;
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::container::{Container, Parts};
+use crate::error::{Error, Result};
+use crate::plan::{Op, SetupOp, SetupPlan};
+use crate::prepare::{Prepared, prepare};
+use crate::sandbox::Sandbox;
+use crate::sys::child::{Child, Report, ReportKind};
+use crate::sys::process::SignalsBlocked;
+
+impl Sandbox {
+    /// Starts the process. Returns when it has become the program, or with the reason why it could not.
+    ///
+    /// The kernel kills the container when the *thread* that called this ends: wait on the same thread, or keep it alive.
+    pub fn start(self) -> Result<Container> {
+        let plan = self.plan()?;
+        let prepared = prepare(&plan, &self.rootfs)?;
+        let (listen, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::container("making a pipe"))?;
+        let Prepared { mut slots, outputs, terminal, created } = prepared;
+        let (pid, pidfd) = split(&plan, &mut slots, &listen, tell)?;
+        // The child has its own copies of all of these by now.
+        drop(slots);
+        let mut container = Container::new(Parts { pid, pidfd, outputs, terminal, created });
+        container.add_notes(plan.notes.clone());
+        match listen_to(listen) {
+            Ok(reports) => conclude(&plan, &self.cwd, reports, container),
+            Err(source) => Err(Error::Container { doing: "listening to the new process", source }),
+        }
+    }
+}
+
+/// Clones. Everything that the child touches is made here, so that it allocates nothing.
+fn split(
+    plan: &SetupPlan,
+    slots: &mut [Option<OwnedFd>],
+    listen: &OwnedFd,
+    tell: OwnedFd,
+) -> Result<(i32, OwnedFd)> {
+    let argv = pointers(&plan.program.argv);
+    let env = pointers(&plan.program.env);
+    let child = Child {
+        ops: &plan.ops,
+        slots,
+        parent_side: listen.as_raw_fd(),
+        report: tell.as_fd(),
+        candidates: &plan.program.candidates,
+        argv: &argv,
+        env: &env,
+    };
+    let _blocked = SignalsBlocked::new();
+    child
+        .split_off(plan.namespaces)
+        .map_err(|errno| Error::Setup { step: format!("clone {}", plan.namespaces), source: errno.into() })
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// Reads until the pipe closes, which exec or the end of the process does.
+fn listen_to(listen: OwnedFd) -> io::Result<Vec<Report>> {
+    let mut bytes = Vec::new();
+    File::from(listen).read_to_end(&mut bytes)?;
+    Ok(bytes.chunks(Report::SIZE).filter_map(Report::decode).collect())
+}
+
+fn conclude(plan: &SetupPlan, cwd: &std::path::Path, reports: Vec<Report>, mut container: Container) -> Result<Container> {
+    for report in reports {
+        let step = plan.ops.get(report.step as usize);
+        let source = io::Error::from_raw_os_error(report.errno);
+        let program = plan.program.name.clone();
+        let error = match report.kind {
+            ReportKind::Noted => {
+                container.add_notes(step.map(|op| note(op, &source)));
+                continue;
+            }
+            ReportKind::Failed => failed_step(step, cwd, source),
+            ReportKind::NoInterpreter => Error::InterpreterNotFound { program },
+            ReportKind::NotExecuted if report.errno == Errno::NOENT.raw_os_error() => Error::NotFound { program },
+            ReportKind::NotExecuted => Error::NotExecutable { program, source },
+        };
+        // Dropping the container reaps what is left of the process.
+        return Err(error);
+    }
+    Ok(container)
+}
+
+fn note(op: &SetupOp, source: &io::Error) -> String {
+    match &op.0 {
+        Op::Bind { at, .. } => {
+            format!("/{} is left as the image has it: {source}", at.path.to_string_lossy().escape_debug())
+        }
+        _ => format!("{op}: {source}"),
+    }
+}
+
+fn failed_step(step: Option<&SetupOp>, cwd: &std::path::Path, source: io::Error) -> Error {
+    match step.map(|op| &op.0) {
+        Some(Op::WorkingDirectory(_)) => Error::WorkingDirectory { path: cwd.to_owned(), source },
+        Some(Op::Mount { target, .. }) => {
+            Error::Mount { target: PathBuf::from("/").join(target.relative()), source }
+        }
+        Some(_) => Error::Setup { step: step.map(ToString::to_string).unwrap_or_default(), source },
+        None => Error::Setup { step: "unknown step".to_owned(), source },
+    }
+}

@@ -1,0 +1,362 @@
+//! The new process between clone and exec: walks the plan. It may share locks' states with threads that do not exist here,
+//! so nothing in this file allocates, formats, locks or panics. What fails is told through a pipe.
+use std::ffi::{CStr, CString, c_char};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, accessat, fstat, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
+};
+
+use super::mount::{ATTR_RDONLY, Reach, set_attributes};
+use super::clone::{Cloned, Namespaces};
+use super::{capability, clone, network, process, seccomp};
+use crate::plan::{KernelFilesystem, Missing, Op, Place, SetupOp, Slot};
+use crate::target::{self, Kind, Target, resolve};
+
+/// What the new process needs, all of it made before clone.
+pub(crate) struct Child<'a> {
+    pub(crate) ops: &'a [SetupOp],
+    pub(crate) slots: &'a mut [Option<OwnedFd>],
+    /// The end of the pipe that only the parent may hold.
+    pub(crate) parent_side: RawFd,
+    pub(crate) report: BorrowedFd<'a>,
+    pub(crate) candidates: &'a [CString],
+    /// Null-terminated, as execve wants it.
+    pub(crate) argv: &'a [*const c_char],
+    /// Null-terminated, as execve wants it.
+    pub(crate) env: &'a [*const c_char],
+}
+
+/// What the child tells through the pipe: a kind, the number of the step, and an errno.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) kind: ReportKind,
+    pub(crate) step: u32,
+    pub(crate) errno: i32,
+}
+
+/// The kinds of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReportKind {
+    /// The step failed, and with it the start.
+    Failed,
+    /// The step could not be done in full; the start goes on.
+    Noted,
+    /// No candidate could be executed.
+    NotExecuted,
+    /// A candidate is there, but its interpreter is not.
+    NoInterpreter,
+}
+
+impl Report {
+    pub(crate) const SIZE: usize = 12;
+
+    fn encode(self) -> [u8; Report::SIZE] {
+        let [a, b, c, d] = (self.kind as u32).to_ne_bytes();
+        let [e, f, g, h] = self.step.to_ne_bytes();
+        let [i, j, k, l] = self.errno.to_ne_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l]
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Report> {
+        let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+        let kind = match word(0)? {
+            0 => ReportKind::Failed,
+            1 => ReportKind::Noted,
+            2 => ReportKind::NotExecuted,
+            3 => ReportKind::NoInterpreter,
+            _ => return None,
+        };
+        Some(Report { kind, step: word(4)?, errno: word(8)? as i32 })
+    }
+}
+
+/// How a step ended when it did not fail.
+enum Done {
+    Fully,
+    Partly(Errno),
+}
+
+impl Child<'_> {
+    /// Clones. The new process never returns from here; the caller gets its number and descriptor.
+    pub(crate) fn split_off(self, namespaces: Namespaces) -> Result<(i32, OwnedFd), Errno> {
+        // SAFETY: the child goes into `run`, which keeps the rules of this file and never returns.
+        match unsafe { clone::clone(namespaces) }? {
+            Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+            Cloned::Child => self.run(),
+        }
+    }
+
+    /// Walks the plan and becomes the program.
+    fn run(mut self) -> ! {
+        process::close(self.parent_side);
+        let ops = self.ops;
+        let mut step = 0;
+        for op in ops {
+            match self.perform(&op.0) {
+                Ok(Done::Fully) => {}
+                Ok(Done::Partly(errno)) => self.tell(ReportKind::Noted, step, errno),
+                Err(errno) => {
+                    self.tell(ReportKind::Failed, step, errno);
+                    process::exit_now(125);
+                }
+            }
+            step += 1;
+        }
+        let (kind, errno) = self.execute();
+        self.tell(kind, step, errno);
+        process::exit_now(127)
+    }
+
+    fn tell(&self, kind: ReportKind, step: u32, errno: Errno) {
+        let report = Report { kind, step, errno: errno.raw_os_error() };
+        // Nobody is left to be told when this fails.
+        let _ = rustix::io::write(self.report, &report.encode());
+    }
+
+    fn perform(&mut self, op: &Op) -> Result<Done, Errno> {
+        match op {
+            Op::Stage(_)
+            | Op::Kernel { .. }
+            | Op::Attach { .. }
+            | Op::Mount { .. }
+            | Op::Bind { .. }
+            | Op::Mask(_)
+            | Op::PrivateMounts
+            | Op::PivotRoot => self.perform_mount(op),
+            _ => self.perform_on_process(op),
+        }
+    }
+
+    fn perform_mount(&mut self, op: &Op) -> Result<Done, Errno> {
+        match op {
+            Op::PrivateMounts => mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?,
+            Op::Stage(slot) => {
+                let from = self.slot(*slot)?;
+                move_mount(from, c"", rustix::fs::CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+            }
+            Op::Kernel { filesystem, slot, attributes, at } => {
+                let mount = kernel_filesystem(*filesystem, *attributes)?;
+                self.attach(mount.as_fd(), at, ResolveFlags::NO_SYMLINKS)?;
+                self.keep(*slot, mount)?;
+            }
+            Op::Attach { slot, at } => self.attach(self.slot(*slot)?, at, ResolveFlags::NO_SYMLINKS)?,
+            Op::Mount { slot, target } => self.mount(*slot, target)?,
+            Op::Bind { from, at, attributes, reach, missing } => {
+                return on_missing(self.bind(from, at, *attributes, *reach), *missing);
+            }
+            Op::Mask(at) => return on_missing(self.mask(at), Missing::Skip),
+            Op::PivotRoot => self.pivot_root()?,
+            _ => return Err(Errno::INVAL),
+        }
+        Ok(Done::Fully)
+    }
+
+    fn perform_on_process(&self, op: &Op) -> Result<Done, Errno> {
+        match op {
+            Op::DieWithParent => self.die_with_parent()?,
+            Op::HideMemory => capability::set_dumpable(0)?,
+            // A kernel without keyrings, or a full quota, leaves the process without one: nothing leaks then either.
+            Op::OwnKeyring => return Ok(process::own_keyring().map_or_else(Done::Partly, |()| Done::Fully)),
+            Op::CgroupNamespace => own_cgroup_namespace()?,
+            Op::Hostname(name) => rustix::system::sethostname(name.to_bytes())?,
+            Op::LoopbackUp => network::loopback_up()?,
+            Op::Limit { resource, soft, hard } => {
+                let limit = rustix::process::Rlimit { current: *soft, maximum: *hard };
+                return Ok(rustix::process::setrlimit(resource.kernel(), limit).map_or_else(Done::Partly, |()| Done::Fully));
+            }
+            Op::WorkingDirectory(path) => working_directory(path)?,
+            Op::Umask(mask) => drop(rustix::process::umask(Mode::from_raw_mode(*mask))),
+            Op::NoNewPrivileges => capability::no_new_privileges()?,
+            Op::Filter(program) => seccomp::load(program.instructions())?,
+            Op::BoundingSet { keep, last } => capability::limit_bounding(*keep, *last)?,
+            Op::Ids { uid, gid, groups } => capability::set_ids(*uid, *gid, groups)?,
+            Op::Capabilities(set) => capability::set(*set)?,
+            Op::Init => become_init()?,
+            Op::Session => drop(rustix::process::setsid()?),
+            Op::ControllingTerminal => rustix::process::ioctl_tiocsctty(self.slot(Slot::Stdio(0))?)?,
+            Op::Stdio => self.stdio()?,
+            Op::DefaultSignals => {
+                process::reset_dispositions();
+                process::unblock_signals();
+            }
+            Op::CloseOnExec => process::close_on_exec_from_3()?,
+            _ => return Err(Errno::INVAL),
+        }
+        Ok(Done::Fully)
+    }
+
+    fn slot(&self, slot: Slot) -> Result<BorrowedFd<'_>, Errno> {
+        self.slots.get(slot.index()).and_then(Option::as_ref).map(AsFd::as_fd).ok_or(Errno::BADF)
+    }
+
+    fn keep(&mut self, slot: Slot, fd: OwnedFd) -> Result<(), Errno> {
+        *self.slots.get_mut(slot.index()).ok_or(Errno::BADF)? = Some(fd);
+        Ok(())
+    }
+
+    /// Attaches a detached mount. Only paths below the root can hold something that an image chose.
+    fn attach(&self, mount: BorrowedFd<'_>, at: &Place, links: ResolveFlags) -> Result<(), Errno> {
+        let base = self.slot(at.base)?;
+        if at.base == Slot::Root {
+            let place = resolve(base, &at.path, links)?;
+            return attach_on(mount, place.as_fd());
+        }
+        move_mount(mount, c"", base, at.path.as_c_str(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    }
+
+    fn mount(&self, slot: Slot, target: &Target) -> Result<(), Errno> {
+        let mount = self.slot(slot)?;
+        let root = self.slot(Slot::Root)?;
+        let kind = if is_directory(mount)? { Kind::Directory } else { Kind::File };
+        let place = target::make(root, target, kind, |_| Ok(()))?;
+        // A link in the image may lead into /proc; what is mounted there would fool every reader of it.
+        if rustix::fs::fstatfs(&place)?.f_type == libc::PROC_SUPER_MAGIC {
+            return Err(Errno::PERM);
+        }
+        attach_on(mount, place.as_fd())
+    }
+
+    fn bind(&self, from: &Place, at: &Place, attributes: u64, reach: Reach) -> Result<(), Errno> {
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        if reach == Reach::Below {
+            flags |= OpenTreeFlags::AT_RECURSIVE;
+        }
+        let part = open_tree(self.slot(from.base)?, from.path.as_c_str(), flags)?;
+        if attributes != 0 {
+            set_attributes(&part, attributes, reach)?;
+        }
+        self.attach(part.as_fd(), at, ResolveFlags::empty())
+    }
+
+    fn mask(&self, at: &Place) -> Result<(), Errno> {
+        let place = openat(
+            self.slot(at.base)?,
+            at.path.as_c_str(),
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let cover = if is_directory(place.as_fd())? {
+            let empty = open_tree(self.slot(Slot::Stage)?, c"empty", clone)?;
+            set_attributes(&empty, ATTR_RDONLY, Reach::One)?;
+            empty
+        } else {
+            open_tree(self.slot(Slot::Dev)?, c"null", clone)?
+        };
+        attach_on(cover.as_fd(), place.as_fd())
+    }
+
+    /// The new root already lies over the old one; pivoting puts the old on top of it, where it is dropped.
+    fn pivot_root(&self) -> Result<(), Errno> {
+        rustix::process::fchdir(self.slot(Slot::Root)?)?;
+        rustix::process::pivot_root(c".", c".")?;
+        unmount(c".", UnmountFlags::DETACH)?;
+        rustix::process::chdir(c"/")
+    }
+
+    /// The death signal covers what comes; a parent that is gone already shows as a pipe without reader.
+    fn die_with_parent(&self) -> Result<(), Errno> {
+        capability::die_with_parent()?;
+        let mut pipe = [PollFd::from_borrowed_fd(self.report, PollFlags::empty())];
+        poll(&mut pipe, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        if pipe.iter().any(|pipe| pipe.revents().contains(PollFlags::ERR)) {
+            process::exit_now(125);
+        }
+        Ok(())
+    }
+
+    fn stdio(&self) -> Result<(), Errno> {
+        for number in 0..3 {
+            process::become_stdio(self.slot(Slot::Stdio(number))?, i32::from(number))?;
+        }
+        Ok(())
+    }
+
+    /// Tries the candidates as execvp does: a missing one is passed over, one that may not be executed is remembered.
+    fn execute(&self) -> (ReportKind, Errno) {
+        let mut outcome = (ReportKind::NotExecuted, Errno::NOENT);
+        for path in self.candidates {
+            // SAFETY: `argv` and `env` are null-terminated and point into the plan, which this process has a copy of.
+            match unsafe { process::execute(path, self.argv, self.env) } {
+                Errno::ACCESS => outcome = (ReportKind::NotExecuted, Errno::ACCESS),
+                Errno::NOENT if accessat(rustix::fs::CWD, path.as_c_str(), Access::EXISTS, AtFlags::empty()).is_ok() => {
+                    return (ReportKind::NoInterpreter, Errno::NOENT);
+                }
+                Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::LOOP => {}
+                errno => return (ReportKind::NotExecuted, errno),
+            }
+        }
+        outcome
+    }
+}
+
+fn on_missing(result: Result<(), Errno>, missing: Missing) -> Result<Done, Errno> {
+    match (result, missing) {
+        (Ok(()), _) | (Err(Errno::NOENT), Missing::Skip) => Ok(Done::Fully),
+        (Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)), Missing::Note) => Ok(Done::Partly(errno)),
+        (Err(errno), _) => Err(errno),
+    }
+}
+
+fn attach_on(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", place, c"", flags)
+}
+
+fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
+}
+
+fn kernel_filesystem(filesystem: KernelFilesystem, attributes: u32) -> Result<OwnedFd, Errno> {
+    let context = fsopen(filesystem.name(), FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attributes))
+}
+
+fn own_cgroup_namespace() -> Result<(), Errno> {
+    // SAFETY: no memory, descriptors or file system state are unshared.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
+}
+
+fn working_directory(path: &CStr) -> Result<(), Errno> {
+    rustix::process::chdir(path)?;
+    if process::working_directory_is_inside() { Ok(()) } else { Err(Errno::XDEV) }
+}
+
+/// Leaves a reaper behind as process 1 and goes on as its child.
+fn become_init() -> Result<(), Errno> {
+    process::reset_dispositions();
+    // SAFETY: this process has one thread, and the child goes on under the same rules as before.
+    match unsafe { clone::fork() }? {
+        0 => Ok(()),
+        payload => reap_until(payload),
+    }
+}
+
+/// Process 1: hands every signal on to the payload, reaps whatever ends, and ends as the payload does.
+fn reap_until(payload: i32) -> ! {
+    process::set_name(c"init");
+    // SAFETY: nothing below uses a descriptor.
+    unsafe { process::close_all() };
+    loop {
+        match process::next_signal() {
+            Ok(libc::SIGCHLD) => {
+                while let Ok((pid, status)) = process::reap_any() {
+                    if pid == payload {
+                        process::exit_now(process::shell_code(status));
+                    }
+                    if pid == 0 {
+                        break;
+                    }
+                }
+            }
+            Ok(signal) => process::send(payload, signal),
+            Err(_) => {}
+        }
+    }
+}

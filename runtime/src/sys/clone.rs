@@ -1,0 +1,81 @@
+//! clone3 into new namespaces.
+use std::fmt;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+/// The namespaces that a new process gets, as clone flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Namespaces {
+    flags: u64,
+}
+
+const NAMES: [(libc::c_int, &str); 5] = [
+    (libc::CLONE_NEWNS, "mount"),
+    (libc::CLONE_NEWPID, "pid"),
+    (libc::CLONE_NEWIPC, "ipc"),
+    (libc::CLONE_NEWUTS, "uts"),
+    (libc::CLONE_NEWNET, "net"),
+];
+
+impl Namespaces {
+    /// Mount, pid, ipc and uts; the cgroup namespace is made later, from inside the cgroup.
+    pub(crate) const BASE: Namespaces = Namespaces {
+        flags: (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64,
+    };
+
+    pub(crate) const fn with_network(self) -> Namespaces {
+        Namespaces { flags: self.flags | libc::CLONE_NEWNET as u64 }
+    }
+}
+
+impl fmt::Display for Namespaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (flag, name) in NAMES {
+            if self.flags & flag as u64 != 0 {
+                write!(f, "{separator}{name}")?;
+                separator = " ";
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which side of a clone this is.
+pub(crate) enum Cloned {
+    /// The caller, with the new process' number and descriptor.
+    Parent { pid: i32, pidfd: OwnedFd },
+    /// The new process.
+    Child,
+}
+
+/// Splits off a process in new namespaces.
+///
+/// # Safety
+/// The child of a process with several threads may only call what is async-signal-safe: no allocation, no lock, no panic.
+pub(crate) unsafe fn clone(namespaces: Namespaces) -> Result<Cloned, Errno> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: all-zero is a valid `clone_args`.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces.flags | libc::CLONE_PIDFD as u64;
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: without CLONE_VM the child has its own copy of this stack; `args` and `pidfd` outlive the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match super::check(pid)? {
+        0 => Ok(Cloned::Child),
+        // SAFETY: the kernel has just put a new descriptor there.
+        pid => Ok(Cloned::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+    }
+}
+
+/// A plain fork without the C library's handlers, for the init process. Gives 0 in the child.
+///
+/// # Safety
+/// As for [`clone`].
+pub(crate) unsafe fn fork() -> Result<i32, Errno> {
+    // SAFETY: no shared memory and no new stack; all pointers are null.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+    super::check(pid).map(|pid| pid as i32)
+}

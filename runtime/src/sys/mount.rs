@@ -1,0 +1,50 @@
+//! mount_setattr, which rustix does not wrap.
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::io::Errno;
+
+/// Nothing can be written. The attributes are counted as `mount_setattr` and `fsmount` do.
+pub(crate) const ATTR_RDONLY: u64 = 0x1;
+/// No setuid and no file capabilities.
+pub(crate) const ATTR_NOSUID: u64 = 0x2;
+/// No device can be opened.
+pub(crate) const ATTR_NODEV: u64 = 0x4;
+/// Nothing can be executed.
+pub(crate) const ATTR_NOEXEC: u64 = 0x8;
+
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+const PROPAGATION_PRIVATE: u64 = 1 << 18;
+
+/// How far a change of attributes reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The mount itself.
+    One,
+    /// The mount and everything mounted below it.
+    Below,
+}
+
+/// Sets attributes on the mount behind `fd` and makes it private. Does not allocate.
+pub(crate) fn set_attributes(fd: impl AsFd, set: u64, reach: Reach) -> Result<(), Errno> {
+    let attr = MountAttr { set, clear: 0, propagation: PROPAGATION_PRIVATE, userns_fd: 0 };
+    let recursive = if reach == Reach::Below { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, and `attr` is a live `struct mount_attr` of the size given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    super::check(result).map(drop)
+}

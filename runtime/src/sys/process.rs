@@ -1,0 +1,213 @@
+//! Signals, waiting, descriptors and exec of the calling process, as far as rustix leaves them out. Nothing here allocates.
+use std::ffi::{CStr, c_char};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::check;
+use crate::exit::{Exit, Usage};
+
+/// Blocks every signal of this thread; the guard restores the old mask.
+#[derive(Debug)]
+pub(crate) struct SignalsBlocked {
+    before: u64,
+}
+
+const MASK_SIZE: usize = size_of::<u64>();
+
+fn set_mask(mask: u64) -> u64 {
+    let mut before = 0_u64;
+    // SAFETY: both pointers lead to a kernel signal set of the size given. The call cannot fail with these arguments.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, MASK_SIZE);
+    }
+    before
+}
+
+impl SignalsBlocked {
+    pub(crate) fn new() -> SignalsBlocked {
+        SignalsBlocked { before: set_mask(u64::MAX) }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        set_mask(self.before);
+    }
+}
+
+/// Resets every disposition to the default.
+pub(crate) fn reset_dispositions() {
+    // The kernel's `struct sigaction`: all zero is the default disposition.
+    let action = [0_usize; 4];
+    for signal in 1..=64 {
+        // SAFETY: `action` is as large as the kernel's structure. SIGKILL and SIGSTOP are refused, which is fine.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), std::ptr::null::<usize>(), MASK_SIZE);
+        }
+    }
+}
+
+/// Lets every signal through.
+pub(crate) fn unblock_signals() {
+    set_mask(0);
+}
+
+/// Waits for the next of the blocked signals and gives its number.
+pub(crate) fn next_signal() -> Result<i32, Errno> {
+    let all = u64::MAX;
+    // SAFETY: `all` is a kernel signal set of the size given; the other pointers may be null.
+    let signal = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            &raw const all,
+            std::ptr::null::<u8>(),
+            std::ptr::null::<u8>(),
+            MASK_SIZE,
+        )
+    };
+    check(signal).map(|signal| signal as i32)
+}
+
+/// Marks every descriptor from 3 up as close-on-exec.
+pub(crate) fn close_on_exec_from_3() -> Result<(), Errno> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    // SAFETY: the call takes numbers only and closes nothing now.
+    check(unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// Closes one descriptor of a process that will not use it again.
+pub(crate) fn close(fd: RawFd) {
+    // SAFETY: only the new process calls this, which neither uses nor drops the value that owns the descriptor.
+    unsafe {
+        libc::syscall(libc::SYS_close, fd);
+    }
+}
+
+/// Closes every descriptor.
+///
+/// # Safety
+/// The process may use none of its descriptors afterwards, not even to drop them.
+pub(crate) unsafe fn close_all() {
+    // SAFETY: the caller's promise.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
+    }
+}
+
+/// Makes `number` (0, 1 or 2) a copy of `fd` that survives exec.
+pub(crate) fn become_stdio(fd: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
+    if fd.as_raw_fd() == number {
+        return Ok(());
+    }
+    // SAFETY: only the standard descriptors are replaced; nothing owns them as a value.
+    check(unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) }).map(drop)
+}
+
+/// Whether the working directory can be reached from the root.
+pub(crate) fn working_directory_is_inside() -> bool {
+    let mut buffer = [0_u8; 4096];
+    // SAFETY: the kernel writes at most `buffer.len()` bytes.
+    let length = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    length > 0 && buffer.first() == Some(&b'/')
+}
+
+/// Replaces the program. Returns only with an error.
+///
+/// # Safety
+/// `argv` and `env` are null-terminated arrays of pointers to live C strings.
+pub(crate) unsafe fn execute(path: &CStr, argv: &[*const c_char], env: &[*const c_char]) -> Errno {
+    // SAFETY: the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+    match check(result) {
+        Err(errno) => errno,
+        Ok(_) => Errno::INVAL,
+    }
+}
+
+/// Joins a fresh, empty session keyring.
+pub(crate) fn own_keyring() -> Result<(), Errno> {
+    const JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) }).map(drop)
+}
+
+/// Ends the process at once.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: runs no handlers and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// Reaps one ended child. Gives its number and raw status; 0 when none has ended yet.
+pub(crate) fn reap_any() -> Result<(i32, i32), Errno> {
+    let mut status = 0;
+    // SAFETY: `status` outlives the call; a null rusage is allowed.
+    let pid = unsafe {
+        libc::syscall(libc::SYS_wait4, -1, &raw mut status, libc::WNOHANG | libc::__WALL, std::ptr::null::<u8>())
+    };
+    check(pid).map(|pid| (pid as i32, status))
+}
+
+/// Sends a signal to a process of the same pid namespace.
+pub(crate) fn send(pid: i32, signal: i32) {
+    // SAFETY: takes numbers only.
+    unsafe {
+        libc::syscall(libc::SYS_kill, pid, signal);
+    }
+}
+
+/// Sends a signal to the process behind a descriptor.
+pub(crate) fn send_by_descriptor(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    // SAFETY: a null siginfo asks for the default one.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+    };
+    check(result).map(drop)
+}
+
+/// Names this process for /proc and ps.
+pub(crate) fn set_name(name: &CStr) {
+    // SAFETY: the kernel copies at most 16 bytes of a C string.
+    unsafe {
+        libc::syscall(libc::SYS_prctl, libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0);
+    }
+}
+
+/// The exit code that a shell shows for a raw wait status.
+pub(crate) fn shell_code(status: i32) -> i32 {
+    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) }
+}
+
+/// Waits for the end of a child of this process.
+pub(crate) fn wait_for(pid: i32) -> Result<Exit, Errno> {
+    // SAFETY: all-zero is a valid `rusage`.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` and `usage` outlive the call.
+        let result = unsafe { libc::wait4(pid, &raw mut status, libc::__WALL, &raw mut usage) };
+        match check(libc::c_long::from(result)) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => return Ok(exit_of(status, &usage)),
+        }
+    }
+}
+
+fn exit_of(status: i32, usage: &libc::rusage) -> Exit {
+    Exit {
+        code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+        signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
+        usage: Usage {
+            max_resident: u64::try_from(usage.ru_maxrss).unwrap_or(0).saturating_mul(1024),
+            user_time: duration(usage.ru_utime),
+            system_time: duration(usage.ru_stime),
+        },
+    }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+}
