@@ -8,12 +8,16 @@ mod ui;
 
 use std::process::ExitCode;
 
+/// A defect of dunnage: EX_SOFTWARE of sysexits.h.
+const DEFECT: u8 = 70;
+
 fn main() -> ExitCode {
-    ui::catch_panics();
-    let (arguments, code_of_usage) = match args::parse() {
-        Ok(parsed) => parsed,
+    ui::report_panics();
+    let arguments = match args::parse() {
+        Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    let code = command::dispatch(arguments).unwrap_or(code_of_usage);
+    // Unwinding runs the destructors that give mounts, leases and drafts back.
+    let code = std::panic::catch_unwind(|| command::dispatch(arguments)).unwrap_or(DEFECT);
     ExitCode::from(code)
 }

@@ -1,6 +1,9 @@
 //! `dunnage system df`, `system prune`, `info`.
 
-use cache::{PruneOptions, Pruned, Usage};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cache::{Platform, PruneOptions, Pruned, Usage};
 
 use crate::Engine;
 use crate::error::Result;
@@ -21,4 +24,72 @@ impl Engine {
     pub fn prune(&self, options: &PruneOptions) -> Result<Pruned> {
         Ok(self.store.prune(options)?)
     }
+
+    /// What this machine is and what is used of it.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn info(&self) -> Result<Info> {
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Ok(Info {
+            root: self.root().to_owned(),
+            images: self.store.images()?.len(),
+            platform: Platform::host().to_string(),
+            kernel: kernel.trim().to_owned(),
+            cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            overlay: kernel_lists("/proc/filesystems", "overlay"),
+            cgroups: cgroups(),
+            seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
+        })
+    }
+}
+
+/// What `dunnage info` tells.
+#[derive(Debug, Clone)]
+pub struct Info {
+    /// The store.
+    pub root: PathBuf,
+    /// Images in it.
+    pub images: usize,
+    /// What is built and run here, as `linux/amd64`.
+    pub platform: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Processors that this process may use.
+    pub cpus: usize,
+    /// The kernel has overlayfs, loaded as of now.
+    pub overlay: bool,
+    /// How control groups are laid out.
+    pub cgroups: Cgroups,
+    /// The kernel filters system calls.
+    pub seccomp: bool,
+}
+
+/// The layout of control groups on a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cgroups {
+    /// None are mounted.
+    None,
+    /// Version 1 alone.
+    V1,
+    /// Version 1 with an empty version 2 beside it.
+    Hybrid,
+    /// Version 2.
+    V2,
+}
+
+fn cgroups() -> Cgroups {
+    let root = Path::new("/sys/fs/cgroup");
+    if root.join("cgroup.controllers").exists() {
+        return Cgroups::V2;
+    }
+    match (root.join("unified").exists(), fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some())) {
+        (true, _) => Cgroups::Hybrid,
+        (false, true) => Cgroups::V1,
+        (false, false) => Cgroups::None,
+    }
+}
+
+fn kernel_lists(file: &str, word: &str) -> bool {
+    fs::read_to_string(file).unwrap_or_default().split_whitespace().any(|known| known == word)
 }

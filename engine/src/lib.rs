@@ -21,6 +21,7 @@ pub use build::{BuildRequest, Built};
 pub use builder::{Cancel, Event, MissReason, StepId, StepInfo, Stream};
 pub use cache::{Platform, PruneOptions, Pruned, Reference, StoredImage, Usage};
 pub use error::{Error, Result};
+pub use housekeeping::{Cgroups, Info};
 pub use images::{HistoryEntry, Removed};
 pub use run::{RunRequest, VolumeSpec};
 pub use runtime::NetworkMode;

@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 
-pub(crate) use build::BuildArgs;
+pub(crate) use build::{BuildArgs, BuildNetwork, Progress};
 pub(crate) use image::{BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs};
-pub(crate) use run::RunArgs;
+pub(crate) use run::{Network, RunArgs};
 pub(crate) use system::{DfArgs, PruneArgs, System};
 
 /// Build and run container images: one binary, no daemon.
@@ -111,14 +111,10 @@ const NOT_YET: [&str; 60] = [
     "-l", "--cidfile", "--userns", "--pid", "--ipc", "--uts", "--cgroupns", "--sysctl", "--volumes-from", "--group-add",
 ];
 
-/// Parses the process's arguments. Gives the exit code that a later usage error has, or the code to end with now.
-pub(crate) fn parse() -> Result<(Arguments, u8), ExitCode> {
-    let is_run = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).as_deref() == Some("run");
-    let usage = if is_run { 125 } else { 2 };
-    match Arguments::try_parse() {
-        Ok(arguments) => Ok((arguments, usage)),
-        Err(error) => Err(refuse(&error, usage)),
-    }
+/// Parses the process's arguments, or gives the code to end with. A usage error of `run` has docker's code for it.
+pub(crate) fn parse() -> Result<Arguments, ExitCode> {
+    let is_run = std::env::args_os().skip(1).find(|argument| !argument.as_encoded_bytes().starts_with(b"-")).is_some_and(|word| word == "run");
+    Arguments::try_parse().map_err(|error| refuse(&error, if is_run { 125 } else { 2 }))
 }
 
 fn refuse(error: &clap::Error, usage: u8) -> ExitCode {

@@ -1,0 +1,93 @@
+//! `dunnage build`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use engine::{BuildRequest, Built, Cancel, NetworkMode};
+
+use super::{Failure, Outcome, open};
+use crate::args::{BuildArgs, BuildNetwork, Progress as Mode};
+use crate::ui::progress::Progress;
+use crate::{config, ui};
+
+pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
+    let progress = Progress::new(mode(&args)?);
+    let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
+    let request = request(args)?;
+    let engine = open(root)?;
+    let cancel = Arc::new(Cancel::default());
+    let interrupt = ui::interrupt::watch(&cancel)?;
+    let result = engine.build(&request, &|event| progress.event(&event), &cancel);
+    progress.finish(result.as_ref());
+    match result {
+        Ok(built) => {
+            finish(&built, quiet, iidfile)?;
+            Ok(0)
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            // Which signal it was is known here; the engine knows only that it was asked to stop.
+            let code = interrupt.code().filter(|_| failure.code() == 130);
+            let code = if progress.tells_errors() { code.unwrap_or(failure.code()) } else { code.unwrap_or(failure.tell()) };
+            Err(Failure::Told(code))
+        }
+    }
+}
+
+fn finish(built: &Built, quiet: bool, iidfile: Option<PathBuf>) -> Result<(), Failure> {
+    if !quiet {
+        built.warnings.iter().for_each(ui::diagnostic::print);
+    }
+    if let Some(path) = iidfile {
+        std::fs::write(&path, &built.id).map_err(|error| Failure::usage(format!("cannot write --iidfile {}: {error}", path.display())))?;
+    }
+    if quiet {
+        ui::line(&built.id)?;
+    }
+    Ok(())
+}
+
+fn mode(args: &BuildArgs) -> Result<Mode, Failure> {
+    if args.quiet {
+        return Ok(Mode::Quiet);
+    }
+    match (args.progress, config::progress()) {
+        (Some(mode), _) => Ok(mode),
+        (None, Some(text)) => Mode::from_str(&text, true).map_err(|_| {
+            Failure::usage(format!("the progress mode `{text}` of the environment is not known: auto, tty, plain, rawjson and quiet are"))
+        }),
+        (None, None) => Ok(Mode::Auto),
+    }
+}
+
+fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
+    Ok(BuildRequest {
+        context: args.context,
+        dockerfile: args.file,
+        names: args.tag,
+        build_args: args.build_arg.iter().filter_map(|arg| build_arg(arg)).collect(),
+        target: args.target,
+        labels: pairs(&args.label),
+        no_cache: args.no_cache,
+        network: Some(match args.network {
+            BuildNetwork::Host => NetworkMode::Host,
+            BuildNetwork::None => NetworkMode::None,
+        }),
+        jobs: args.jobs.map(usize::from),
+        source_date_epoch: config::source_date_epoch().map_err(Failure::Usage)?,
+    })
+}
+
+/// `NAME` alone takes the environment's value; a name that has none there is as if it were not given.
+fn build_arg(text: &str) -> Option<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => Some((text.to_owned(), config::variable(text)?)),
+    }
+}
+
+fn pairs(texts: &[String]) -> BTreeMap<String, String> {
+    texts.iter().map(|text| text.split_once('=').unwrap_or((text, ""))).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}

@@ -1,0 +1,169 @@
+//! `images`, `tag`, `rmi`, `inspect`, `history`.
+
+use std::path::PathBuf;
+
+use engine::{Reference, Removed, StoredImage};
+use serde_json::{Map, Value, json};
+
+use super::{Failure, Outcome, open};
+use crate::args::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
+use crate::ui::table::{self, Column};
+use crate::ui::template::Template;
+use crate::ui::{self, units};
+
+const IMAGES: [Column; 5] = [("Repository", "REPOSITORY"), ("Tag", "TAG"), ("ID", "IMAGE ID"), ("CreatedSince", "CREATED"), ("Size", "SIZE")];
+const HISTORY: [Column; 5] = [("ID", "IMAGE"), ("CreatedSince", "CREATED"), ("CreatedBy", "CREATED BY"), ("Size", "SIZE"), ("Comment", "COMMENT")];
+
+/// Characters of an instruction that a table shows.
+const INSTRUCTION_WIDTH: usize = 45;
+
+const NO_NAME: &str = "<none>";
+
+pub(super) fn list(root: Option<PathBuf>, args: &ImagesArgs) -> Outcome {
+    let mut rows = Vec::new();
+    for image in open(root)?.images()? {
+        rows.extend(image_rows(&image, args));
+    }
+    if args.quiet {
+        let mut ids: Vec<&str> = rows.iter().filter_map(|row| row.get("ID")?.as_str()).collect();
+        ids.dedup();
+        ids.iter().try_for_each(|id| ui::line(id))?;
+    } else {
+        table::print(&rows, &IMAGES, args.format.as_deref())?;
+    }
+    Ok(0)
+}
+
+fn image_rows(image: &StoredImage, args: &ImagesArgs) -> Vec<Map<String, Value>> {
+    let mut names: Vec<(String, String)> = image.names.iter().filter(|name| wanted(name, args.name.as_deref())).map(parts).collect();
+    if names.is_empty() && image.names.is_empty() && args.all && args.name.is_none() {
+        names.push((NO_NAME.to_owned(), NO_NAME.to_owned()));
+    }
+    let id = image.image.id.to_string();
+    let created = image.image.config.created.clone();
+    names
+        .into_iter()
+        .map(|(repository, tag)| {
+            row(json!({
+                "Repository": repository,
+                "Tag": tag,
+                "ID": short(&id, args.no_trunc),
+                "Digest": NO_NAME,
+                "CreatedSince": units::ago(created.as_deref()),
+                "CreatedAt": created,
+                "Size": units::bytes(image.size),
+            }))
+        })
+        .collect()
+}
+
+/// `NAME` asks for all its tags, `NAME:TAG` for one.
+fn wanted(name: &Reference, asked: Option<&str>) -> bool {
+    let Some(asked) = asked else { return true };
+    let (repository, tag) = parts(name);
+    asked == repository || asked == format!("{repository}:{tag}") || asked == name.familiar()
+}
+
+fn parts(name: &Reference) -> (String, String) {
+    let familiar = name.familiar();
+    let tag = name.tag().unwrap_or(NO_NAME).to_owned();
+    let repository = familiar.split('@').next().unwrap_or(&familiar);
+    (repository.strip_suffix(&format!(":{tag}")).unwrap_or(repository).to_owned(), tag)
+}
+
+fn short(id: &str, whole: bool) -> String {
+    if whole { id.to_owned() } else { id.trim_start_matches("sha256:").chars().take(12).collect() }
+}
+
+fn row(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+pub(super) fn tag(root: Option<PathBuf>, args: &TagArgs) -> Outcome {
+    open(root)?.tag(&args.source, &args.target)?;
+    Ok(0)
+}
+
+/// Every image is tried; those that could not be removed are told one by one.
+pub(super) fn remove(root: Option<PathBuf>, args: &RmiArgs) -> Outcome {
+    let engine = open(root)?;
+    let mut code = 0;
+    for image in &args.images {
+        match engine.remove_image(image, args.force) {
+            Ok(removed) => removed.iter().try_for_each(|removed| match removed {
+                Removed::Untagged(name) => ui::line(&format!("Untagged: {name}")),
+                Removed::Deleted(id) => ui::line(&format!("Deleted: {id}")),
+            })?,
+            Err(error) => code = Failure::from(error).tell(),
+        }
+    }
+    Ok(code)
+}
+
+pub(super) fn inspect(root: Option<PathBuf>, args: &InspectArgs) -> Outcome {
+    let engine = open(root)?;
+    let template = args.format.as_deref().filter(|format| *format != "json").map(Template::parse).transpose().map_err(Failure::Usage)?;
+    let mut found = Vec::new();
+    let mut code = 0;
+    for image in &args.images {
+        match engine.inspect(image) {
+            Ok(value) => found.push(value),
+            Err(error) => code = Failure::from(error).tell(),
+        }
+    }
+    match template {
+        Some(template) => {
+            for value in &found {
+                ui::line(&template.render(value).map_err(Failure::Usage)?)?;
+            }
+        }
+        None => ui::line(&serde_json::to_string_pretty(&found).unwrap_or_default())?,
+    }
+    Ok(code)
+}
+
+pub(super) fn history(root: Option<PathBuf>, args: &HistoryArgs) -> Outcome {
+    let entries = open(root)?.history(&args.image)?;
+    let rows: Vec<Map<String, Value>> = entries
+        .iter()
+        .map(|entry| {
+            let by = ui::plain_text(&entry.created_by.replace(['\n', '\t'], " "));
+            let shown = if args.no_trunc || by.chars().count() <= INSTRUCTION_WIDTH {
+                by
+            } else {
+                by.chars().take(INSTRUCTION_WIDTH - 1).chain(['…']).collect()
+            };
+            row(json!({
+                "ID": entry.image.as_deref().map_or_else(|| "<missing>".to_owned(), |id| short(id, args.no_trunc)),
+                "CreatedSince": units::ago(entry.created.as_deref()),
+                "CreatedAt": entry.created,
+                "CreatedBy": shown,
+                "Size": units::bytes(entry.size),
+                "Comment": entry.comment,
+            }))
+        })
+        .collect();
+    if args.quiet {
+        rows.iter().filter_map(|row| row.get("ID")?.as_str()).try_for_each(ui::line)?;
+    } else {
+        table::print(&rows, &HISTORY, args.format.as_deref())?;
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_asked_for_with_and_without_tag() {
+        let name: Reference = "localhost:5000/a/b:1".parse().unwrap();
+        assert_eq!(parts(&name), ("localhost:5000/a/b".to_owned(), "1".to_owned()));
+        assert!(wanted(&name, Some("localhost:5000/a/b")) && wanted(&name, Some("localhost:5000/a/b:1")) && wanted(&name, None));
+        assert!(!wanted(&name, Some("localhost:5000/a/b:2")));
+    }
+}

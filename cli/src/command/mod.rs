@@ -1,0 +1,96 @@
+//! The commands: from arguments to an engine verb and back to words. Each file holds the commands of one theme.
+
+mod archive;
+mod build;
+mod image;
+mod run;
+mod system;
+
+use std::io;
+use std::path::PathBuf;
+
+use engine::{Engine, EngineOptions};
+
+use crate::args::{Arguments, Command, Image};
+use crate::{config, ui};
+
+/// Why a command ends without success.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A verb failed.
+    #[error(transparent)]
+    Engine(Box<engine::Error>),
+    /// Standard output is gone or full.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+    /// The arguments or the environment contradict themselves.
+    #[error("{0}")]
+    Usage(String),
+    /// It was told already; what is left is the exit code.
+    #[error("exit code {0}")]
+    Told(u8),
+}
+
+impl Failure {
+    pub(crate) fn usage(sentence: impl Into<String>) -> Failure {
+        Failure::Usage(sentence.into())
+    }
+
+    /// Tells it on standard error, and gives the exit code.
+    fn tell(&self) -> u8 {
+        match self {
+            Failure::Told(code) => return *code,
+            // A reader that has seen enough, such as `head`, is no failure to talk about.
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 128 + 13,
+            Failure::Engine(error) if !error.diagnostics().is_empty() => error.diagnostics().iter().for_each(ui::diagnostic::print),
+            other => ui::error(&other.to_string()),
+        }
+        self.code()
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Engine(error) => u8::try_from(error.exit_code()).unwrap_or(1),
+            Failure::Output(_) => 3,
+            Failure::Usage(_) => 2,
+            Failure::Told(code) => *code,
+        }
+    }
+}
+
+impl From<engine::Error> for Failure {
+    fn from(error: engine::Error) -> Self {
+        Failure::Engine(Box::new(error))
+    }
+}
+
+/// The exit code of a command that did what it was asked to.
+type Outcome = Result<u8, Failure>;
+
+/// Performs a command and gives the process's exit code.
+pub(crate) fn dispatch(arguments: Arguments) -> u8 {
+    ui::set_color(arguments.color);
+    let root = arguments.root;
+    let result = match arguments.command {
+        Command::Build(args) | Command::Image(Image::Build(args)) => build::build(root, args),
+        // `run` has docker's exit codes, all of them its own.
+        Command::Run(args) => return run::run(root, args),
+        Command::Images(args) | Command::Image(Image::Ls(args)) => image::list(root, &args),
+        Command::Tag(args) | Command::Image(Image::Tag(args)) => image::tag(root, &args),
+        Command::Rmi(args) | Command::Image(Image::Rm(args)) => image::remove(root, &args),
+        Command::Inspect(args) | Command::Image(Image::Inspect(args)) => image::inspect(root, &args),
+        Command::History(args) | Command::Image(Image::History(args)) => image::history(root, &args),
+        Command::Bootstrap(args) => archive::bootstrap(root, &args),
+        Command::Import(args) | Command::Image(Image::Import(args)) => archive::import(root, &args),
+        Command::Save(args) | Command::Image(Image::Save(args)) => archive::save(root, &args),
+        Command::Load(args) | Command::Image(Image::Load(args)) => archive::load(root, &args),
+        Command::System(system) => system::system(root, &system),
+        Command::Info => system::info(root),
+        Command::Version => system::version(),
+    };
+    result.unwrap_or_else(|failure| failure.tell())
+}
+
+fn open(root: Option<PathBuf>) -> Result<Engine, engine::Error> {
+    Engine::open(&EngineOptions { root: config::store_root(root) })
+}

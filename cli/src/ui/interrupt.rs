@@ -1,0 +1,53 @@
+//! Ctrl-C and the polite signals: the first stops the work and lets it clean up, the second ends at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use engine::Cancel;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+/// Watches until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Interrupt {
+    handle: Handle,
+    first: Arc<AtomicI32>,
+}
+
+/// Cancels the work on the first signal.
+///
+/// # Errors
+/// When the kernel refuses the handlers.
+pub(crate) fn watch(cancel: &Arc<Cancel>) -> std::io::Result<Interrupt> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let handle = signals.handle();
+    let first = Arc::new(AtomicI32::new(0));
+    let (seen, cancel) = (Arc::clone(&first), Arc::clone(cancel));
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if seen.swap(signal, Ordering::SeqCst) == 0 {
+                cancel.cancel();
+            } else {
+                // What is left is swept by the next command: leases die with their process.
+                signal_hook::low_level::exit(128 + signal);
+            }
+        }
+    });
+    Ok(Interrupt { handle, first })
+}
+
+impl Interrupt {
+    /// 128+n for the signal that came, if one did.
+    pub(crate) fn code(&self) -> Option<u8> {
+        match self.first.load(Ordering::SeqCst) {
+            0 => None,
+            signal => u8::try_from(128 + signal).ok(),
+        }
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        self.handle.close();
+    }
+}

@@ -1,0 +1,132 @@
+//! Lines that are redrawn: one for each running step with its time, the log's tail of the one that wrote last, a count.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use engine::{Event, StepId};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::lines::Lines;
+use super::{Steps, units};
+use crate::ui::{CYAN, DIM, GREEN, RED, YELLOW};
+
+/// Lines of the log that are in view.
+const TAIL: usize = 5;
+
+/// How often times and spinners move.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The drawing.
+#[derive(Debug)]
+pub(super) struct Tty {
+    all: MultiProgress,
+    count: ProgressBar,
+    tail: Vec<ProgressBar>,
+    running: BTreeMap<StepId, Running>,
+    planned: usize,
+    ended: usize,
+    /// The step whose log is in view.
+    shown: Option<StepId>,
+}
+
+#[derive(Debug)]
+struct Running {
+    bar: ProgressBar,
+    lines: Lines,
+    log: VecDeque<String>,
+}
+
+/// Templates are constants: one that does not parse is a defect, and then the default does.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+impl Tty {
+    pub(super) fn new() -> Tty {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let count = all.add(ProgressBar::new_spinner().with_style(style("{msg}")));
+        Tty { all, count, tail: Vec::new(), running: BTreeMap::new(), planned: 0, ended: 0, shown: None }
+    }
+
+    pub(super) fn event(&mut self, steps: &Steps, event: &Event) {
+        match event {
+            Event::Planned(planned) => self.planned = planned.len(),
+            Event::ContextRead { .. } => {}
+            Event::Hit(id) => self.end(steps, *id, &format!("{GREEN}✓{GREEN:#}"), "cached"),
+            Event::Started(id, _) => self.start(steps, *id),
+            Event::Output(id, stream, bytes) => self.output(*id, *stream, bytes),
+            Event::Finished { id, duration, same_tree } => {
+                let same = if *same_tree { ", same result as before" } else { "" };
+                self.end(steps, *id, &format!("{GREEN}✓{GREEN:#}"), &format!("{}{same}", units::duration(*duration)));
+            }
+            Event::Note(_, sentence) => self.print(&format!("{YELLOW}note{YELLOW:#}: {sentence}")),
+            Event::Failed(id) => self.end(steps, *id, &format!("{RED}✗{RED:#}"), "failed"),
+            Event::Cancelled(id) => self.end(steps, *id, &format!("{YELLOW}-{YELLOW:#}"), "stopped"),
+        }
+        self.count.set_message(format!("{DIM}{} of {} steps{DIM:#}", self.ended, self.planned));
+    }
+
+    /// Takes everything that is redrawn off the screen.
+    pub(super) fn clear(&mut self) {
+        for running in std::mem::take(&mut self.running).into_values() {
+            running.bar.finish_and_clear();
+        }
+        self.tail.drain(..).for_each(|line| line.finish_and_clear());
+        self.count.finish_and_clear();
+    }
+
+    fn start(&mut self, steps: &Steps, id: StepId) {
+        let bar = ProgressBar::new_spinner().with_style(style("{spinner:.cyan} {wide_msg} {elapsed:.dim}"));
+        let bar = self.all.insert_before(self.tail.first().unwrap_or(&self.count), bar);
+        bar.set_message(steps.title(id));
+        bar.enable_steady_tick(TICK);
+        self.running.insert(id, Running { bar, lines: Lines::default(), log: VecDeque::new() });
+    }
+
+    fn output(&mut self, id: StepId, stream: engine::Stream, bytes: &[u8]) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        for line in running.lines.push(stream, bytes) {
+            if running.log.len() == TAIL {
+                running.log.pop_front();
+            }
+            running.log.push_back(line);
+        }
+        self.shown = Some(id);
+        self.draw_tail();
+    }
+
+    /// As many lines as the log in view has; none when nothing that writes is running.
+    fn draw_tail(&mut self) {
+        let log = self.shown.and_then(|id| self.running.get(&id)).map(|running| running.log.iter().cloned().collect::<Vec<_>>());
+        let log = log.unwrap_or_default();
+        while self.tail.len() > log.len() {
+            if let Some(line) = self.tail.pop() {
+                line.finish_and_clear();
+            }
+        }
+        while self.tail.len() < log.len() {
+            let line = ProgressBar::new_spinner().with_style(style("  │ {wide_msg:.dim}"));
+            self.tail.push(self.all.insert_before(&self.count, line));
+        }
+        for (line, text) in self.tail.iter().zip(log) {
+            line.set_message(text);
+        }
+    }
+
+    fn end(&mut self, steps: &Steps, id: StepId, mark: &str, how: &str) {
+        self.ended += 1;
+        if let Some(running) = self.running.remove(&id) {
+            running.bar.finish_and_clear();
+        }
+        if self.shown == Some(id) {
+            self.shown = self.running.keys().next_back().copied();
+            self.draw_tail();
+        }
+        self.print(&format!("{mark} {} {CYAN}{how}{CYAN:#}", steps.title(id)));
+    }
+
+    /// A line that stays, above those that are redrawn.
+    fn print(&self, line: &str) {
+        self.all.suspend(|| crate::ui::say(line));
+    }
+}

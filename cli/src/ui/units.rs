@@ -1,0 +1,87 @@
+//! Bytes and times as people read them, in docker's words.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Decimal units with three digits: `1.23MB`.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    // 999.5 would be shown as 1000 with three digits: the next unit is due before that.
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let unit_name = UNITS.get(unit).copied().unwrap_or("B");
+    let digits = match value {
+        _ if unit == 0 => 0,
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    let text = format!("{value:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{unit_name}")
+}
+
+/// `0.4s`, `12.3s`, `2m05s`.
+pub(crate) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if seconds < 60 {
+        return format!("{:.1}s", time.as_secs_f64());
+    }
+    if seconds < 3600 {
+        return format!("{}m{:02}s", seconds / 60, seconds % 60);
+    }
+    format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60)
+}
+
+/// `2 hours ago` of an RFC 3339 time; `N/A` where there is none.
+pub(crate) fn ago(created: Option<&str>) -> String {
+    let Some(created) = created.and_then(|text| text.parse::<Timestamp>().ok()) else { return "N/A".to_owned() };
+    let seconds = Timestamp::now().as_second().saturating_sub(created.as_second()).max(0);
+    format!("{} ago", span(seconds.unsigned_abs()))
+}
+
+fn span(seconds: u64) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    match seconds {
+        0 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        s if s < MINUTE => format!("{s} seconds"),
+        s if s < 2 * MINUTE => "About a minute".to_owned(),
+        s if s < HOUR => format!("{} minutes", s / MINUTE),
+        s if s < 2 * HOUR => "About an hour".to_owned(),
+        s if s < 2 * DAY => format!("{} hours", s / HOUR),
+        s if s < 14 * DAY => format!("{} days", s / DAY),
+        s if s < 60 * DAY => format!("{} weeks", s / (7 * DAY)),
+        s if s < 730 * DAY => format!("{} months", s / (30 * DAY)),
+        s => format!("{} years", s / (365 * DAY)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_three_digits_at_most() {
+        for (count, text) in [(0, "0B"), (999, "999B"), (1000, "1kB"), (1234, "1.23kB"), (999_600, "1MB"), (12_345_678, "12.3MB"), (5_000_000_000, "5GB")] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn times_are_rounded_as_docker_rounds_them() {
+        for (seconds, text) in [(5, "5 seconds"), (90, "About a minute"), (7200, "2 hours"), (86_400 * 3, "3 days"), (86_400 * 800, "2 years")] {
+            assert_eq!(span(seconds), text);
+        }
+        assert_eq!(ago(None), "N/A");
+        assert_eq!(duration(Duration::from_millis(1250)), "1.2s");
+        assert_eq!(duration(Duration::from_secs(125)), "2m05s");
+    }
+}
