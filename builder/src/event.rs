@@ -49,7 +49,7 @@ pub enum MissReason {
 /// One thing that happened in a solve.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The plan is known: all its steps in Dockerfile order.
+    /// The plan is known: the steps that are performed or hit, in Dockerfile order.
     Planned(Vec<StepInfo>),
     /// The context selection of a COPY was read: files, bytes.
     ContextRead {

@@ -64,10 +64,13 @@ pub(crate) fn run_key(op: &RunOp, platform: &str, parent: &[Layer]) -> KeyParts 
     }
     parts.add("working directory", op.cwd.as_str());
     parts.add("user", op.user.as_str());
-    parts.add("network", match op.network {
-        Network::None => "none",
-        Network::Host => "host",
-    });
+    parts.add(
+        "network",
+        match op.network {
+            Network::None => "none",
+            Network::Host => "host",
+        },
+    );
     if let Some(script) = &op.script {
         parts.add("script", script.as_str());
     }
@@ -132,9 +135,8 @@ mod tests {
     use super::*;
 
     fn run(argv: &[&str], env: &[(&str, &str)], hidden: &[(&str, &str)]) -> RunOp {
-        let own = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>()
-        };
+        let own =
+            |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>();
         RunOp {
             argv: argv.iter().map(|arg| (*arg).to_owned()).collect(),
             env: own(env),

@@ -68,9 +68,6 @@ impl Options {
 
     /// The proxy variables among the build arguments.
     pub(crate) fn proxies(&self) -> Vec<(String, String)> {
-        PROXY_ARGS
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), self.build_args.get(*name)?.clone())))
-            .collect()
+        PROXY_ARGS.iter().filter_map(|name| Some(((*name).to_owned(), self.build_args.get(*name)?.clone()))).collect()
     }
 }

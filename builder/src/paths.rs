@@ -24,7 +24,12 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
 
 /// Whether a destination names a directory: it ends with a slash, or is `.` or ends with `/.` or `/..`.
 pub(crate) fn names_directory(text: &str) -> bool {
-    text.is_empty() || text.ends_with('/') || text == "." || text == ".." || text.ends_with("/.") || text.ends_with("/..")
+    text.is_empty()
+        || text.ends_with('/')
+        || text == "."
+        || text == ".."
+        || text.ends_with("/.")
+        || text.ends_with("/..")
 }
 
 #[cfg(test)]

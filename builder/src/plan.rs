@@ -40,6 +40,13 @@ pub enum Op {
     Workdir(WorkdirOp),
 }
 
+impl Op {
+    /// It makes a layer, or hits one; the others are where a stage begins.
+    pub(crate) fn is_performed(&self) -> bool {
+        !matches!(self, Op::Scratch | Op::Image { .. })
+    }
+}
+
 /// RUN.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RunOp {

@@ -54,10 +54,7 @@ pub(crate) struct DeclaredArg {
 }
 
 /// The global scope: what FROM lines see.
-pub(crate) fn global_scope(
-    automatic: &BTreeMap<String, String>,
-    declared: &[DeclaredArg],
-) -> Variables {
+pub(crate) fn global_scope(automatic: &BTreeMap<String, String>, declared: &[DeclaredArg]) -> Variables {
     let mut variables = Variables::default();
     for (name, value) in automatic {
         variables.set(name, value);

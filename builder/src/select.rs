@@ -220,7 +220,8 @@ impl SourceTree<'_> {
             }
         }
         files.retain(|(_, _, slot)| slot.is_none());
-        let hashes: Vec<Result<[u8; 32]>> = files.par_iter().map(|(path, metadata, _)| self.hash_file(path, metadata)).collect();
+        let hashes: Vec<Result<[u8; 32]>> =
+            files.par_iter().map(|(path, metadata, _)| self.hash_file(path, metadata)).collect();
         let mut fresh = BTreeMap::new();
         for ((_, metadata, slot), hash) in files.into_iter().zip(hashes) {
             let hash = hash?;
@@ -265,7 +266,8 @@ impl Selected {
     /// Number of entries and bytes of file content.
     pub(crate) fn totals(&self) -> (u64, u64) {
         let own = if self.metadata.kind == Kind::File { self.metadata.size } else { 0 };
-        let bytes = self.entries.iter().filter(|entry| entry.metadata.kind == Kind::File).map(|entry| entry.metadata.size);
+        let bytes =
+            self.entries.iter().filter(|entry| entry.metadata.kind == Kind::File).map(|entry| entry.metadata.size);
         (self.entries.len() as u64 + 1, own + bytes.sum::<u64>())
     }
 

@@ -134,7 +134,7 @@ impl Solver<'_> {
     /// # Errors
     /// The first step's error; the others are stopped.
     pub fn solve(&self, plan: &Plan) -> Result<Solved> {
-        (self.events)(Event::Planned(plan.steps().map(step_info).collect()));
+        (self.events)(Event::Planned(plan.steps().filter(|step| step.op.is_performed()).map(step_info).collect()));
         let queue = Mutex::new(first_queue(plan));
         let changed = Condvar::new();
         let workers = self.jobs.clamp(1, plan.graph.node_count().max(1));

@@ -113,16 +113,11 @@ pub(crate) fn stage_label(stage: &Stage) -> String {
 }
 
 fn cycle(dockerfile: &Dockerfile, from: usize, to: usize, span: Option<Span>) -> Error {
-    let name = |index: usize| {
-        dockerfile.stages.get(index).map_or_else(|| index.to_string(), stage_label)
-    };
+    let name = |index: usize| dockerfile.stages.get(index).map_or_else(|| index.to_string(), stage_label);
     let span = span.or_else(|| dockerfile.stages.get(from).map(|stage| stage.span)).unwrap_or_default();
-    let mut diagnostic = Diagnostic::error(
-        "K0302",
-        format!("circular dependency detected on stage: {}", name(to)),
-    )
-    .at(&dockerfile.source, span)
-    .label(format!("stage `{}` needs stage `{}` here", name(from), name(to)));
+    let mut diagnostic = Diagnostic::error("K0302", format!("circular dependency detected on stage: {}", name(to)))
+        .at(&dockerfile.source, span)
+        .label(format!("stage `{}` needs stage `{}` here", name(from), name(to)));
     if from != to {
         diagnostic = diagnostic.note(format!("stage `{}` needs stage `{}` in turn", name(to), name(from)));
     }
@@ -163,11 +158,7 @@ fn find_stage(stages: &[Stage], lower: &str) -> Option<usize> {
     stages.iter().rposition(|stage| stage.name.as_deref() == Some(lower))
 }
 
-fn globals(
-    dockerfile: &Dockerfile,
-    options: &Options,
-    target_name: &str,
-) -> Result<(Vec<DeclaredArg>, Variables)> {
+fn globals(dockerfile: &Dockerfile, options: &Options, target_name: &str) -> Result<(Vec<DeclaredArg>, Variables)> {
     let automatic = options.automatic_args(target_name);
     let mut declared: Vec<DeclaredArg> = Vec::new();
     for line in &dockerfile.global_args {
@@ -241,9 +232,8 @@ fn image_origin(dockerfile: &Dockerfile, name: &str, span: Span, stages: &[Stage
     match name.parse::<Reference>() {
         Ok(reference) => Ok(Origin::Image(reference)),
         Err(error) => {
-            let mut diagnostic =
-                Diagnostic::error("K0307", format!("failed to parse stage name \"{name}\": {error}"))
-                    .at(&dockerfile.source, span);
+            let mut diagnostic = Diagnostic::error("K0307", format!("failed to parse stage name \"{name}\": {error}"))
+                .at(&dockerfile.source, span);
             let lower = name.to_lowercase();
             if let Some(index) = find_stage(stages, &lower) {
                 let known = stages.get(index).map(stage_label).unwrap_or_default();
@@ -271,9 +261,7 @@ fn stage_inputs(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Re
 
 /// `--from=` : an index, a stage name, an image. Unlike BuildKit's, it may hold global ARGs.
 fn input_origin(dockerfile: &Dockerfile, stage: &Stage, word: &Word, scope: &Variables) -> Result<Origin> {
-    let expansion = word
-        .expand(scope)
-        .map_err(|error| expand_failed(dockerfile, word, &error.to_string()))?;
+    let expansion = word.expand(scope).map_err(|error| expand_failed(dockerfile, word, &error.to_string()))?;
     if let Some(name) = expansion.unmatched.iter().next() {
         return Err(Diagnostic::error(
             "K0308",

@@ -253,9 +253,7 @@ impl<'a> StageWalk<'a> {
     fn stopsignal(&mut self, word: &Word) -> Result<()> {
         let signal = self.expand(word)?;
         if let Err(error) = grammar::parse_signal(&signal) {
-            return Err(Diagnostic::error("K0312", error.to_string())
-                .at(&self.dockerfile.source, word.span())
-                .into());
+            return Err(Diagnostic::error("K0312", error.to_string()).at(&self.dockerfile.source, word.span()).into());
         }
         self.state.record(format!("STOPSIGNAL {signal}"));
         self.state.config().stop_signal = Some(signal);
@@ -296,9 +294,7 @@ impl<'a> StageWalk<'a> {
             let texts = self.expand_words(word)?;
             for text in texts {
                 let parsed = grammar::parse_port_spec(&text).map_err(|error| {
-                    Error::from(
-                        Diagnostic::error("K0313", error.to_string()).at(&self.dockerfile.source, word.span()),
-                    )
+                    Error::from(Diagnostic::error("K0313", error.to_string()).at(&self.dockerfile.source, word.span()))
                 })?;
                 ports.extend(parsed);
             }

@@ -23,7 +23,8 @@ impl StageWalk<'_> {
             Some("none") => Network::None,
             Some("host") => Network::Host,
             Some(other) => {
-                return Err(self.at(located.span, "K0321", format!("unsupported network mode \"{other}\""))
+                return Err(self
+                    .at(located.span, "K0321", format!("unsupported network mode \"{other}\""))
                     .help("RUN --network takes default, none or host")
                     .into());
             }
@@ -83,11 +84,8 @@ impl StageWalk<'_> {
         if self.args.is_empty() {
             return String::new();
         }
-        let args: Vec<String> = self
-            .args
-            .iter()
-            .map(|arg| format!("{}={}", arg.name, arg.value.as_deref().unwrap_or_default()))
-            .collect();
+        let args: Vec<String> =
+            self.args.iter().map(|arg| format!("{}={}", arg.name, arg.value.as_deref().unwrap_or_default())).collect();
         format!("|{} {} ", args.len(), args.join(" "))
     }
 
@@ -105,7 +103,11 @@ impl StageWalk<'_> {
         let into_directory = names_directory(&written);
         if sources.len() > 1 && !into_directory {
             return Err(self
-                .at(copy.destination_span, "K0331", format!("{keyword} of several sources needs a directory as its destination"))
+                .at(
+                    copy.destination_span,
+                    "K0331",
+                    format!("{keyword} of several sources needs a directory as its destination"),
+                )
                 .label("ends without a slash")
                 .help(format!("write `{written}/`"))
                 .into());
@@ -182,7 +184,13 @@ impl StageWalk<'_> {
                 grammar::CopySource::Heredoc(heredoc) => {
                     let content = if heredoc.expand {
                         grammar::expand_heredoc(&heredoc.body, self.dockerfile.escape, &self.scope)
-                            .map_err(|error| Error::from(self.at(heredoc.span, "K0304", format!("failed to process the heredoc: {error}"))))?
+                            .map_err(|error| {
+                                Error::from(self.at(
+                                    heredoc.span,
+                                    "K0304",
+                                    format!("failed to process the heredoc: {error}"),
+                                ))
+                            })?
                             .text
                     } else {
                         heredoc.body.clone()
@@ -227,7 +235,9 @@ impl StageWalk<'_> {
             Origin::Scratch => Ok((false, vec![self.add_step(Op::Scratch, Vec::new(), "FROM scratch")])),
             Origin::Image(reference) => {
                 let Some(image) = self.images.get(&reference) else {
-                    return Err(self.at(span, "K0310", format!("image `{}` was not opened", reference.familiar())).into());
+                    return Err(self
+                        .at(span, "K0310", format!("image `{}` was not opened", reference.familiar()))
+                        .into());
                 };
                 let op = Op::Image { reference: reference.clone(), layers: image.layers.clone() };
                 Ok((false, vec![self.add_step(op, Vec::new(), &format!("FROM {}", reference.familiar()))]))

@@ -68,7 +68,12 @@ impl Store {
                 return Err(Error::NameInUse { name: name.to_owned(), id });
             }
         }
-        let record = ContainerRecord { id: random_hex(32)?, name: name.map(str::to_owned), image: image.clone(), created: now() };
+        let record = ContainerRecord {
+            id: random_hex(32)?,
+            name: name.map(str::to_owned),
+            image: image.clone(),
+            created: now(),
+        };
         let path = self.path("containers").join(&record.id);
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(Error::path("make", &path))?;
         let lock_path = path.join("lock");

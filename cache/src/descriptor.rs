@@ -166,7 +166,9 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = || Error::BadPlatform(text.chars().take(100).collect());
         let parts: Vec<&str> = text.split('/').collect();
-        let ok = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        let ok = |part: &str| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        };
         if !parts.iter().all(|part| ok(part)) {
             return Err(bad());
         }
@@ -210,7 +212,8 @@ mod tests {
 
     #[test]
     fn unknown_keys_of_descriptors_survive() {
-        let text = format!(r#"{{"mediaType":"x/y","digest":"{}","size":3,"artifactType":"z"}}"#, Digest::sha256_of(b""));
+        let text =
+            format!(r#"{{"mediaType":"x/y","digest":"{}","size":3,"artifactType":"z"}}"#, Digest::sha256_of(b""));
         let descriptor: Descriptor = serde_json::from_str(&text).unwrap();
         assert_eq!(descriptor.media_type, MediaType::Other("x/y".to_owned()));
         assert_eq!(serde_json::to_string(&descriptor).unwrap(), text);

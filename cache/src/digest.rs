@@ -191,7 +191,9 @@ mod tests {
     fn only_well_formed_digests_parse() {
         let good = format!("sha256:{}", "0a".repeat(32));
         assert_eq!(good.parse::<Digest>().unwrap().to_string(), good);
-        for bad in ["", "sha256:", "sha256:zz", "md5:00", "sha256:../../x", &good.to_uppercase(), &good[..70], "sha512:00"] {
+        for bad in
+            ["", "sha256:", "sha256:zz", "md5:00", "sha256:../../x", &good.to_uppercase(), &good[..70], "sha512:00"]
+        {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

@@ -83,7 +83,9 @@ pub enum Error {
         reason: String,
     },
     /// A container of this name exists.
-    #[error("the container name `{name}` is in use by container {id}: choose another, or remove that one with `dunnage system prune`")]
+    #[error(
+        "the container name `{name}` is in use by container {id}: choose another, or remove that one with `dunnage system prune`"
+    )]
     NameInUse {
         /// The name.
         name: String,

@@ -216,7 +216,10 @@ mod tests {
         let image = Image::from_bytes(text.as_bytes()).unwrap();
         assert_eq!(image.id.0, Digest::sha256_of(text.as_bytes()));
         let again = String::from_utf8(image.config.to_bytes().unwrap()).unwrap();
-        assert!(again.contains(r#""ArgsEscaped":true"#) && again.contains(r#""moby.buildkit.cache.v0":"x""#), "{again}");
+        assert!(
+            again.contains(r#""ArgsEscaped":true"#) && again.contains(r#""moby.buildkit.cache.v0":"x""#),
+            "{again}"
+        );
     }
 
     #[test]

@@ -159,7 +159,10 @@ impl Store {
 
     pub(crate) fn image_ids(&self) -> Result<Vec<ImageId>> {
         let names = entries(&self.path("images"))?;
-        Ok(names.iter().filter_map(|(name, _)| format!("sha256:{}", name.strip_suffix(".json")?).parse().ok()).collect())
+        Ok(names
+            .iter()
+            .filter_map(|(name, _)| format!("sha256:{}", name.strip_suffix(".json")?).parse().ok())
+            .collect())
     }
 
     /// All names with what they point at.

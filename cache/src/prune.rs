@@ -1,7 +1,7 @@
 //! Pruning: mark what images, containers and living processes use, remove the rest. Bytes reported are bytes freed.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::digest::ImageId;
 use crate::error::{Error, Result};
@@ -59,7 +59,7 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    fn remove(&mut self, path: &PathBuf) -> Result<()> {
+    fn remove(&mut self, path: &Path) -> Result<()> {
         self.pruned.bytes += if self.options.dry_run { disk_bytes(path)? } else { remove_tree(path)? };
         Ok(())
     }

@@ -67,7 +67,8 @@ mod tests {
         let store = Store::open(directory.path()).unwrap();
         let key = CacheKey::from_bytes([3; 32]);
         assert_eq!(store.record(&key).unwrap(), None);
-        let record = StepRecord { layer: None, tree: None, parts: vec![("a".into(), "b".into())], created: 5, duration_ms: 6 };
+        let record =
+            StepRecord { layer: None, tree: None, parts: vec![("a".into(), "b".into())], created: 5, duration_ms: 6 };
         store.put_record(&key, &record).unwrap();
         assert_eq!(store.record(&key).unwrap(), Some(record));
         std::fs::write(store.record_path(&key), "{").unwrap();

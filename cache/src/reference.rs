@@ -121,7 +121,11 @@ impl FromStr for Reference {
 fn split_registry(name: &str) -> (&str, &str) {
     match name.split_once('/') {
         Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" || first.to_lowercase() != first => {
-            if first == "index.docker.io" { (DEFAULT_REGISTRY, rest) } else { (first, rest) }
+            if first == "index.docker.io" {
+                (DEFAULT_REGISTRY, rest)
+            } else {
+                (first, rest)
+            }
         }
         _ => (DEFAULT_REGISTRY, name),
     }
@@ -139,7 +143,11 @@ fn check_repository(repository: &str, given: &str) -> Result<(), Error> {
             escaped(repository.as_bytes())
         )));
     }
-    Err(Error::BadReference(if shown.is_empty() { "invalid reference format: the name is empty".to_owned() } else { "invalid reference format".to_owned() }))
+    Err(Error::BadReference(if shown.is_empty() {
+        "invalid reference format: the name is empty".to_owned()
+    } else {
+        "invalid reference format".to_owned()
+    }))
 }
 
 /// `[a-z0-9]+` joined by one of `.`, `_`, `__`, or any number of `-`.
@@ -217,7 +225,27 @@ mod tests {
     #[test]
     fn security_r19_names_outside_the_grammar_are_refused() {
         let long = "a".repeat(256);
-        for bad in ["", "a:", ":a", "a//b", "/a", "a/", "-a", "a..b", "a___b", "a:b:c", "a@b", "a b", "a/../b", "é", "a:.x", "_a", "A_:x", "a.b:port/c", &long] {
+        for bad in [
+            "",
+            "a:",
+            ":a",
+            "a//b",
+            "/a",
+            "a/",
+            "-a",
+            "a..b",
+            "a___b",
+            "a:b:c",
+            "a@b",
+            "a b",
+            "a/../b",
+            "é",
+            "a:.x",
+            "_a",
+            "A_:x",
+            "a.b:port/c",
+            &long,
+        ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad}");
         }
         let error = "library/BUG_stage".parse::<Reference>().unwrap_err().to_string();

@@ -37,7 +37,18 @@ use crate::lease::{self, Lease};
 const FORMAT: u32 = 1;
 
 const DIRECTORIES: [&str; 12] = [
-    "blobs/sha256", "layers", "trees", "images", "refs", "records", "stats", "drafts", "leases", "containers", "stubs", "empty",
+    "blobs/sha256",
+    "layers",
+    "trees",
+    "images",
+    "refs",
+    "records",
+    "stats",
+    "drafts",
+    "leases",
+    "containers",
+    "stubs",
+    "empty",
 ];
 
 /// A handle on a store. Cheap to clone; any number of processes may hold one.

@@ -181,7 +181,9 @@ impl TreeRoot {
     /// # Errors
     /// When it is not there or is no regular file: a device or pipe is never opened.
     pub fn open_file(&self, path: &Path) -> Result<File> {
-        let fd = self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map_err(Error::errno("open", path))?;
+        let fd = self
+            .resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+            .map_err(Error::errno("open", path))?;
         let stat = rustix::fs::fstat(&fd).map_err(Error::errno("read", path))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::Tree { path: path.to_owned(), reason: "is not a regular file".to_owned() });
@@ -245,7 +247,8 @@ impl TreeRoot {
             Err(errno) => return Err(Error::errno("make the directory", path)(errno)),
         }
         own(&parent, name, owner).map_err(Error::errno("own", path))?;
-        rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(mode), AtFlags::empty()).map_err(Error::errno("set the mode of", path))
+        rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(mode), AtFlags::empty())
+            .map_err(Error::errno("set the mode of", path))
     }
 
     /// Makes a directory, or takes the one that is there, and gives it these attributes.
@@ -289,7 +292,12 @@ impl TreeRoot {
         self.write_with(path, attributes, |target| io::copy(source, target))
     }
 
-    fn write_with(&self, path: &Path, attributes: &Attributes, fill: impl FnOnce(&mut File) -> io::Result<u64>) -> Result<u64> {
+    fn write_with(
+        &self,
+        path: &Path,
+        attributes: &Attributes,
+        fill: impl FnOnce(&mut File) -> io::Result<u64>,
+    ) -> Result<u64> {
         let (parent, name) = self.parent(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR);
@@ -356,7 +364,9 @@ impl TreeRoot {
     /// # Errors
     /// When the kernel does not allow it.
     pub fn set_attributes(&self, path: &Path, attributes: &Attributes) -> Result<()> {
-        let fd = self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map_err(Error::errno("open", path))?;
+        let fd = self
+            .resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+            .map_err(Error::errno("open", path))?;
         give(&fd, attributes).map_err(Error::errno("set the attributes of", path))
     }
 
@@ -365,7 +375,9 @@ impl TreeRoot {
     /// # Errors
     /// When the kernel does not allow it.
     pub fn set_times(&self, path: &Path, mtime_ns: i64) -> Result<()> {
-        let fd = self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map_err(Error::errno("open", path))?;
+        let fd = self
+            .resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+            .map_err(Error::errno("open", path))?;
         rustix::fs::futimens(&fd, &times(mtime_ns)).map_err(Error::errno("set the time of", path))
     }
 

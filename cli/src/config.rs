@@ -45,12 +45,16 @@ pub(crate) fn progress() -> Option<String> {
 /// The sentence to show when it is no number.
 pub(crate) fn source_date_epoch() -> Result<Option<i64>, String> {
     match variable("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty()) {
-        Some(text) => text.parse().map(Some).map_err(|_| format!("SOURCE_DATE_EPOCH is `{text}` and must be whole seconds since 1970")),
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|_| format!("SOURCE_DATE_EPOCH is `{text}` and must be whole seconds since 1970")),
         None => Ok(None),
     }
 }
 
 /// Whether this is a build service or a terminal that cannot be redrawn.
 pub(crate) fn plain_output() -> bool {
-    variable("CI").is_some_and(|value| !value.is_empty() && value != "false") || variable("TERM").is_some_and(|term| term == "dumb")
+    variable("CI").is_some_and(|value| !value.is_empty() && value != "false")
+        || variable("TERM").is_some_and(|term| term == "dumb")
 }

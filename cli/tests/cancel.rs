@@ -20,7 +20,7 @@ fn interrupted(signal: &str, seconds: &str) -> Option<(Dunnage, Option<i32>)> {
     let before = mounts();
     let mut child = dunnage.command(["build", "-t", "app", "context"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("ready") ), "the step never began");
+    assert!(lines.any(|line| line.unwrap().contains("ready")), "the step never began");
     // The word is in the echoed instruction too: give the process time to be asleep.
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());

@@ -70,7 +70,10 @@ fn unknown_base_and_unknown_stage() {
 #[test]
 fn builder_f07_stages_that_need_each_other() {
     let dunnage = dunnage();
-    dunnage.write("context/Dockerfile", "FROM scratch AS a\nCOPY --from=b /x /x\nFROM scratch AS b\nCOPY --from=a /x /x\n");
+    dunnage.write(
+        "context/Dockerfile",
+        "FROM scratch AS a\nCOPY --from=b /x /x\nFROM scratch AS b\nCOPY --from=a /x /x\n",
+    );
     let ran = dunnage.run(["build", "context"]).fails(1, "circular dependency");
     assert!(ran.stderr.contains('a') && ran.stderr.contains('b'), "{}", ran.stderr);
 }
@@ -78,7 +81,10 @@ fn builder_f07_stages_that_need_each_other() {
 #[test]
 fn builder_r01_a_failing_run_shows_code_line_and_tail() {
     let Some(dunnage) = with_base() else { return };
-    dunnage.write("context/Dockerfile", "FROM base\nRUN true\nRUN for i in $(seq 1 50); do echo line-$i; done; echo why >&2; exit 42\n");
+    dunnage.write(
+        "context/Dockerfile",
+        "FROM base\nRUN true\nRUN for i in $(seq 1 50); do echo line-$i; done; echo why >&2; exit 42\n",
+    );
     let ran = dunnage.run(["build", "-t", "app", "context"]).fails(1, "exit code 42");
     for text in ["Dockerfile:3", "line-50", "why"] {
         assert!(ran.stderr.contains(text), "no {text} in {}", ran.stderr);
@@ -113,7 +119,11 @@ fn flags_that_this_version_lacks_are_refused() {
     ] {
         dunnage.run(args).fails(2, flag);
     }
-    for (args, flag) in [(vec!["run", "-d", "x"], "-d"), (vec!["run", "-p", "80:80", "x"], "-p"), (vec!["run", "--memory", "1g", "x"], "--memory")] {
+    for (args, flag) in [
+        (vec!["run", "-d", "x"], "-d"),
+        (vec!["run", "-p", "80:80", "x"], "-p"),
+        (vec!["run", "--memory", "1g", "x"], "--memory"),
+    ] {
         dunnage.run(args).fails(125, flag);
     }
 }
@@ -134,10 +144,16 @@ fn security_f04_a_full_disk_is_one_sentence_and_no_harm() {
     let Some(dunnage) = with_base() else { return };
     // A small file system of its own behind the context's target: the store on a tmpfs of 8 MiB.
     let mount = dunnage.dir("small");
-    let status = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&mount).status().unwrap();
+    let status = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
+        .arg(&mount)
+        .status()
+        .unwrap();
     assert!(status.success());
     let result = std::panic::catch_unwind(|| {
-        let run = |args: &[&str]| -> testdata::Ran { dunnage.command(args).env("DUNNAGE_ROOT", mount.join("root")).output().unwrap().into() };
+        let run = |args: &[&str]| -> testdata::Ran {
+            dunnage.command(args).env("DUNNAGE_ROOT", mount.join("root")).output().unwrap().into()
+        };
         run(&["bootstrap", "--from", "busybox", "base"]).ok();
         dunnage.write("context/Dockerfile", "FROM base\nRUN echo kept > /kept\n");
         run(&["build", "-t", "good", "context"]).ok();

@@ -93,7 +93,13 @@ impl Engine {
         }
     }
 
-    fn save_file(&self, lease: &cache::Lease, images: &[NamedImage], format: ArchiveFormat, path: &PathBuf) -> Result<()> {
+    fn save_file(
+        &self,
+        lease: &cache::Lease,
+        images: &[NamedImage],
+        format: ArchiveFormat,
+        path: &PathBuf,
+    ) -> Result<()> {
         let file = File::create(path).map_err(|error| Error::file("write", path, error))?;
         let mut out = BufWriter::with_capacity(1 << 20, file);
         registry::save(&self.store, lease, images, format, &mut out)?;
@@ -135,7 +141,10 @@ impl Engine {
         };
         Ok(loaded
             .into_iter()
-            .map(|loaded| Loaded { id: loaded.image.id.to_string(), names: loaded.names.iter().map(Reference::familiar).collect() })
+            .map(|loaded| Loaded {
+                id: loaded.image.id.to_string(),
+                names: loaded.names.iter().map(Reference::familiar).collect(),
+            })
             .collect())
     }
 

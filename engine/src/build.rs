@@ -77,7 +77,15 @@ impl Engine {
         let (rules, rules_name) = request.ignore_rules(&path)?;
         let context = Context::open(&request.context, rules, &rules_name, &self.store)?;
         let jobs = request.jobs.unwrap_or_else(default_jobs);
-        let solver = Solver { store: &self.store, lease: &lease, context: &context, events, cancel, no_cache: request.no_cache, jobs };
+        let solver = Solver {
+            store: &self.store,
+            lease: &lease,
+            context: &context,
+            events,
+            cancel,
+            no_cache: request.no_cache,
+            jobs,
+        };
         let solved = solver.solve(&plan)?;
         let image = builder::assemble(&plan, &solved, &self.store, &lease, &names)?;
         Ok(Built {
@@ -120,7 +128,9 @@ impl Engine {
             .label("this version of dunnage does not pull");
         match grammar::nearest(&name, known.iter().map(String::as_str)) {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-            None => diagnostic.help(format!("make it with `dunnage bootstrap {name}`, or bring it with `dunnage load` or `dunnage import`")),
+            None => diagnostic.help(format!(
+                "make it with `dunnage bootstrap {name}`, or bring it with `dunnage load` or `dunnage import`"
+            )),
         }
     }
 }
@@ -144,8 +154,13 @@ impl BuildRequest {
             }
         }
         match &self.dockerfile {
-            Some(path) => Err(Error::file("read the Dockerfile", path, std::io::Error::from(std::io::ErrorKind::NotFound))),
-            None => Err(Error::DockerfileNotFound { context: self.context.clone(), looked_for: "Dockerfile, Containerfile".to_owned() }),
+            Some(path) => {
+                Err(Error::file("read the Dockerfile", path, std::io::Error::from(std::io::ErrorKind::NotFound)))
+            }
+            None => Err(Error::DockerfileNotFound {
+                context: self.context.clone(),
+                looked_for: "Dockerfile, Containerfile".to_owned(),
+            }),
         }
     }
 
@@ -161,7 +176,8 @@ impl BuildRequest {
                 Err(_) => continue,
             }
             let text = read_text(&path)?;
-            let rules = IgnoreRules::parse(&text).map_err(|error| Error::IgnoreFile { path: path.clone(), reason: error.to_string() })?;
+            let rules = IgnoreRules::parse(&text)
+                .map_err(|error| Error::IgnoreFile { path: path.clone(), reason: error.to_string() })?;
             return Ok((rules, display_name(&path)));
         }
         Ok((IgnoreRules::none(), ".dockerignore".to_owned()))
@@ -195,7 +211,11 @@ fn read_text(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
     file.take(TEXT_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| Error::file("read", path, error))?;
     if bytes.len() as u64 > TEXT_LIMIT {
-        return Err(Error::Usage(format!("{} is larger than {} MiB: is it the right file?", path.display(), TEXT_LIMIT >> 20)));
+        return Err(Error::Usage(format!(
+            "{} is larger than {} MiB: is it the right file?",
+            path.display(),
+            TEXT_LIMIT >> 20
+        )));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

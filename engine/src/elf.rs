@@ -32,7 +32,8 @@ pub(crate) fn read(path: &Path) -> Result<Needs> {
         return Err(Error::Bootstrap(format!("{} is larger than {} MiB", path.display(), PROGRAM_LIMIT >> 20)));
     }
     let data = std::fs::read(path).map_err(|error| Error::file("read", path, error))?;
-    needs(&data).map_err(|reason| Error::Bootstrap(format!("{} is no program that can be read: {reason}", path.display())))
+    needs(&data)
+        .map_err(|reason| Error::Bootstrap(format!("{} is no program that can be read: {reason}", path.display())))
 }
 
 fn needs(data: &[u8]) -> std::result::Result<Needs, String> {
@@ -94,9 +95,11 @@ impl Libraries {
             return Some(PathBuf::from(name));
         }
         let origin = user.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
-        let own = needs.search.iter().flat_map(|list| list.split(':')).map(|directory| {
-            PathBuf::from(directory.replace("$ORIGIN", &origin).replace("${ORIGIN}", &origin))
-        });
+        let own = needs
+            .search
+            .iter()
+            .flat_map(|list| list.split(':'))
+            .map(|directory| PathBuf::from(directory.replace("$ORIGIN", &origin).replace("${ORIGIN}", &origin)));
         if let Some(path) = own.map(|directory| directory.join(name)).find(|path| path.is_file()) {
             return Some(path);
         }
@@ -138,7 +141,9 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
         .flatten()
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| grammar::glob_match(&name, &path.file_name().unwrap_or_default().to_string_lossy()).unwrap_or(false))
+        .filter(|path| {
+            grammar::glob_match(&name, &path.file_name().unwrap_or_default().to_string_lossy()).unwrap_or(false)
+        })
         .collect();
     files.sort();
     files

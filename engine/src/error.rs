@@ -40,7 +40,9 @@ pub enum Error {
         reason: String,
     },
     /// An image that a Dockerfile stands on, or that the user named, is not in the store.
-    #[error("image `{name}` is not in the store, and this version of dunnage does not pull; make it with `dunnage bootstrap`, `dunnage import` or `dunnage load`")]
+    #[error(
+        "image `{name}` is not in the store, and this version of dunnage does not pull; make it with `dunnage bootstrap`, `dunnage import` or `dunnage load`"
+    )]
     ImageNotFound {
         /// As the user wrote it.
         name: String,

@@ -91,7 +91,15 @@ impl Engine {
         Ok(self.store.container_snapshot(&layers, container)?)
     }
 
-    fn run_in(&self, request: &RunRequest, image: &Image, argv: Vec<String>, snapshot: &Snapshot, id: &str, notes: &dyn Fn(String)) -> Result<i32> {
+    fn run_in(
+        &self,
+        request: &RunRequest,
+        image: &Image,
+        argv: Vec<String>,
+        snapshot: &Snapshot,
+        id: &str,
+        notes: &dyn Fn(String),
+    ) -> Result<i32> {
         let points = self.store.mount_points_dir();
         runtime::mount_point_layer(&points)?;
         let options = OverlayOptions { volatile: request.remove, mount_points: MountPoints::Shared(points) };
@@ -131,7 +139,14 @@ impl RunRequest {
         Ok(argv)
     }
 
-    fn sandbox(&self, image: &Image, argv: Vec<String>, id: &str, rootfs: Arc<Rootfs>, root: &TreeRoot) -> Result<Sandbox> {
+    fn sandbox(
+        &self,
+        image: &Image,
+        argv: Vec<String>,
+        id: &str,
+        rootfs: Arc<Rootfs>,
+        root: &TreeRoot,
+    ) -> Result<Sandbox> {
         let config = &image.config.config;
         let passwd = root.read_file(Path::new("etc/passwd"), USER_FILE_LIMIT)?.unwrap_or_default();
         let group = root.read_file(Path::new("etc/group"), USER_FILE_LIMIT)?.unwrap_or_default();
@@ -149,7 +164,11 @@ impl RunRequest {
         sandbox.read_only = self.read_only;
         sandbox.init = self.init;
         sandbox.privileged = self.privileged;
-        sandbox.stdio = if self.tty { Stdio::Terminal(runtime::terminal_size()) } else { Stdio::Inherit { stdin: self.interactive } };
+        sandbox.stdio = if self.tty {
+            Stdio::Terminal(runtime::terminal_size())
+        } else {
+            Stdio::Inherit { stdin: self.interactive }
+        };
         for volume in &self.volumes {
             sandbox.mounts.push(volume.mount()?);
         }
@@ -209,12 +228,21 @@ fn make_workdir(root: &TreeRoot, cwd: &str, _user: &runtime::ResolvedUser) -> Re
 impl VolumeSpec {
     fn mount(&self) -> Result<Mount> {
         if !self.target.is_absolute() {
-            return Err(Error::Usage(format!("invalid volume target `{}`: it must be absolute", self.target.display())));
+            return Err(Error::Usage(format!(
+                "invalid volume target `{}`: it must be absolute",
+                self.target.display()
+            )));
         }
         if !self.source.exists() {
-            std::fs::create_dir_all(&self.source).map_err(|error| Error::file("make the volume", &self.source, error))?;
+            std::fs::create_dir_all(&self.source)
+                .map_err(|error| Error::file("make the volume", &self.source, error))?;
         }
-        Ok(Mount::Bind { source: self.source.clone().into(), target: self.target.clone(), read_only: self.read_only, recursive: true })
+        Ok(Mount::Bind {
+            source: self.source.clone().into(),
+            target: self.target.clone(),
+            read_only: self.read_only,
+            recursive: true,
+        })
     }
 }
 

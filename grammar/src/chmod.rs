@@ -29,7 +29,9 @@ impl Chmod {
     /// # Errors
     /// When it is neither octal nor symbolic.
     pub fn parse(text: &str) -> Result<Chmod, ValueError> {
-        let bad = || ValueError(format!("invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"));
+        let bad = || {
+            ValueError(format!("invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"))
+        };
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             let mode = u32::from_str_radix(text, 8).map_err(|_| bad())?;
             return if mode <= 0o7777 { Ok(Chmod::Octal(mode)) } else { Err(bad()) };
@@ -38,13 +40,17 @@ impl Chmod {
         for clause in text.split(',') {
             let end = clause.find(['+', '-', '=']).ok_or_else(bad)?;
             let (who, mut rest) = clause.split_at(end);
-            let who = who.chars().try_fold(0, |mask, c| Some(mask | match c {
-                'u' => USER,
-                'g' => GROUP,
-                'o' => OTHER,
-                'a' => USER | GROUP | OTHER,
-                _ => return None,
-            }));
+            let who = who.chars().try_fold(0, |mask, c| {
+                Some(
+                    mask | match c {
+                        'u' => USER,
+                        'g' => GROUP,
+                        'o' => OTHER,
+                        'a' => USER | GROUP | OTHER,
+                        _ => return None,
+                    },
+                )
+            });
             let who = match who.ok_or_else(bad)? {
                 0 => USER | GROUP | OTHER,
                 who => who,
@@ -95,14 +101,16 @@ impl Change {
             "o" => return copy(0),
             _ => {}
         }
-        self.permissions.chars().fold(0, |bits, c| bits | match c {
-            'r' => 0o444,
-            'w' => 0o222,
-            'x' => 0o111,
-            'X' if is_directory || mode & 0o111 != 0 => 0o111,
-            's' => 0o6000,
-            't' => 0o1000,
-            _ => 0,
+        self.permissions.chars().fold(0, |bits, c| {
+            bits | match c {
+                'r' => 0o444,
+                'w' => 0o222,
+                'x' => 0o111,
+                'X' if is_directory || mode & 0o111 != 0 => 0o111,
+                's' => 0o6000,
+                't' => 0o1000,
+                _ => 0,
+            }
         })
     }
 }

@@ -45,7 +45,10 @@ enum Token {
     Directories,
     /// Names and slashes up to a slash.
     InDirectories,
-    Class { negated: bool, ranges: Vec<(char, char)> },
+    Class {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
 }
 
 impl IgnoreRules {
@@ -74,7 +77,8 @@ impl IgnoreRules {
             if clean.is_empty() {
                 continue;
             }
-            let tokens = tokens(&clean).ok_or_else(|| ValueError(format!("line {}: syntax error in pattern `{pattern}`", index + 1)))?;
+            let tokens = tokens(&clean)
+                .ok_or_else(|| ValueError(format!("line {}: syntax error in pattern `{pattern}`", index + 1)))?;
             let components = clean.split('/').map(str::to_owned).collect();
             rules.patterns.push(Pattern { line: index + 1, text: line.to_owned(), brings_back, tokens, components });
             rules.brings_back |= brings_back;
@@ -112,7 +116,9 @@ impl IgnoreRules {
         if !self.is_ignored(path) {
             return IgnoreVerdict::Keep;
         }
-        let below = is_dir && self.brings_back && self.patterns.iter().any(|pattern| pattern.brings_back && pattern.reaches_below(path));
+        let below = is_dir
+            && self.brings_back
+            && self.patterns.iter().any(|pattern| pattern.brings_back && pattern.reaches_below(path));
         if below { IgnoreVerdict::Drop } else { IgnoreVerdict::Prune }
     }
 }

@@ -18,8 +18,8 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use glob::{glob_match, has_glob};
 pub use ignore::{IgnoreRules, IgnoreVerdict};
 pub use instruction::{
-    ArgDeclaration, CommandLine, Copy, CopySource, Directive, Dockerfile, Healthcheck, Heredoc, Instruction, KeyValue, Located, MountFlag,
-    Onbuild, Run, Stage,
+    ArgDeclaration, CommandLine, Copy, CopySource, Directive, Dockerfile, Healthcheck, Heredoc, Instruction, KeyValue,
+    Located, MountFlag, Onbuild, Run, Stage,
 };
 pub use nearest::nearest;
 pub use parse::{Parsed, parse, parse_trigger};

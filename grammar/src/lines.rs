@@ -28,7 +28,7 @@ impl Logical {
     /// The place in the source of a range of the text.
     pub(crate) fn place(&self, start: usize, end: usize) -> Span {
         let start = self.offset(start);
-        let last = self.offset(end.saturating_sub(1).max(0));
+        let last = self.offset(end.saturating_sub(1));
         Span::new(start, (last + usize::from(end > 0)).max(start))
     }
 
@@ -113,7 +113,9 @@ impl<'a> Reader<'a> {
     /// `# name=value` lines at the very top; the first other line ends them.
     fn directives(&mut self) {
         while let Some(line) = self.lines.get(self.at).copied() {
-            let Some((name, value)) = line.text.trim().strip_prefix('#').and_then(|rest| rest.split_once('=')) else { return };
+            let Some((name, value)) = line.text.trim().strip_prefix('#').and_then(|rest| rest.split_once('=')) else {
+                return;
+            };
             let name = name.trim().to_lowercase();
             let value = value.trim().to_owned();
             if !matches!(name.as_str(), "syntax" | "escape" | "check") {
@@ -121,17 +123,29 @@ impl<'a> Reader<'a> {
             }
             self.at += 1;
             if self.out.directives.iter().any(|known| known.name == name) {
-                self.error("K0101", line.span(), format!("only one {name} parser directive can be used"), "remove this line");
+                self.error(
+                    "K0101",
+                    line.span(),
+                    format!("only one {name} parser directive can be used"),
+                    "remove this line",
+                );
                 continue;
             }
             if name == "escape" {
                 match value.as_str() {
                     "\\" | "`" => self.out.escape = value.chars().next(),
-                    other => self.error("K0102", line.span(), format!("invalid escape token '{other}' does not match ` or \\"), "write `# escape=\\` or `# escape=` and a backtick"),
+                    other => self.error(
+                        "K0102",
+                        line.span(),
+                        format!("invalid escape token '{other}' does not match ` or \\"),
+                        "write `# escape=\\` or `# escape=` and a backtick",
+                    ),
                 }
             }
             if name == "syntax" && !is_known_frontend(&value) {
-                let message = format!("the syntax image `{value}` is not supported: dunnage reads the Dockerfile language itself");
+                let message = format!(
+                    "the syntax image `{value}` is not supported: dunnage reads the Dockerfile language itself"
+                );
                 self.error("K0103", line.span(), message, "remove the line, or name docker/dockerfile");
             }
             self.out.directives.push(Directive { name, value, span: line.span() });
@@ -144,7 +158,13 @@ impl<'a> Reader<'a> {
 
     fn logical(&mut self, first: Physical<'a>) {
         let indent = first.text.len() - first.text.trim_start().len();
-        let mut logical = Logical { text: String::new(), map: Vec::new(), span: first.span(), line_span: first.span(), heredocs: Vec::new() };
+        let mut logical = Logical {
+            text: String::new(),
+            map: Vec::new(),
+            span: first.span(),
+            line_span: first.span(),
+            heredocs: Vec::new(),
+        };
         logical.span.start = first.start + indent;
         let mut line = Physical { text: first.text.trim_start(), start: first.start + indent };
         loop {
@@ -177,7 +197,9 @@ impl<'a> Reader<'a> {
                 return Some(line);
             }
             self.out.diagnostics.push(
-                Diagnostic::warning("NoEmptyContinuation", "Empty continuation line").at(self.source, from.span()).help("remove the empty line, or make it a comment"),
+                Diagnostic::warning("NoEmptyContinuation", "Empty continuation line")
+                    .at(self.source, from.span())
+                    .help("remove the empty line, or make it a comment"),
             );
         }
     }
@@ -222,11 +244,7 @@ fn continuation(text: &str, escape: char) -> (&str, bool) {
     let trimmed = text.trim_end_matches([' ', '\t']);
     let without = trimmed.trim_end_matches(escape);
     let escapes = (trimmed.len() - without.len()) / escape.len_utf8();
-    if escapes % 2 == 1 {
-        (trimmed.strip_suffix(escape).unwrap_or(trimmed), true)
-    } else {
-        (text, false)
-    }
+    if escapes % 2 == 1 { (trimmed.strip_suffix(escape).unwrap_or(trimmed), true) } else { (text, false) }
 }
 
 fn may_open(text: &str) -> bool {
@@ -238,7 +256,10 @@ fn may_open(text: &str) -> bool {
         rest = words.next().unwrap_or_default();
     }
     // The JSON form is no shell text.
-    WITH_HEREDOCS.contains(&keyword.as_str()) && !(rest.starts_with('[') && serde_json::from_str::<serde_json::Value>(text.get(text.find('[').unwrap_or(0)..).unwrap_or_default()).is_ok())
+    WITH_HEREDOCS.contains(&keyword.as_str())
+        && !(rest.starts_with('[')
+            && serde_json::from_str::<serde_json::Value>(text.get(text.find('[').unwrap_or(0)..).unwrap_or_default())
+                .is_ok())
 }
 
 /// The heredoc openers of a line: unquoted words that begin with `[n]<<[-]NAME`.
@@ -268,7 +289,14 @@ pub(crate) fn opener(word: &str) -> Option<Heredoc> {
         return None;
     }
     let expand = plain == name;
-    Some(Heredoc { name: plain, body: String::new(), expand, chomp, fd: fd.parse().unwrap_or(0), span: Span::default() })
+    Some(Heredoc {
+        name: plain,
+        body: String::new(),
+        expand,
+        chomp,
+        fd: fd.parse().unwrap_or(0),
+        span: Span::default(),
+    })
 }
 
 /// Words as a shell would part them, quotes and escapes kept: byte ranges of the text.
@@ -337,7 +365,10 @@ mod tests {
 
     #[test]
     fn builder_h07_h09_heredocs() {
-        let lines = read(&Source::new("", "RUN cat <<A 3<<-\"B\"\na $x\nA\n\tb\n\tB\nRUN echo $((1<<2)) \"<<E\" '<<E' \\<<F\n"));
+        let lines = read(&Source::new(
+            "",
+            "RUN cat <<A 3<<-\"B\"\na $x\nA\n\tb\n\tB\nRUN echo $((1<<2)) \"<<E\" '<<E' \\<<F\n",
+        ));
         assert_eq!(lines.logical.len(), 2);
         let [a, b] = lines.logical[0].heredocs.as_slice() else { unreachable!() };
         assert_eq!((a.body.as_str(), a.expand, a.fd), ("a $x\n", true, 0));

@@ -6,7 +6,12 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let limit = (wanted.len() / 3).clamp(1, 3);
     candidates
         .into_iter()
-        .map(|candidate| (distance(&wanted, &candidate.chars().flat_map(char::to_lowercase).take(100).collect::<Vec<_>>()), candidate))
+        .map(|candidate| {
+            (
+                distance(&wanted, &candidate.chars().flat_map(char::to_lowercase).take(100).collect::<Vec<_>>()),
+                candidate,
+            )
+        })
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

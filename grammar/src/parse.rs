@@ -2,7 +2,8 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::instruction::{
-    ArgDeclaration, CommandLine, Copy, CopySource, Dockerfile, Healthcheck, Instruction, KeyValue, Located, MountFlag, Onbuild, Run, Stage,
+    ArgDeclaration, CommandLine, Copy, CopySource, Dockerfile, Healthcheck, Instruction, KeyValue, Located, MountFlag,
+    Onbuild, Run, Stage,
 };
 use crate::lines::{self, Logical, split_words};
 use crate::nearest::nearest;
@@ -11,8 +12,24 @@ use crate::values::parse_duration;
 use crate::word::Word;
 
 const KEYWORDS: [&str; 18] = [
-    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "RUN", "SHELL",
-    "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
 ];
 
 /// A text that was read, as far as it could be.
@@ -30,12 +47,19 @@ type Result<T> = std::result::Result<T, Diagnostic>;
 pub fn parse(source: &Source) -> Parsed {
     let lines = lines::read(source);
     let escape = lines.escape.unwrap_or('\\');
-    let mut dockerfile =
-        Dockerfile { source: source.clone(), escape, directives: lines.directives, global_args: Vec::new(), stages: Vec::new() };
+    let mut dockerfile = Dockerfile {
+        source: source.clone(),
+        escape,
+        directives: lines.directives,
+        global_args: Vec::new(),
+        stages: Vec::new(),
+    };
     let mut diagnostics = lines.diagnostics;
     if lines.logical.is_empty() && diagnostics.is_empty() {
         let help = "begin it with a FROM line: `FROM scratch` needs no base image";
-        diagnostics.push(Diagnostic::error("K0105", "the Dockerfile has no instructions").at(source, Span::default()).help(help));
+        diagnostics.push(
+            Diagnostic::error("K0105", "the Dockerfile has no instructions").at(source, Span::default()).help(help),
+        );
     }
     for logical in &lines.logical {
         let line = Line { source, logical, escape };
@@ -54,7 +78,9 @@ pub fn parse_trigger(text: &str) -> std::result::Result<Located<Instruction>, Ve
     let source = Source::new("ONBUILD", text);
     let lines = lines::read(&source);
     let [logical] = lines.logical.as_slice() else {
-        return Err(vec![Diagnostic::error("K0106", "an ONBUILD trigger must be one instruction").at(&source, Span::default())]);
+        return Err(vec![
+            Diagnostic::error("K0106", "an ONBUILD trigger must be one instruction").at(&source, Span::default()),
+        ]);
     };
     if !lines.diagnostics.is_empty() {
         return Err(lines.diagnostics);
@@ -129,7 +155,10 @@ impl<'a> Line<'a> {
             (Some(stage), value) => stage.instructions.push(Located { value, span, original }),
             (None, Instruction::Arg(value)) => dockerfile.global_args.push(Located { value, span, original }),
             (None, _) => {
-                return Err(self.whole("K0107", "no build stage in current context").label("before the first FROM only ARG may stand").help("begin the file with FROM"));
+                return Err(self
+                    .whole("K0107", "no build stage in current context")
+                    .label("before the first FROM only ARG may stand")
+                    .help("begin the file with FROM"));
             }
         }
         Ok(())
@@ -141,7 +170,9 @@ impl<'a> Line<'a> {
         let platform = flags.take("platform").map(|flag| self.flag_word(flag));
         let (base, name) = match words.as_slice() {
             [base] => (base, None),
-            [base, (start, end), name] if self.text().get(*start..*end).is_some_and(|word| word.eq_ignore_ascii_case("as")) => {
+            [base, (start, end), name]
+                if self.text().get(*start..*end).is_some_and(|word| word.eq_ignore_ascii_case("as")) =>
+            {
                 (base, Some(self.stage_name(name.0, name.1)?))
             }
             _ => {
@@ -168,8 +199,11 @@ impl<'a> Line<'a> {
         let valid = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
         if !valid {
-            let message = format!("invalid name for build stage: \"{name}\", name can't start with a number or contain symbols");
-            return Err(self.error("K0111", start, end, message).help("names begin with a letter and hold letters, digits, `-`, `_` and `.`"));
+            let message =
+                format!("invalid name for build stage: \"{name}\", name can't start with a number or contain symbols");
+            return Err(self
+                .error("K0111", start, end, message)
+                .help("names begin with a letter and hold letters, digits, `-`, `_` and `.`"));
         }
         Ok(name)
     }
@@ -187,14 +221,20 @@ impl<'a> Line<'a> {
             "ENTRYPOINT" => Instruction::Entrypoint(self.command(rest, keyword)?),
             "ENV" => Instruction::Env(self.pairs(rest, keyword)?),
             "LABEL" => Instruction::Label(self.pairs(rest, keyword)?),
-            "EXPOSE" => Instruction::Expose(self.words(rest).into_iter().map(|(start, end)| self.word(start, end)).collect()),
+            "EXPOSE" => {
+                Instruction::Expose(self.words(rest).into_iter().map(|(start, end)| self.word(start, end)).collect())
+            }
             "HEALTHCHECK" => Instruction::Healthcheck(self.healthcheck(rest)?),
             "MAINTAINER" => Instruction::Maintainer(self.text().get(rest..).unwrap_or_default().trim().to_owned()),
             "ONBUILD" => Instruction::Onbuild(self.onbuild(rest)?),
             "RUN" => Instruction::Run(self.run(rest)?),
             "SHELL" => match self.json(rest, keyword)? {
                 Some(shell) if !shell.is_empty() => Instruction::Shell(shell),
-                _ => return Err(self.whole("K0113", "SHELL requires the arguments to be in JSON form").help("write `SHELL [\"/bin/sh\", \"-c\"]`")),
+                _ => {
+                    return Err(self
+                        .whole("K0113", "SHELL requires the arguments to be in JSON form")
+                        .help("write `SHELL [\"/bin/sh\", \"-c\"]`"));
+                }
             },
             "STOPSIGNAL" => Instruction::Stopsignal(self.rest_word(rest)),
             "USER" => Instruction::User(self.rest_word(rest)),
@@ -263,7 +303,10 @@ impl<'a> Line<'a> {
 
     fn list(self, rest: usize, keyword: &str) -> Result<Vec<Word>> {
         if let Some(values) = self.json(rest, keyword)? {
-            return Ok(values.iter().map(|value| Word::new(value.as_str(), self.escape, self.logical.line_span)).collect());
+            return Ok(values
+                .iter()
+                .map(|value| Word::new(value.as_str(), self.escape, self.logical.line_span))
+                .collect());
         }
         Ok(self.plain_words(rest).into_iter().map(|(start, end)| self.word(start, end)).collect())
     }
@@ -301,10 +344,16 @@ impl<'a> Line<'a> {
         };
         if !text.get(first_start..first_end).unwrap_or_default().contains('=') {
             let Some((value_start, _)) = words.get(1).copied() else {
-                return Err(self.whole("K0117", format!("{keyword} must have two arguments")).help(format!("write `{keyword} NAME=VALUE`")));
+                return Err(self
+                    .whole("K0117", format!("{keyword} must have two arguments"))
+                    .help(format!("write `{keyword} NAME=VALUE`")));
             };
             let end = text.trim_end().len();
-            let pair = KeyValue { key: self.word(first_start, first_end), value: self.word(value_start, end), span: self.logical.place(first_start, end) };
+            let pair = KeyValue {
+                key: self.word(first_start, first_end),
+                value: self.word(value_start, end),
+                span: self.logical.place(first_start, end),
+            };
             return Ok(vec![pair]);
         }
         words
@@ -313,13 +362,22 @@ impl<'a> Line<'a> {
                 let word = text.get(start..end).unwrap_or_default();
                 let Some(at) = word.find('=') else {
                     return Err(self
-                        .error("K0118", start, end, format!("Syntax error - can't find = in \"{word}\". Must be of the form: name=value"))
+                        .error(
+                            "K0118",
+                            start,
+                            end,
+                            format!("Syntax error - can't find = in \"{word}\". Must be of the form: name=value"),
+                        )
                         .help("quote a value that has blanks: NAME=\"two words\""));
                 };
                 if at == 0 {
                     return Err(self.error("K0116", start, end, format!("{keyword} names can not be blank")));
                 }
-                Ok(KeyValue { key: self.word(start, start + at), value: self.word(start + at + 1, end), span: self.logical.place(start, end) })
+                Ok(KeyValue {
+                    key: self.word(start, start + at),
+                    value: self.word(start + at + 1, end),
+                    span: self.logical.place(start, end),
+                })
             })
             .collect()
     }
@@ -333,7 +391,10 @@ impl<'a> Line<'a> {
             heredocs: self.logical.heredocs.clone(),
             mounts: flags
                 .all("mount")
-                .map(|flag| MountFlag { text: flag.value.clone().unwrap_or_default(), span: self.logical.place(flag.start, flag.end) })
+                .map(|flag| MountFlag {
+                    text: flag.value.clone().unwrap_or_default(),
+                    span: self.logical.place(flag.start, flag.end),
+                })
                 .collect(),
             network: text("network"),
             security: text("security"),
@@ -346,8 +407,12 @@ impl<'a> Line<'a> {
         const ADD: [&str; 7] = ["chown", "chmod", "link", "exclude", "checksum", "keep-git-dir", "unpack"];
         let flags = self.flags(rest, if keyword == "ADD" { &ADD } else { &COPY })?;
         let list = match self.json(flags.rest, keyword)? {
-            Some(values) => values.iter().map(|value| Word::new(value.as_str(), self.escape, self.logical.line_span)).collect(),
-            None => self.plain_words(flags.rest).into_iter().map(|(start, end)| self.word(start, end)).collect::<Vec<_>>(),
+            Some(values) => {
+                values.iter().map(|value| Word::new(value.as_str(), self.escape, self.logical.line_span)).collect()
+            }
+            None => {
+                self.plain_words(flags.rest).into_iter().map(|(start, end)| self.word(start, end)).collect::<Vec<_>>()
+            }
         };
         let Some((destination, sources)) = list.split_last().filter(|(_, sources)| !sources.is_empty()) else {
             return Err(self
@@ -400,12 +465,13 @@ impl<'a> Line<'a> {
             return Err(self.whole("K0122", "Missing command after HEALTHCHECK CMD"));
         }
         let duration = |name: &str| self.flag_duration(&flags, name);
-        let retries = match flags.take("retries") {
-            Some(flag) => Some(flag.value.as_deref().unwrap_or_default().parse::<u32>().map_err(|_| {
-                self.error("K0123", flag.start, flag.end, "--retries must be a whole number from 0")
-            })?),
-            None => None,
-        };
+        let retries =
+            match flags.take("retries") {
+                Some(flag) => Some(flag.value.as_deref().unwrap_or_default().parse::<u32>().map_err(|_| {
+                    self.error("K0123", flag.start, flag.end, "--retries must be a whole number from 0")
+                })?),
+                None => None,
+            };
         Ok(Healthcheck::Test {
             command,
             interval: duration("interval")?,
@@ -419,9 +485,16 @@ impl<'a> Line<'a> {
     fn flag_duration(self, flags: &Flags, name: &str) -> Result<Option<std::time::Duration>> {
         let Some(flag) = flags.take(name) else { return Ok(None) };
         let text = flag.value.as_deref().unwrap_or_default();
-        let duration = parse_duration(text).map_err(|error| self.error("K0124", flag.start, flag.end, error.to_string()).help("write a unit, as in 30s or 1m30s"))?;
+        let duration = parse_duration(text).map_err(|error| {
+            self.error("K0124", flag.start, flag.end, error.to_string()).help("write a unit, as in 30s or 1m30s")
+        })?;
         if !duration.is_zero() && duration < std::time::Duration::from_millis(1) {
-            return Err(self.error("K0124", flag.start, flag.end, format!("Interval \"{name}\" cannot be less than 1ms")));
+            return Err(self.error(
+                "K0124",
+                flag.start,
+                flag.end,
+                format!("Interval \"{name}\" cannot be less than 1ms"),
+            ));
         }
         Ok(Some(duration))
     }
@@ -432,10 +505,13 @@ impl<'a> Line<'a> {
         let line = Line { logical: &inner, ..self };
         let (keyword, inner_rest) = line.keyword();
         if matches!(keyword.as_str(), "ONBUILD" | "FROM" | "MAINTAINER") {
-            return Err(self.whole("K0125", match keyword.as_str() {
-                "ONBUILD" => "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
-                other => format!("{other} isn't allowed as an ONBUILD trigger"),
-            }));
+            return Err(self.whole(
+                "K0125",
+                match keyword.as_str() {
+                    "ONBUILD" => "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
+                    other => format!("{other} isn't allowed as an ONBUILD trigger"),
+                },
+            ));
         }
         let instruction = Box::new(line.instruction(&keyword, inner_rest)?);
         let mut trigger = text.trim_end().to_owned();
@@ -468,7 +544,15 @@ impl<'a> Line<'a> {
         Ok(flags)
     }
 
-    fn check_flag(self, name: &str, value: Option<&str>, known: &[&str], flags: &Flags, start: usize, end: usize) -> Result<()> {
+    fn check_flag(
+        self,
+        name: &str,
+        value: Option<&str>,
+        known: &[&str],
+        flags: &Flags,
+        start: usize,
+        end: usize,
+    ) -> Result<()> {
         if !known.contains(&name) {
             let diagnostic = self.error("K0126", start, end, format!("unknown flag: --{name}"));
             return Err(match nearest(name, known.iter().copied()) {
@@ -479,11 +563,15 @@ impl<'a> Line<'a> {
         }
         let repeats = matches!(name, "mount" | "exclude" | "device");
         if !repeats && flags.take(name).is_some() {
-            return Err(self.error("K0127", start, end, format!("Duplicate flag specified: {name}")).help("keep one of them"));
+            return Err(self
+                .error("K0127", start, end, format!("Duplicate flag specified: {name}"))
+                .help("keep one of them"));
         }
         let is_switch = matches!(name, "link" | "parents" | "keep-git-dir" | "unpack");
         if value.is_none() && !is_switch {
-            return Err(self.error("K0128", start, end, format!("Missing a value on flag: {name}")).help(format!("write `--{name}=VALUE`")));
+            return Err(self
+                .error("K0128", start, end, format!("Missing a value on flag: {name}"))
+                .help(format!("write `--{name}=VALUE`")));
         }
         Ok(())
     }
@@ -498,7 +586,12 @@ impl<'a> Line<'a> {
         match flag.value.as_deref() {
             None | Some("true") => Ok(Some(true)),
             Some("false") => Ok(Some(false)),
-            Some(other) => Err(self.error("K0129", flag.start, flag.end, format!("Expecting boolean value for flag {name}, not: {other}"))),
+            Some(other) => Err(self.error(
+                "K0129",
+                flag.start,
+                flag.end,
+                format!("Expecting boolean value for flag {name}, not: {other}"),
+            )),
         }
     }
 }
@@ -520,7 +613,11 @@ mod tests {
     use crate::Severity;
 
     fn errors(text: &str) -> Vec<Diagnostic> {
-        parse(&Source::new("Dockerfile", text)).diagnostics.into_iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect()
+        parse(&Source::new("Dockerfile", text))
+            .diagnostics
+            .into_iter()
+            .filter(|diagnostic| diagnostic.severity == Severity::Error)
+            .collect()
     }
 
     fn only(text: &str) -> Instruction {
@@ -532,7 +629,9 @@ mod tests {
     #[test]
     fn builder_p10_p12_p13_case_and_json() {
         assert_eq!(only("\t run [\"a\", \"b\"]"), only("RUN [\"a\",\"b\"]"));
-        assert!(matches!(only("CMD [\"a\", 'b']"), Instruction::Cmd(CommandLine::Shell(text)) if text == "[\"a\", 'b']"));
+        assert!(
+            matches!(only("CMD [\"a\", 'b']"), Instruction::Cmd(CommandLine::Shell(text)) if text == "[\"a\", 'b']")
+        );
         assert!(errors("FROM scratch\nRUN [\"a\", 2]\n")[0].message.contains("only string type"));
     }
 
@@ -572,7 +671,11 @@ mod tests {
 
     #[test]
     fn copy_and_its_flags() {
-        let Instruction::Copy(copy) = only("COPY --from=x --chown=$U --link --exclude=a --exclude=b <<E f /d/\nbody\nE") else { panic!() };
+        let Instruction::Copy(copy) =
+            only("COPY --from=x --chown=$U --link --exclude=a --exclude=b <<E f /d/\nbody\nE")
+        else {
+            panic!()
+        };
         assert_eq!(copy.sources.len(), 2);
         assert!(copy.link && copy.exclude == ["a", "b"] && copy.chown.unwrap().raw() == "$U");
         assert!(matches!(&copy.sources[0], CopySource::Heredoc(heredoc) if heredoc.body == "body\n"));

@@ -25,7 +25,9 @@ pub fn parse_port_spec(text: &str) -> Result<Vec<String>, ValueError> {
     let (first, last) = container.split_once('-').unwrap_or((container, container));
     let number = |text: &str| text.parse::<u32>().ok().filter(|port| (1..=PORTS).contains(port));
     match (number(first), number(last)) {
-        (Some(first), Some(last)) if first <= last => Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect()),
+        (Some(first), Some(last)) if first <= last => {
+            Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
+        }
         _ => Err(bad(format!("invalid containerPort: {container}"))),
     }
 }
@@ -36,9 +38,9 @@ pub fn parse_port_spec(text: &str) -> Result<Vec<String>, ValueError> {
 /// When it is none.
 pub fn parse_signal(text: &str) -> Result<(), ValueError> {
     const NAMES: [&str; 34] = [
-        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL", "PROF", "PWR",
-        "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH",
-        "XCPU", "XFSZ",
+        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
+        "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
+        "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
     ];
     let bad = || ValueError(format!("invalid signal: {text}"));
     if let Ok(number) = text.parse::<u32>() {
@@ -48,7 +50,8 @@ pub fn parse_signal(text: &str) -> Result<(), ValueError> {
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let real_time = name.strip_prefix("RTMIN").or_else(|| name.strip_prefix("RTMAX"));
     let known = NAMES.contains(&name)
-        || real_time.is_some_and(|rest| rest.is_empty() || rest.get(1..).is_some_and(|number| number.parse::<u32>().is_ok()));
+        || real_time
+            .is_some_and(|rest| rest.is_empty() || rest.get(1..).is_some_and(|number| number.parse::<u32>().is_ok()));
     if known { Ok(()) } else { Err(bad()) }
 }
 
@@ -67,7 +70,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
         return Err(bad("invalid duration"));
     }
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(|| bad("missing unit in duration"))?;
+        let end =
+            rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(|| bad("missing unit in duration"))?;
         let (number, after) = rest.split_at(end);
         let number: f64 = number.parse().map_err(|_| bad("invalid duration"))?;
         let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());

@@ -231,7 +231,10 @@ impl<'a> Expander<'a> {
         self.rest.next();
         let name = self.name();
         if name.is_empty() {
-            return Err(ExpandError(format!("unsupported modifier ({}) in substitution", self.rest.peek().map_or(String::new(), char::to_string))));
+            return Err(ExpandError(format!(
+                "unsupported modifier ({}) in substitution",
+                self.rest.peek().map_or(String::new(), char::to_string)
+            )));
         }
         let Some(modifier) = self.rest.next() else {
             return Err(ExpandError("unexpected end of statement while looking for matching }".to_owned()));
@@ -240,14 +243,21 @@ impl<'a> Expander<'a> {
             '}' => Ok(self.value(&name).unwrap_or_default()),
             ':' => match self.rest.next() {
                 Some(kind @ ('+' | '-' | '?')) => self.conditional(&name, kind, true, depth),
-                other => Err(ExpandError(format!("unsupported modifier (:{}) in substitution", other.map_or(String::new(), String::from)))),
+                other => Err(ExpandError(format!(
+                    "unsupported modifier (:{}) in substitution",
+                    other.map_or(String::new(), String::from)
+                ))),
             },
             kind @ ('+' | '-' | '?') => self.conditional(&name, kind, false, depth),
             kind @ ('#' | '%') => {
                 let longest = self.rest.next_if_eq(&kind).is_some();
                 let pattern = self.until(Some('}'), depth + 1)?;
                 let value = self.value(&name).unwrap_or_default();
-                Ok(if kind == '#' { strip_prefix(&value, &pattern, longest) } else { strip_suffix(&value, &pattern, longest) })
+                Ok(if kind == '#' {
+                    strip_prefix(&value, &pattern, longest)
+                } else {
+                    strip_suffix(&value, &pattern, longest)
+                })
             }
             '/' => {
                 let all = self.rest.next_if_eq(&'/').is_some();
@@ -287,7 +297,9 @@ impl<'a> Expander<'a> {
             return name;
         }
         let digits = self.rest.peek().is_some_and(char::is_ascii_digit);
-        while let Some(c) = self.rest.next_if(|c| if digits { c.is_ascii_digit() } else { c.is_alphanumeric() || *c == '_' }) {
+        while let Some(c) =
+            self.rest.next_if(|c| if digits { c.is_ascii_digit() } else { c.is_alphanumeric() || *c == '_' })
+        {
             name.push(c);
         }
         name
@@ -368,7 +380,11 @@ fn replace(value: &str, pattern: &str, with: &str, all: bool) -> String {
     let mut at = 0;
     let mut done = pattern.is_empty();
     while at < text.len() {
-        let found = if done { None } else { (at + 1..=text.len()).rev().find(|end| wild(&pattern, text.get(at..*end).unwrap_or_default())) };
+        let found = if done {
+            None
+        } else {
+            (at + 1..=text.len()).rev().find(|end| wild(&pattern, text.get(at..*end).unwrap_or_default()))
+        };
         match found {
             Some(end) => {
                 out.push_str(with);
@@ -419,7 +435,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_expanded_says_why() {
-        for (raw, why) in [("${X:?must}", "X: must"), ("${A:#x}", "(:#)"), ("${A", "end of statement"), ("'x", "single-quote"), ("\"x", "double-quote")] {
+        for (raw, why) in [
+            ("${X:?must}", "X: must"),
+            ("${A:#x}", "(:#)"),
+            ("${A", "end of statement"),
+            ("'x", "single-quote"),
+            ("\"x", "double-quote"),
+        ] {
             let error = Word::new(raw, '\\', Span::default()).expand(&scope()).unwrap_err().to_string();
             assert!(error.contains(why), "{raw}: {error}");
         }

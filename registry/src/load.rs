@@ -120,7 +120,10 @@ impl Spool {
             let name = normal(&String::from_utf8_lossy(&entry.path_bytes()));
             let kind = entry.header().entry_type();
             if kind.is_symlink() || kind.is_hard_link() {
-                let target = entry.link_name_bytes().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+                let target = entry
+                    .link_name_bytes()
+                    .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                    .unwrap_or_default();
                 let base = if kind.is_symlink() { name.rsplit_once('/').map_or("", |(base, _)| base) } else { "" };
                 spool.links.insert(name.clone(), normal(&format!("{base}/{target}")));
             } else if kind.is_file() {
@@ -169,7 +172,8 @@ fn normal(name: &str) -> String {
 
 fn load_from(store: &Store, lease: &Lease, files: &Files) -> Result<Vec<Loaded>> {
     if let Some(bytes) = files.document("manifest.json")? {
-        let images: Vec<DockerImage> = serde_json::from_slice(&bytes).map_err(|error| Error::document("manifest.json", error))?;
+        let images: Vec<DockerImage> =
+            serde_json::from_slice(&bytes).map_err(|error| Error::document("manifest.json", error))?;
         return images.iter().map(|image| docker_image(store, lease, files, image)).collect();
     }
     if let Some(bytes) = files.document("index.json")? {
@@ -184,11 +188,15 @@ fn docker_image(store: &Store, lease: &Lease, files: &Files, image: &DockerImage
     let config = bounded(files.need(&image.config)?, &image.config)?;
     let parsed = Image::from_bytes(&config)?;
     if parsed.layers.len() != image.layers.len() {
-        return Err(Error::document("manifest.json", format!("it has {} layers and the configuration {}", image.layers.len(), parsed.layers.len())));
+        return Err(Error::document(
+            "manifest.json",
+            format!("it has {} layers and the configuration {}", image.layers.len(), parsed.layers.len()),
+        ));
     }
     let sources = image.layers.iter().map(|name| files.need(name)).collect::<Result<Vec<File>>>()?;
     import_layers(store, lease, &parsed.layers, sources)?;
-    let names = image.repo_tags.iter().flatten().map(|name| Ok(name.parse::<Reference>()?)).collect::<Result<Vec<_>>>()?;
+    let names =
+        image.repo_tags.iter().flatten().map(|name| Ok(name.parse::<Reference>()?)).collect::<Result<Vec<_>>>()?;
     let image = store.put_image_bytes(lease, &config, &names)?;
     Ok(Loaded { image, names })
 }
@@ -208,11 +216,21 @@ fn import_layers(store: &Store, lease: &Lease, ids: &[DiffId], sources: Vec<File
             }
         };
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(Error::NotATar("a reader stopped".to_owned()))))
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(Error::NotATar("a reader stopped".to_owned()))))
     })
 }
 
-fn oci_index(store: &Store, lease: &Lease, files: &Files, bytes: &[u8], name: Option<Reference>, depth: usize, loaded: &mut Vec<Loaded>) -> Result<()> {
+fn oci_index(
+    store: &Store,
+    lease: &Lease,
+    files: &Files,
+    bytes: &[u8],
+    name: Option<Reference>,
+    depth: usize,
+    loaded: &mut Vec<Loaded>,
+) -> Result<()> {
     let index: Index = serde_json::from_slice(bytes).map_err(|error| Error::document("index", error))?;
     if index.layers.is_some() {
         return Err(Error::document("index", "an index must not have layers"));
@@ -240,14 +258,20 @@ fn oci_index(store: &Store, lease: &Lease, files: &Files, bytes: &[u8], name: Op
 fn choose(manifests: &[Descriptor]) -> Result<&Descriptor> {
     let host = Platform::host();
     let fits = |descriptor: &&Descriptor| {
-        descriptor.platform.as_ref().is_none_or(|platform| platform.os == host.os && platform.architecture == host.architecture)
+        descriptor
+            .platform
+            .as_ref()
+            .is_none_or(|platform| platform.os == host.os && platform.architecture == host.architecture)
     };
     manifests.iter().find(fits).ok_or_else(|| Error::NoPlatform(host.to_string()))
 }
 
 /// The whole name where a tool wrote it; a lone tag names nothing.
 fn reference_of(descriptor: &Descriptor) -> Result<Option<Reference>> {
-    let text = descriptor.annotations.get(FULL_NAME).or_else(|| descriptor.annotations.get(REF_NAME).filter(|text| text.contains([':', '/'])));
+    let text = descriptor
+        .annotations
+        .get(FULL_NAME)
+        .or_else(|| descriptor.annotations.get(REF_NAME).filter(|text| text.contains([':', '/'])));
     match text {
         Some(text) => Ok(Some(text.parse()?)),
         None => Ok(None),
@@ -262,12 +286,18 @@ fn oci_image(store: &Store, lease: &Lease, files: &Files, bytes: &[u8], name: Op
     let config = files.blob(&manifest.config)?;
     let parsed = Image::from_bytes(&config)?;
     if parsed.layers.len() != manifest.layers.len() {
-        return Err(Error::document("manifest", format!("it has {} layers and the configuration {}", manifest.layers.len(), parsed.layers.len())));
+        return Err(Error::document(
+            "manifest",
+            format!("it has {} layers and the configuration {}", manifest.layers.len(), parsed.layers.len()),
+        ));
     }
     let mut sources = Vec::new();
     for descriptor in &manifest.layers {
         if !descriptor.media_type.is_layer() {
-            return Err(Error::document("manifest", format!("layers of type {} are not supported", descriptor.media_type)));
+            return Err(Error::document(
+                "manifest",
+                format!("layers of type {} are not supported", descriptor.media_type),
+            ));
         }
         sources.push(verified(files.need(&blob_name(&descriptor.digest))?, descriptor)?);
     }

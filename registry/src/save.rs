@@ -35,7 +35,13 @@ pub struct NamedImage {
 ///
 /// # Errors
 /// When a layer is missing or damaged, or the output fails.
-pub fn save(store: &Store, lease: &Lease, images: &[NamedImage], format: ArchiveFormat, out: &mut dyn Write) -> Result<()> {
+pub fn save(
+    store: &Store,
+    lease: &Lease,
+    images: &[NamedImage],
+    format: ArchiveFormat,
+    out: &mut dyn Write,
+) -> Result<()> {
     let mut sink = TarSink { tar: tar::Builder::new(out), written: BTreeSet::new() };
     write_images(store, lease, images, format, &mut sink)?;
     sink.tar.finish().map_err(Error::write("the archive"))
@@ -109,7 +115,13 @@ fn tempfile(directory: &Path) -> Result<(PathBuf, File)> {
     Ok((path, file))
 }
 
-fn write_images(store: &Store, lease: &Lease, images: &[NamedImage], format: ArchiveFormat, sink: &mut dyn Sink) -> Result<()> {
+fn write_images(
+    store: &Store,
+    lease: &Lease,
+    images: &[NamedImage],
+    format: ArchiveFormat,
+    sink: &mut dyn Sink,
+) -> Result<()> {
     match format {
         ArchiveFormat::Docker => docker(store, lease, images, sink),
         ArchiveFormat::Oci => oci(store, lease, images, sink),
@@ -185,7 +197,11 @@ fn oci(store: &Store, lease: &Lease, images: &[NamedImage], sink: &mut dyn Sink)
         }
         let mut entry = descriptor(MediaType::OciManifest, digest, bytes.len() as u64);
         let config = &named.image.config;
-        entry.platform = Some(Platform { os: config.os.clone(), architecture: config.architecture.clone(), variant: config.variant.clone() });
+        entry.platform = Some(Platform {
+            os: config.os.clone(),
+            architecture: config.architecture.clone(),
+            variant: config.variant.clone(),
+        });
         if named.names.is_empty() {
             manifests.push(entry.clone());
         }

@@ -148,7 +148,8 @@ impl Terminal {
 
     /// Another handle on it.
     pub(crate) fn sharer(&self) -> Result<Terminal> {
-        let outer = rustix::io::fcntl_dupfd_cloexec(&self.outer, 3).map_err(Error::container("sharing the terminal"))?;
+        let outer =
+            rustix::io::fcntl_dupfd_cloexec(&self.outer, 3).map_err(Error::container("sharing the terminal"))?;
         Ok(Terminal { outer })
     }
 

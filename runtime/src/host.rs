@@ -56,13 +56,14 @@ impl Host {
 
 fn has_unified_cgroups() -> bool {
     const CGROUP2_MAGIC: i64 = 0x6367_7270;
-    rustix::fs::statfs(c"/sys/fs/cgroup").is_ok_and(|stat| i64::from(stat.f_type) == CGROUP2_MAGIC)
+    rustix::fs::statfs(c"/sys/fs/cgroup").is_ok_and(|stat| stat.f_type == CGROUP2_MAGIC)
 }
 
 /// The host's resolvers. A machine without the file, or with an absurd one, gives an empty one.
 fn resolv_conf() -> Vec<u8> {
     let mut content = Vec::new();
-    let read = fs::File::open("/etc/resolv.conf").and_then(|file| file.take(RESOLV_CONF_LIMIT + 1).read_to_end(&mut content));
+    let read =
+        fs::File::open("/etc/resolv.conf").and_then(|file| file.take(RESOLV_CONF_LIMIT + 1).read_to_end(&mut content));
     match read {
         Ok(length) if length as u64 <= RESOLV_CONF_LIMIT => content,
         _ => Vec::new(),

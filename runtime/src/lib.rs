@@ -34,8 +34,6 @@ pub use exit::{Exit, Usage};
 pub use mount::{BindSource, Mount, default_masked_paths, default_read_only_paths};
 pub use plan::{SetupOp, SetupPlan, Slot};
 pub use rootfs::{MountPoints, OverlayOptions, Rootfs, mount_point_layer};
-pub use sandbox::{
-    DEFAULT_PATH, EtcFiles, NetworkMode, Resource, Rlimit, Sandbox, Seccomp, Stdio, TerminalSize,
-};
+pub use sandbox::{DEFAULT_PATH, EtcFiles, NetworkMode, Resource, Rlimit, Sandbox, Seccomp, Stdio, TerminalSize};
 pub use signal::Signal;
 pub use user::{ResolvedUser, USER_FILE_LIMIT, UserIds, resolve_user};

@@ -196,25 +196,53 @@ pub(crate) enum Op {
     /// Attaches a mount over the host's root, where it is reachable for this process alone.
     Stage(Slot),
     /// Makes and attaches a file system of the new namespaces.
-    Kernel { filesystem: KernelFilesystem, slot: Slot, attributes: u32, at: Place },
+    Kernel {
+        filesystem: KernelFilesystem,
+        slot: Slot,
+        attributes: u32,
+        at: Place,
+    },
     /// Attaches a prepared mount below one of the runtime's own.
-    Attach { slot: Slot, at: Place },
+    Attach {
+        slot: Slot,
+        at: Place,
+    },
     /// Attaches a mount of the caller's, making the target where it is still missing.
-    Mount { slot: Slot, target: Target },
+    Mount {
+        slot: Slot,
+        target: Target,
+    },
     /// Shows a part of a mount at another place.
-    Bind { from: Place, at: Place, attributes: u64, reach: Reach, missing: Missing },
+    Bind {
+        from: Place,
+        at: Place,
+        attributes: u64,
+        reach: Reach,
+        missing: Missing,
+    },
     /// Hides what is there behind the null device or an empty directory.
     Mask(Place),
     PivotRoot,
     Hostname(CString),
     LoopbackUp,
-    Limit { resource: Resource, soft: Option<u64>, hard: Option<u64> },
+    Limit {
+        resource: Resource,
+        soft: Option<u64>,
+        hard: Option<u64>,
+    },
     WorkingDirectory(CString),
     Umask(u32),
     NoNewPrivileges,
     Filter(crate::seccomp::Program),
-    BoundingSet { keep: CapabilitySet, last: u8 },
-    Ids { uid: u32, gid: u32, groups: Vec<u32> },
+    BoundingSet {
+        keep: CapabilitySet,
+        last: u8,
+    },
+    Ids {
+        uid: u32,
+        gid: u32,
+        groups: Vec<u32>,
+    },
     Capabilities(CapabilitySet),
     Init,
     Session,
@@ -331,7 +359,12 @@ impl fmt::Display for SetupOp {
                 write!(f, "mount       {name:<8} on {at}{}", Attributes(u64::from(*attributes)))
             }
             Op::Attach { slot, at } => write!(f, "mount       {:<8} on {at}", slot.to_string()),
-            Op::Mount { slot, target } => write!(f, "mount       {:<8} on root:/{}", slot.to_string(), target.path.to_string_lossy().escape_debug()),
+            Op::Mount { slot, target } => write!(
+                f,
+                "mount       {:<8} on root:/{}",
+                slot.to_string(),
+                target.path.to_string_lossy().escape_debug()
+            ),
             Op::Bind { from, at, attributes, .. } if from == at => {
                 write!(f, "restrict    {at}{}", Attributes(*attributes))
             }
@@ -340,7 +373,9 @@ impl fmt::Display for SetupOp {
             Op::PivotRoot => f.write_str("pivot       root"),
             Op::Hostname(name) => write!(f, "hostname    {}", name.to_string_lossy().escape_debug()),
             Op::LoopbackUp => f.write_str("loopback    up"),
-            Op::Limit { resource, soft, hard } => write!(f, "limit       {resource:?} {}:{}", Limit(*soft), Limit(*hard)),
+            Op::Limit { resource, soft, hard } => {
+                write!(f, "limit       {resource:?} {}:{}", Limit(*soft), Limit(*hard))
+            }
             Op::WorkingDirectory(path) => write!(f, "directory   {}", path.to_string_lossy().escape_debug()),
             Op::Umask(mask) => write!(f, "umask       {mask:04o}"),
             Op::NoNewPrivileges => f.write_str("privileges  none new"),

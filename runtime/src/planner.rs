@@ -12,7 +12,8 @@ use crate::plan::{
     Device, DeviceKind, KernelFilesystem, Missing, MountPoint, Op, Place, PointKind, Preparation, Program, SetupOp,
     SetupPlan, Slot,
 };
-use crate::sandbox::{DEFAULT_PATH, NetworkMode, Sandbox, Stdio};
+use crate::sandbox::{DEFAULT_PATH, NetworkMode, Sandbox, Seccomp, Stdio};
+use crate::seccomp;
 use crate::sys::clone::Namespaces;
 use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Reach};
 use crate::target::Target;
@@ -29,7 +30,8 @@ impl Sandbox {
 
 /// As `Sandbox::plan`, on a machine as described.
 pub(crate) fn plan(sandbox: &Sandbox, host: &Host) -> Result<SetupPlan> {
-    let mut planner = Planner { sandbox, host, prepare: Vec::new(), ops: Vec::new(), points: Vec::new(), notes: Vec::new() };
+    let mut planner =
+        Planner { sandbox, host, prepare: Vec::new(), ops: Vec::new(), points: Vec::new(), notes: Vec::new() };
     let program = planner.program()?;
     planner.hostname_is_valid()?;
     planner.guard();
@@ -150,10 +152,8 @@ impl Planner<'_> {
     fn etc_contents(&self) -> [Vec<u8>; 3] {
         let Sandbox { hostname, files, network, .. } = self.sandbox;
         let hosts = match files.hosts.is_empty() {
-            true => format!(
-                "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
-            )
-            .into_bytes(),
+            true => format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n")
+                .into_bytes(),
             false => files.hosts.clone(),
         };
         let resolv_conf = match (files.resolv_conf.is_empty(), network) {
@@ -253,6 +253,9 @@ impl Planner<'_> {
         if sandbox.no_new_privileges {
             self.push(Op::NoNewPrivileges);
         }
+        if sandbox.seccomp == Seccomp::Default && !sandbox.privileged {
+            self.filter(granted);
+        }
         self.push(Op::BoundingSet { keep: asked, last: self.host.last_capability });
         let mut groups = sandbox.user.groups.clone();
         if !groups.contains(&sandbox.user.gid) {
@@ -262,6 +265,13 @@ impl Planner<'_> {
         // Any other user lost effective and permitted with the change of ids; the call still empties the rest.
         let root = sandbox.user.uid == 0;
         self.push(Op::Capabilities(if root { granted } else { CapabilitySet::EMPTY }));
+    }
+
+    fn filter(&mut self, granted: CapabilitySet) {
+        match seccomp::Program::standard(granted) {
+            Some(program) => self.push(Op::Filter(program)),
+            None => self.notes.push("system calls are not filtered: there is no list for this architecture".to_owned()),
+        }
     }
 
     fn stdio(&mut self) {

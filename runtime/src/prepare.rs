@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, fstat, openat};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::OpenptFlags;
 
@@ -58,7 +56,9 @@ fn make(slot: Slot, preparation: &Preparation, rootfs: &Rootfs, prepared: &mut P
             Ok(tree)
         }
         Preparation::Stage { files, devices } => stage(files, devices).map_err(step),
-        Preparation::Dev { places, devices, attributes } => device_directory(places, devices, *attributes).map_err(step),
+        Preparation::Dev { places, devices, attributes } => {
+            device_directory(places, devices, *attributes).map_err(step)
+        }
         Preparation::Pts => terminals().map_err(step),
         Preparation::Tmpfs { size, mode } => memory(*size, *mode).map_err(step),
         Preparation::Bind { source, attributes, reach } => bind_source(source, *attributes, *reach),
@@ -77,7 +77,8 @@ fn make(slot: Slot, preparation: &Preparation, rootfs: &Rootfs, prepared: &mut P
             Ok(write)
         }
         Preparation::Terminal { size, uid } => {
-            let pts = prepared.slots.get(Slot::Pts.index()).and_then(Option::as_ref).ok_or(Errno::BADF).map_err(step)?;
+            let pts =
+                prepared.slots.get(Slot::Pts.index()).and_then(Option::as_ref).ok_or(Errno::BADF).map_err(step)?;
             let (outer, inner) = terminal(pts, *size, *uid).map_err(step)?;
             prepared.terminal = Some(outer);
             Ok(inner)
@@ -88,7 +89,8 @@ fn make(slot: Slot, preparation: &Preparation, rootfs: &Rootfs, prepared: &mut P
 fn stage(files: &[(CString, Vec<u8>)], devices: &[Device]) -> Result<OwnedFd, Errno> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let stage = tmpfs(&[("mode", "755"), ("size", "4m")], attributes)?;
-    rustix::fs::mkdirat(&stage, c"empty", Mode::from_raw_mode(0o755))?;
+    rustix::fs::mkdirat(&stage, c"empty", Mode::empty())?;
+    rustix::fs::chmodat(&stage, c"empty", Mode::from_raw_mode(0o555), AtFlags::empty())?;
     for (name, content) in files {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(&stage, name.as_c_str(), flags, Mode::empty())?;
@@ -127,7 +129,8 @@ fn device_directory(places: &[CString], devices: &[Device], attributes: u64) -> 
     let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
     let dev = tmpfs(&[("mode", "755"), ("size", "64m")], attributes)?;
     for name in [c"pts", c"shm", c"mqueue"] {
-        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755))?;
+        rustix::fs::mkdirat(&dev, name, Mode::empty())?;
+        rustix::fs::chmodat(&dev, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
     }
     for (to, name) in DEVICE_LINKS {
         rustix::fs::symlinkat(to, &dev, name)?;
@@ -142,6 +145,7 @@ fn device_directory(places: &[CString], devices: &[Device], attributes: u64) -> 
 fn terminals() -> Result<OwnedFd, Errno> {
     let create = |group: bool| {
         let context = fsopen(c"devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, c"source", c"devpts")?;
         fsconfig_set_string(&context, c"ptmxmode", c"0666")?;
         fsconfig_set_string(&context, c"mode", c"0620")?;
         if group {
@@ -212,8 +216,8 @@ fn bind_source(source: &BindSource, attributes: u64, reach: Reach) -> Result<Own
 fn null_device() -> Result<OwnedFd, Errno> {
     let null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     let stat = fstat(&null)?;
-    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && stat.st_rdev == rustix::fs::makedev(1, 3);
+    let is_null =
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(1, 3);
     if is_null { Ok(null) } else { Err(Errno::NODEV) }
 }
 
@@ -226,15 +230,14 @@ fn inherited(slot: Slot) -> Result<OwnedFd, Errno> {
 }
 
 fn make_mount_point(root: BorrowedFd<'_>, point: &MountPoint, prepared: &mut Prepared) -> Result<()> {
-    let failed = |errno: Errno| Error::Mount {
-        target: Path::new("/").join(point.target.relative()),
-        source: errno.into(),
-    };
+    let failed =
+        |errno: Errno| Error::Mount { target: Path::new("/").join(point.target.relative()), source: errno.into() };
     let kind = match point.kind {
         PointKind::Directory => Kind::Directory,
         PointKind::File => Kind::File,
         PointKind::LikeSource(slot) => {
-            let source = prepared.slots.get(slot.index()).and_then(Option::as_ref).ok_or(Errno::BADF).map_err(failed)?;
+            let source =
+                prepared.slots.get(slot.index()).and_then(Option::as_ref).ok_or(Errno::BADF).map_err(failed)?;
             match FileType::from_raw_mode(fstat(source).map_err(failed)?.st_mode) {
                 FileType::Directory => Kind::Directory,
                 _ => Kind::File,

@@ -3,11 +3,11 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
@@ -100,8 +100,9 @@ impl Rootfs {
     /// A plain directory as root; writes go into it, and so do missing mount points.
     pub fn directory(path: impl AsRef<Path>) -> Result<Rootfs> {
         let path = path.as_ref();
-        let directory = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(Error::rootfs(format!("opening {}", path.display())))?;
+        let directory =
+            rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(Error::rootfs(format!("opening {}", path.display())))?;
         let mount = clone_tree(directory.as_fd(), Reach::One)
             .and_then(|mount| set_attributes(&mount, 0, Reach::One).map(|()| mount))
             .map_err(Error::rootfs(format!("cloning the mount of {}", path.display())))?;
@@ -127,8 +128,7 @@ impl Rootfs {
 }
 
 pub(crate) fn clone_tree(from: BorrowedFd<'_>, reach: Reach) -> Result<OwnedFd, Errno> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if reach == Reach::Below {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
@@ -155,6 +155,7 @@ fn add_descriptor(context: &OwnedFd, key: &str, directory: OwnedFd, held: &mut V
 /// Redirects and metadata-only copies would make an upper directory mean nothing without its lowers; the upper is the layer here.
 fn set_overlay_options(context: &OwnedFd, options: &OverlayOptions) -> Result<()> {
     let set = |key: &str, value: &str| fsconfig_set_string(context, key, value).map_err(Error::rootfs(key));
+    set("source", "overlay")?;
     let flag = |key: &str| fsconfig_set_flag(context, key).map_err(Error::rootfs(key));
     if in_user_namespace() {
         // The kernel chooses nofollow and no metacopy itself, and refuses to be told.
@@ -171,8 +172,7 @@ fn set_overlay_options(context: &OwnedFd, options: &OverlayOptions) -> Result<()
 }
 
 fn in_user_namespace() -> bool {
-    fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// The kernel writes what it disliked into the context; that text helps more than EINVAL.
@@ -210,10 +210,12 @@ pub fn mount_point_layer(dir: &Path) -> Result<()> {
 fn fill_mount_points(root: &Path) -> io::Result<()> {
     fs::create_dir_all(root)?;
     for (name, mode) in MOUNT_POINT_DIRECTORIES {
-        fs::DirBuilder::new().mode(mode).create(root.join(name))?;
+        // In two steps: the umask of the caller has no say.
+        fs::create_dir(root.join(name))?;
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode))?;
     }
     for name in MOUNT_POINT_FILES {
-        File::create(root.join(name))?;
+        File::create(root.join(name))?.set_permissions(fs::Permissions::from_mode(0o644))?;
     }
     Ok(())
 }
@@ -228,11 +230,13 @@ fn private_mount_points() -> Result<OwnedFd> {
 
 fn fill_descriptor(root: &OwnedFd) -> Result<(), Errno> {
     for (name, mode) in MOUNT_POINT_DIRECTORIES {
-        rustix::fs::mkdirat(root, name, Mode::from_raw_mode(mode))?;
+        rustix::fs::mkdirat(root, name, Mode::empty())?;
+        rustix::fs::chmodat(root, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
     }
     for name in MOUNT_POINT_FILES {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        rustix::fs::openat(root, name, flags, Mode::from_raw_mode(0o644))?;
+        let file = rustix::fs::openat(root, name, flags, Mode::empty())?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
     }
     Ok(())
 }
@@ -245,6 +249,7 @@ fn empty_directory() -> Result<OwnedFd> {
 /// A detached tmpfs.
 pub(crate) fn tmpfs(options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, c"source", c"tmpfs")?;
     for (key, value) in options {
         fsconfig_set_string(&context, *key, *value)?;
     }

@@ -39,12 +39,7 @@ impl Sandbox {
 }
 
 /// Clones. Everything that the child touches is made here, so that it allocates nothing.
-fn split(
-    plan: &SetupPlan,
-    slots: &mut [Option<OwnedFd>],
-    listen: &OwnedFd,
-    tell: OwnedFd,
-) -> Result<(i32, OwnedFd)> {
+fn split(plan: &SetupPlan, slots: &mut [Option<OwnedFd>], listen: &OwnedFd, tell: OwnedFd) -> Result<(i32, OwnedFd)> {
     let argv = pointers(&plan.program.argv);
     let env = pointers(&plan.program.env);
     let child = Child {
@@ -73,7 +68,12 @@ fn listen_to(listen: OwnedFd) -> io::Result<Vec<Report>> {
     Ok(bytes.chunks(Report::SIZE).filter_map(Report::decode).collect())
 }
 
-fn conclude(plan: &SetupPlan, cwd: &std::path::Path, reports: Vec<Report>, mut container: Container) -> Result<Container> {
+fn conclude(
+    plan: &SetupPlan,
+    cwd: &std::path::Path,
+    reports: Vec<Report>,
+    mut container: Container,
+) -> Result<Container> {
     for report in reports {
         let step = plan.ops.get(report.step as usize);
         let source = io::Error::from_raw_os_error(report.errno);
@@ -106,9 +106,7 @@ fn note(op: &SetupOp, source: &io::Error) -> String {
 fn failed_step(step: Option<&SetupOp>, cwd: &std::path::Path, source: io::Error) -> Error {
     match step.map(|op| &op.0) {
         Some(Op::WorkingDirectory(_)) => Error::WorkingDirectory { path: cwd.to_owned(), source },
-        Some(Op::Mount { target, .. }) => {
-            Error::Mount { target: PathBuf::from("/").join(target.relative()), source }
-        }
+        Some(Op::Mount { target, .. }) => Error::Mount { target: PathBuf::from("/").join(target.relative()), source },
         Some(_) => Error::Setup { step: step.map(ToString::to_string).unwrap_or_default(), source },
         None => Error::Setup { step: "unknown step".to_owned(), source },
     }

@@ -39,7 +39,9 @@ impl Target {
                     let name = CString::new(name.as_bytes()).map_err(|_| invalid("contains a zero byte"))?;
                     parts.push((part, name));
                 }
-                Component::ParentDir | Component::Prefix(_) => return Err(invalid("must not contain '..'")),
+                Component::ParentDir | Component::Prefix(_) => {
+                    return Err(invalid("must not contain '..'"));
+                }
             }
         }
         let path = parts.last().map(|(path, _)| path.clone()).ok_or_else(|| invalid("must not be the root itself"))?;

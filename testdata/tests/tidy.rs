@@ -22,7 +22,9 @@ fn sources() -> Vec<(String, String)> {
 fn every_file_says_what_it_is_for() {
     let silent: Vec<_> = sources()
         .into_iter()
-        .filter(|(_, text)| !text.lines().find(|line| !line.starts_with("#!")).is_some_and(|line| line.starts_with("//!")))
+        .filter(|(_, text)| {
+            !text.lines().find(|line| !line.starts_with("#!")).is_some_and(|line| line.starts_with("//!"))
+        })
         .map(|(name, _)| name)
         .collect();
     assert!(silent.is_empty(), "no //! at the top of {silent:?}");
@@ -34,7 +36,9 @@ fn unsafe_code_stays_in_runtime_sys() {
     for (name, text) in sources() {
         let used = text.lines().any(|line| {
             let code = line.split("//").next().unwrap_or_default();
-            code.contains(&format!("{word}{{")) || code.contains(&format!("{word}fn")) || code.contains(&format!("{word}impl"))
+            code.contains(&format!("{word}{{"))
+                || code.contains(&format!("{word}fn"))
+                || code.contains(&format!("{word}impl"))
         });
         assert!(!used || name.starts_with("runtime/src/sys/"), "{name} has unsafe code");
     }
@@ -56,7 +60,10 @@ fn grammar_sees_no_disk_and_no_clock() {
 #[test]
 fn only_the_cli_reads_the_environment() {
     for (name, text) in sources() {
-        let in_cli = name.starts_with("cli/") || name.contains("/tests/") || name.contains("/benches/") || name.contains("/examples/");
+        let in_cli = name.starts_with("cli/")
+            || name.contains("/tests/")
+            || name.contains("/benches/")
+            || name.contains("/examples/");
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         assert!(in_cli || !code.contains("env::var"), "{name} reads the environment");
     }

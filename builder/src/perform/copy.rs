@@ -32,7 +32,8 @@ impl Work<'_> {
         }
         tree.hash(&mut selected)?;
         if op.from_context {
-            let (entries, bytes) = selected.iter().map(Selected::totals).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            let (entries, bytes) =
+                selected.iter().map(Selected::totals).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
             (self.solver.events)(Event::ContextRead { entries, bytes });
         }
         self.selected = Some(selected);
@@ -51,8 +52,9 @@ impl Work<'_> {
 
     fn missing(&self, op: &CopyOp, source: &str, missing: &Missing) -> Error {
         let place = if op.from_context { "the build context" } else { "the source stage" };
-        let mut diagnostic =
-            self.diagnostic("K0360", format!("COPY source `{source}` not found in {place}")).label("no such file or directory");
+        let mut diagnostic = self
+            .diagnostic("K0360", format!("COPY source `{source}` not found in {place}"))
+            .label("no such file or directory");
         if let Some(rule) = &missing.excluded_by {
             diagnostic = diagnostic.help(format!("it is excluded by {rule}"));
         } else if let Some(name) = &missing.nearest {
@@ -81,9 +83,10 @@ impl Work<'_> {
             let owner = self.owner(op, &root)?;
             let stage_root = self.source.as_ref().map(tree_of).transpose()?;
             let source = stage_root.as_ref().unwrap_or_else(|| self.solver.context.root());
-            let chmod = op.chmod.as_deref().map(grammar::Chmod::parse).transpose().map_err(|error| {
-                Error::from(self.diagnostic("K0332", format!("invalid --chmod value: {error}")))
-            })?;
+            let chmod =
+                op.chmod.as_deref().map(grammar::Chmod::parse).transpose().map_err(|error| {
+                    Error::from(self.diagnostic("K0332", format!("invalid --chmod value: {error}")))
+                })?;
             let rules = Rules { owner, chmod, keep_owner: !op.from_context, unpack: op.unpack };
             let placer = Placer { source, target: &root, rules: &rules };
             self.place_all(op, &placer, &root, &selected)?;
@@ -104,7 +107,13 @@ impl Work<'_> {
         };
         let user = self.user(root, spec)?;
         // `--chown=1` without a group means group 1, where USER would mean the user's own group.
-        let gid = if spec.contains(':') { user.ids.gid } else if spec.chars().all(|c| c.is_ascii_digit()) { user.ids.uid } else { user.ids.gid };
+        let gid = if spec.contains(':') {
+            user.ids.gid
+        } else if spec.chars().all(|c| c.is_ascii_digit()) {
+            user.ids.uid
+        } else {
+            user.ids.gid
+        };
         Ok(Some(Owner { uid: user.ids.uid, gid }))
     }
 

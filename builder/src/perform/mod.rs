@@ -116,7 +116,8 @@ impl<'a> Work<'a> {
     fn user(&self, root: &TreeRoot, spec: &str) -> Result<ResolvedUser> {
         let passwd = root.read_file(Path::new("etc/passwd"), USER_FILE_LIMIT)?.unwrap_or_default();
         let group = root.read_file(Path::new("etc/group"), USER_FILE_LIMIT)?.unwrap_or_default();
-        runtime::resolve_user(spec, &passwd, &group).map_err(|error| diagnostic(self.plan, self.step, "K0341", error.to_string()).into())
+        runtime::resolve_user(spec, &passwd, &group)
+            .map_err(|error| diagnostic(self.plan, self.step, "K0341", error.to_string()).into())
     }
 
     fn source_tree<'s>(&'s self, root: &'s TreeRoot, from_context: bool) -> SourceTree<'s> {
@@ -137,4 +138,3 @@ fn diagnostic(plan: &Plan, step: &Step, code: &'static str, message: impl Into<S
 fn tree_of(rootfs: &Rootfs) -> Result<TreeRoot> {
     Ok(TreeRoot::from_fd(rootfs.fd().as_fd())?)
 }
-

@@ -77,7 +77,13 @@ impl Placer<'_> {
         Ok(())
     }
 
-    fn entry(&self, base: &Path, entry: &Entry, target: &Path, links: &RefCell<HashMap<(u64, u64), PathBuf>>) -> Result<()> {
+    fn entry(
+        &self,
+        base: &Path,
+        entry: &Entry,
+        target: &Path,
+        links: &RefCell<HashMap<(u64, u64), PathBuf>>,
+    ) -> Result<()> {
         let from = base.join(&entry.path);
         let to = target.join(&entry.path);
         let metadata = &entry.metadata;
@@ -161,7 +167,16 @@ impl Placer<'_> {
     }
 
     fn attributes(&self, from: &Path, metadata: &Metadata) -> Result<Attributes> {
-        let xattrs = if self.rules.keep_owner && metadata.kind != Kind::Symlink { self.source.xattrs(from)? } else { Vec::new() };
-        Ok(Attributes { mode: self.rules.mode(metadata), owner: self.rules.owner(metadata), mtime_ns: metadata.mtime_ns, xattrs })
+        let xattrs = if self.rules.keep_owner && metadata.kind != Kind::Symlink {
+            self.source.xattrs(from)?
+        } else {
+            Vec::new()
+        };
+        Ok(Attributes {
+            mode: self.rules.mode(metadata),
+            owner: self.rules.owner(metadata),
+            mtime_ns: metadata.mtime_ns,
+            xattrs,
+        })
     }
 }

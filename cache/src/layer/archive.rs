@@ -39,7 +39,8 @@ fn is_tar(block: &[u8]) -> bool {
     if bytes.iter().all(|byte| *byte == 0) {
         return false;
     }
-    let sum: u32 = bytes.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+    let sum: u32 =
+        bytes.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
     tar::Header::from_byte_slice(bytes).cksum().is_ok_and(|found| found == sum)
 }
 

@@ -50,7 +50,8 @@ pub fn decompress<'a>(reader: impl Read + Send + 'a) -> Result<(Compression, Box
             Box::new(liblzma::bufread::XzDecoder::new_stream(reader, stream))
         }
         Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(reader).map_err(Error::path("read", "the zstd archive"))?;
+            let mut decoder =
+                zstd::stream::read::Decoder::with_buffer(reader).map_err(Error::path("read", "the zstd archive"))?;
             decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(Error::path("read", "the zstd archive"))?;
             Box::new(decoder)
         }

@@ -109,7 +109,11 @@ impl<'l, R: Read> Entries<'l, R> {
             return Ok(None);
         }
         let header = Header::from_byte_slice(&block).clone();
-        let sum: u32 = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+        let sum: u32 = block
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
+            .sum();
         match header.cksum() {
             Ok(found) if found == sum => Ok(Some(header)),
             _ => Err(Error::archive("header", "its checksum is wrong: this is no tar archive, or it is damaged")),
@@ -133,7 +137,8 @@ impl<'l, R: Read> Entries<'l, R> {
 
     fn skip_rest(&mut self) -> Result<()> {
         let skip = self.left + self.padding;
-        let skipped = io::copy(&mut Read::by_ref(&mut self.reader).take(skip), &mut io::sink()).map_err(Error::path("read", "the archive"))?;
+        let skipped = io::copy(&mut Read::by_ref(&mut self.reader).take(skip), &mut io::sink())
+            .map_err(Error::path("read", "the archive"))?;
         if skipped != skip {
             return Err(Error::archive("end", "the archive is cut off"));
         }
@@ -163,7 +168,8 @@ impl<'l, R: Read> Entries<'l, R> {
         let bytes = self.extension(size)?;
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
-            let (key, value, after) = pax_record(rest).ok_or_else(|| Error::archive("PAX header", "a record is malformed"))?;
+            let (key, value, after) =
+                pax_record(rest).ok_or_else(|| Error::archive("PAX header", "a record is malformed"))?;
             self.pax_value(key, value, extensions)?;
             rest = after;
         }
@@ -181,7 +187,10 @@ impl<'l, R: Read> Entries<'l, R> {
             b"gid" => extensions.gid = Some(text()?.parse().map_err(|_| bad())?),
             b"mtime" => extensions.mtime_ns = Some(pax_time(text()?).ok_or_else(bad)?),
             _ if key.starts_with(b"GNU.sparse.") => {
-                return Err(Error::archive("PAX header", "sparse files in this form are not supported: pack without --sparse"));
+                return Err(Error::archive(
+                    "PAX header",
+                    "sparse files in this form are not supported: pack without --sparse",
+                ));
             }
             _ => {
                 let Some(name) = key.strip_prefix(b"SCHILY.xattr.") else { return Ok(()) };
@@ -198,10 +207,15 @@ impl<'l, R: Read> Entries<'l, R> {
 
     fn entry(&mut self, header: &Header, raw_size: u64, extensions: Extensions) -> Result<Entry> {
         let kind = kind(header.entry_type()).ok_or_else(|| {
-            self.malformed(header, &format!("entries of type {:?} are not supported", char::from(header.entry_type().as_byte())))
+            self.malformed(
+                header,
+                &format!("entries of type {:?} are not supported", char::from(header.entry_type().as_byte())),
+            )
         })?;
         let raw_path = extensions.path.unwrap_or_else(|| header.path_bytes().into_owned());
-        let link = extensions.link.unwrap_or_else(|| header.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default());
+        let link = extensions
+            .link
+            .unwrap_or_else(|| header.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default());
         if raw_path.len() > self.limits.path_bytes || link.len() > self.limits.path_bytes {
             return Err(Error::Limit(format!("a path longer than {} bytes", self.limits.path_bytes)));
         }

@@ -120,7 +120,10 @@ impl<R: Read> Read for RatioGuard<R> {
         let packed = self.packed.load(Ordering::Relaxed).max(1);
         let bomb = self.unpacked > 1 << 30 && self.unpacked / packed > self.limits.ratio;
         if bomb || self.unpacked > self.limits.unpacked_bytes {
-            return Err(io::Error::other(format!("it unpacks to more than is accepted ({} bytes so far)", self.unpacked)));
+            return Err(io::Error::other(format!(
+                "it unpacks to more than is accepted ({} bytes so far)",
+                self.unpacked
+            )));
         }
         Ok(got)
     }
@@ -181,8 +184,15 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::path("read", path)(error)),
         };
-        let file: LayerFile = serde_json::from_slice(&bytes).map_err(|error| Error::document(path.display().to_string(), error))?;
-        Ok(Some(Layer { diff_id: file.diff_id, tree: file.tree, size: file.size, created: file.created, path: directory.join("fs") }))
+        let file: LayerFile =
+            serde_json::from_slice(&bytes).map_err(|error| Error::document(path.display().to_string(), error))?;
+        Ok(Some(Layer {
+            diff_id: file.diff_id,
+            tree: file.tree,
+            size: file.size,
+            created: file.created,
+            path: directory.join("fs"),
+        }))
     }
 
     /// Unpacks a foreign layer, verifying it on the way.
@@ -198,7 +208,8 @@ impl Store {
         let plain = RatioGuard { reader: plain, packed, unpacked: 0, limits: limits.clone() };
         let original = draft.join("original.zst");
         let file = File::create(&original).map_err(Error::path("write", &original))?;
-        let encoder = zstd::stream::write::Encoder::new(file, ORIGINAL_LEVEL).map_err(Error::path("write", &original))?;
+        let encoder =
+            zstd::stream::write::Encoder::new(file, ORIGINAL_LEVEL).map_err(Error::path("write", &original))?;
         let mut tee = Tee { reader: plain, writer: Hashing { hasher: sha2::Sha256::new(), inner: encoder } };
         let root = TreeRoot::open(&draft.join("fs"))?;
         extract(&mut tee, &root, &ExtractOptions { whiteouts: Whiteouts::Overlay, owner: None, limits })?;
@@ -238,7 +249,11 @@ impl Store {
         lease.pin(&file.diff_id)?;
         let pointer = self.tree_path(&file.tree);
         if !pointer.exists() {
-            write_atomically(&pointer, &self.path("trees").join(format!(".{}", random_name()?)), file.diff_id.to_string().as_bytes())?;
+            write_atomically(
+                &pointer,
+                &self.path("trees").join(format!(".{}", random_name()?)),
+                file.diff_id.to_string().as_bytes(),
+            )?;
         }
         self.read_layer(&file.diff_id)?.ok_or(Error::LayerNotFound(file.diff_id))
     }

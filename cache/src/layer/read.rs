@@ -61,7 +61,9 @@ impl Extractor<'_> {
         let attributes = self.attributes(entry);
         if entry.path.as_os_str().is_empty() {
             return match entry.kind {
-                EntryKind::Directory if self.options.whiteouts == Whiteouts::Overlay => self.root.set_attributes(Path::new(""), &attributes),
+                EntryKind::Directory if self.options.whiteouts == Whiteouts::Overlay => {
+                    self.root.set_attributes(Path::new(""), &attributes)
+                }
                 EntryKind::Directory => Ok(()),
                 _ => Err(Error::archive("/", "the root of the archive is no directory")),
             };
@@ -194,12 +196,12 @@ impl Extractor<'_> {
                     // A whiteout hides lower layers, not what this one brings, in whatever order they come.
                     Some(there) if there.kind == Kind::Directory => self.root.set_xattr(&target, OPAQUE, b"y"),
                     Some(_) => Ok(()),
-                    None => self.root.special(&target, Kind::CharDevice, 0, &Attributes {
-                        mode: 0,
-                        owner: Owner::default(),
-                        mtime_ns: 0,
-                        xattrs: Vec::new(),
-                    }),
+                    None => self.root.special(
+                        &target,
+                        Kind::CharDevice,
+                        0,
+                        &Attributes { mode: 0, owner: Owner::default(), mtime_ns: 0, xattrs: Vec::new() },
+                    ),
                 }
             }
         }

@@ -190,7 +190,9 @@ fn security_t16_a_pax_size_is_the_size() {
     outer.set_size(0);
     outer.set_mode(0o644);
     outer.set_cksum();
-    let layer = fixture.import(&[entry("p", EntryType::XHeader, "", b"12 size=512\n"), outer.as_bytes().to_vec(), smuggled]).unwrap();
+    let layer = fixture
+        .import(&[entry("p", EntryType::XHeader, "", b"12 size=512\n"), outer.as_bytes().to_vec(), smuggled])
+        .unwrap();
     assert_eq!(std::fs::metadata(layer.path().join("f")).unwrap().len(), 512);
     assert!(!layer.path().join("smuggled").exists());
 }
@@ -202,7 +204,8 @@ fn security_t23_a_wrong_diff_id_is_refused() {
     }
     let fixture = fixture();
     let wrong = DiffId(Digest::sha256_of(b"something else"));
-    let error = fixture.store.import_layer(&fixture.lease, tar_of(&[file("a", b"x")]).as_slice(), Some(&wrong)).unwrap_err();
+    let error =
+        fixture.store.import_layer(&fixture.lease, tar_of(&[file("a", b"x")]).as_slice(), Some(&wrong)).unwrap_err();
     assert!(matches!(error, Error::DigestMismatch { .. }));
     assert_eq!(std::fs::read_dir(fixture.store.path("layers")).unwrap().count(), 0);
 }
@@ -232,7 +235,8 @@ fn make_tree(root: &Path) {
     std::fs::create_dir(root.join("opaque")).unwrap();
     let opaque = std::fs::File::open(root.join("opaque")).unwrap();
     rustix::fs::fsetxattr(&opaque, super::read::OPAQUE, b"y", rustix::fs::XattrFlags::empty()).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, root.join("gone"), rustix::fs::FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, root.join("gone"), rustix::fs::FileType::CharacterDevice, Mode::empty(), 0)
+        .unwrap();
     let file = std::fs::File::open(root.join("d/f")).unwrap();
     rustix::fs::fsetxattr(&file, "user.note", b"kept", rustix::fs::XattrFlags::empty()).unwrap();
 }
@@ -279,7 +283,14 @@ fn the_tar_is_one_that_gnu_tar_reads() {
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();
     let names: Vec<&str> = listed.lines().map(|line| line.splitn(6, char::is_whitespace).last().unwrap()).collect();
     assert_eq!(names.len(), 9, "{listed}");
-    for text in ["d/sub/again link to d/f", "3000000/7", ".wh.gone", "opaque/.wh..wh..opq", "d/link -> ../nowhere", "-rwsr-xr-x"] {
+    for text in [
+        "d/sub/again link to d/f",
+        "3000000/7",
+        ".wh.gone",
+        "opaque/.wh..wh..opq",
+        "d/link -> ../nowhere",
+        "-rwsr-xr-x",
+    ] {
         assert!(listed.contains(text), "no {text} in\n{listed}");
     }
 }
@@ -298,7 +309,8 @@ fn a_foreign_layer_gives_its_own_bytes_back() {
     fixture.store.export_layer(&layer, &mut out).unwrap();
     assert_eq!(out, bytes);
     // A damaged store is noticed.
-    std::fs::write(layer.path().parent().unwrap().join("original.zst"), zstd::encode_all(&b"x"[..], 1).unwrap()).unwrap();
+    std::fs::write(layer.path().parent().unwrap().join("original.zst"), zstd::encode_all(&b"x"[..], 1).unwrap())
+        .unwrap();
     assert!(matches!(fixture.store.export_layer(&layer, &mut Vec::new()), Err(Error::DigestMismatch { .. })));
 }
 

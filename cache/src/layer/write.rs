@@ -41,13 +41,8 @@ pub(crate) struct Packed {
 pub(crate) fn pack(directory: &Path, out: &mut dyn Write) -> Result<Packed> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(directory, flags, Mode::empty()).map_err(Error::errno("open", directory))?;
-    let mut packer = Packer {
-        out,
-        tree: blake3::Hasher::new(),
-        size: 0,
-        links: HashMap::new(),
-        buffer: vec![0; BUFFER],
-    };
+    let mut packer =
+        Packer { out, tree: blake3::Hasher::new(), size: 0, links: HashMap::new(), buffer: vec![0; BUFFER] };
     if is_opaque(&root) {
         packer.marker(Path::new(".wh..wh..opq"))?;
     }
@@ -129,7 +124,10 @@ impl Packer<'_> {
                 Err(error) => return Err(Error::path("read", path)(error)),
             };
             if got == 0 {
-                return Err(Error::Tree { path: path.to_owned(), reason: "became shorter while it was read".to_owned() });
+                return Err(Error::Tree {
+                    path: path.to_owned(),
+                    reason: "became shorter while it was read".to_owned(),
+                });
             }
             let bytes = slice.get(..got).unwrap_or_default();
             self.tree.update(bytes);
@@ -141,7 +139,15 @@ impl Packer<'_> {
         self.pad(size)
     }
 
-    fn header(&mut self, path: &Path, entry_type: EntryType, metadata: &Metadata, link: &[u8], size: u64, attributes: &[(std::ffi::OsString, Vec<u8>)]) -> Result<()> {
+    fn header(
+        &mut self,
+        path: &Path,
+        entry_type: EntryType,
+        metadata: &Metadata,
+        link: &[u8],
+        size: u64,
+        attributes: &[(std::ffi::OsString, Vec<u8>)],
+    ) -> Result<()> {
         self.hash_header(path, entry_type, metadata, link, size, attributes);
         let mut name = path.as_os_str().as_bytes().to_vec();
         if entry_type == EntryType::Directory {
@@ -180,7 +186,9 @@ impl Packer<'_> {
         header.set_gid(u64::from(metadata.gid.min(USTAR_ID)));
         header.set_mtime(u64::try_from(seconds).unwrap_or(0));
         if matches!(entry_type, EntryType::Char | EntryType::Block) {
-            let set = header.set_device_major(rustix::fs::major(metadata.rdev)).and_then(|()| header.set_device_minor(rustix::fs::minor(metadata.rdev)));
+            let set = header
+                .set_device_major(rustix::fs::major(metadata.rdev))
+                .and_then(|()| header.set_device_minor(rustix::fs::minor(metadata.rdev)));
             set.map_err(Error::path("pack", path))?;
         }
         header.set_cksum();
@@ -188,7 +196,15 @@ impl Packer<'_> {
     }
 
     /// Everything of the entry but its times. The content follows in the same hash: its length is part of this.
-    fn hash_header(&mut self, path: &Path, entry_type: EntryType, metadata: &Metadata, link: &[u8], size: u64, attributes: &[(std::ffi::OsString, Vec<u8>)]) {
+    fn hash_header(
+        &mut self,
+        path: &Path,
+        entry_type: EntryType,
+        metadata: &Metadata,
+        link: &[u8],
+        size: u64,
+        attributes: &[(std::ffi::OsString, Vec<u8>)],
+    ) {
         let mut feed = |bytes: &[u8]| {
             self.tree.update(&(bytes.len() as u64).to_le_bytes());
             self.tree.update(bytes);
@@ -277,7 +293,8 @@ fn pax_record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 }
 
 fn open_at(parent: &OwnedFd, name: &OsStr, flags: OFlags, path: &Path) -> Result<OwnedFd> {
-    rustix::fs::openat(parent, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty()).map_err(Error::errno("open", path))
+    rustix::fs::openat(parent, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+        .map_err(Error::errno("open", path))
 }
 
 fn is_opaque(fd: &OwnedFd) -> bool {

@@ -12,7 +12,9 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use build::{BuildArgs, BuildNetwork, Progress};
-pub(crate) use image::{BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs};
+pub(crate) use image::{
+    BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
+};
 pub(crate) use run::{Network, RunArgs};
 pub(crate) use system::{DfArgs, PruneArgs, System};
 
@@ -103,17 +105,74 @@ pub(crate) enum Image {
 
 /// Flags of docker that this version does not have: they are refused by name, never ignored.
 const NOT_YET: [&str; 60] = [
-    "--platform", "--secret", "--ssh", "--push", "--pull", "--output", "-o", "--load", "--cache-from", "--cache-to", "--build-context",
-    "--no-cache-filter", "--metadata-file", "--allow", "--add-host", "--annotation", "--attest", "--sbom", "--provenance", "--call",
-    "--check", "--ulimit", "--shm-size", "--cgroup-parent", "--detach", "-d", "--publish", "-p", "--publish-all", "-P", "--mount",
-    "--tmpfs", "--memory", "-m", "--memory-swap", "--cpus", "--cpu-shares", "--cpuset-cpus", "--pids-limit", "--device", "--gpus",
-    "--cap-add", "--cap-drop", "--security-opt", "--restart", "--stop-signal", "--stop-timeout", "--log-driver", "--log-opt", "--label",
-    "-l", "--cidfile", "--userns", "--pid", "--ipc", "--uts", "--cgroupns", "--sysctl", "--volumes-from", "--group-add",
+    "--platform",
+    "--secret",
+    "--ssh",
+    "--push",
+    "--pull",
+    "--output",
+    "-o",
+    "--load",
+    "--cache-from",
+    "--cache-to",
+    "--build-context",
+    "--no-cache-filter",
+    "--metadata-file",
+    "--allow",
+    "--add-host",
+    "--annotation",
+    "--attest",
+    "--sbom",
+    "--provenance",
+    "--call",
+    "--check",
+    "--ulimit",
+    "--shm-size",
+    "--cgroup-parent",
+    "--detach",
+    "-d",
+    "--publish",
+    "-p",
+    "--publish-all",
+    "-P",
+    "--mount",
+    "--tmpfs",
+    "--memory",
+    "-m",
+    "--memory-swap",
+    "--cpus",
+    "--cpu-shares",
+    "--cpuset-cpus",
+    "--pids-limit",
+    "--device",
+    "--gpus",
+    "--cap-add",
+    "--cap-drop",
+    "--security-opt",
+    "--restart",
+    "--stop-signal",
+    "--stop-timeout",
+    "--log-driver",
+    "--log-opt",
+    "--label",
+    "-l",
+    "--cidfile",
+    "--userns",
+    "--pid",
+    "--ipc",
+    "--uts",
+    "--cgroupns",
+    "--sysctl",
+    "--volumes-from",
+    "--group-add",
 ];
 
 /// Parses the process's arguments, or gives the code to end with. A usage error of `run` has docker's code for it.
 pub(crate) fn parse() -> Result<Arguments, ExitCode> {
-    let is_run = std::env::args_os().skip(1).find(|argument| !argument.as_encoded_bytes().starts_with(b"-")).is_some_and(|word| word == "run");
+    let is_run = std::env::args_os()
+        .skip(1)
+        .find(|argument| !argument.as_encoded_bytes().starts_with(b"-"))
+        .is_some_and(|word| word == "run");
     Arguments::try_parse().map_err(|error| refuse(&error, if is_run { 125 } else { 2 }))
 }
 

@@ -84,7 +84,9 @@ fn volume(text: &str) -> Result<VolumeSpec, String> {
         _ => return Err("it must be SOURCE:TARGET or SOURCE:TARGET:ro".to_owned()),
     };
     if !source.starts_with(['/', '.']) {
-        return Err(format!("`{source}` names no directory: named volumes are not supported by this version, write ./{source} for a directory"));
+        return Err(format!(
+            "`{source}` names no directory: named volumes are not supported by this version, write ./{source} for a directory"
+        ));
     }
     if !target.starts_with('/') {
         return Err(format!("the target `{target}` must be an absolute path"));
@@ -96,11 +98,18 @@ fn container_name(text: &str) -> Result<String, String> {
     let valid = text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.len() > 1
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    if valid { Ok(text.to_owned()) } else { Err("names begin with a letter or digit, and hold letters, digits, `_`, `.` and `-`".to_owned()) }
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err("names begin with a letter or digit, and hold letters, digits, `_`, `.` and `-`".to_owned())
+    }
 }
 
 fn host_name(text: &str) -> Result<String, String> {
-    let valid = !text.is_empty() && text.len() <= 63 && text.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) && !text.starts_with('-');
+    let valid = !text.is_empty()
+        && text.len() <= 63
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c))
+        && !text.starts_with('-');
     if valid { Ok(text.to_owned()) } else { Err("a host name has up to 63 letters, digits, `-` and `.`".to_owned()) }
 }
 

@@ -11,7 +11,8 @@ use crate::args::{BootstrapArgs, ImportArgs, LoadArgs, SaveArgs, SaveFormat};
 use crate::{config, ui};
 
 pub(super) fn bootstrap(root: Option<PathBuf>, args: &BootstrapArgs) -> Outcome {
-    let id = open(root)?.bootstrap(&args.name, &args.from, &config::search_path(), &|line| ui::say(&ui::plain_text(&line)))?;
+    let id = open(root)?
+        .bootstrap(&args.name, &args.from, &config::search_path(), &|line| ui::say(&ui::plain_text(&line)))?;
     ui::line(&id)?;
     Ok(0)
 }
@@ -22,7 +23,8 @@ pub(super) fn import(root: Option<PathBuf>, args: &ImportArgs) -> Outcome {
     let id = if args.file == Path::new("-") {
         engine.import(&mut io::stdin(), name, message)?
     } else {
-        let mut file = File::open(&args.file).map_err(|error| Failure::usage(format!("cannot read {}: {error}", args.file.display())))?;
+        let mut file = File::open(&args.file)
+            .map_err(|error| Failure::usage(format!("cannot read {}: {error}", args.file.display())))?;
         engine.import(&mut file, name, message)?
     };
     ui::line(&id)?;
@@ -36,9 +38,13 @@ pub(super) fn save(root: Option<PathBuf>, args: &SaveArgs) -> Outcome {
     };
     let mut stdout = io::stdout().lock();
     let output = match &args.output {
-        None if stdout.is_terminal() => return Err(Failure::usage("an archive is not written to a terminal: use -o FILE or a pipe")),
+        None if stdout.is_terminal() => {
+            return Err(Failure::usage("an archive is not written to a terminal: use -o FILE or a pipe"));
+        }
         None => SaveOutput::Stream(&mut stdout),
-        Some(path) if path.is_dir() || path.as_os_str().to_string_lossy().ends_with('/') => SaveOutput::Directory(path.clone()),
+        Some(path) if path.is_dir() || path.as_os_str().to_string_lossy().ends_with('/') => {
+            SaveOutput::Directory(path.clone())
+        }
         Some(path) => SaveOutput::File(path.clone()),
     };
     open(root)?.save(&args.images, format, output)?;
@@ -48,7 +54,9 @@ pub(super) fn save(root: Option<PathBuf>, args: &SaveArgs) -> Outcome {
 pub(super) fn load(root: Option<PathBuf>, args: &LoadArgs) -> Outcome {
     let mut stdin = io::stdin();
     let input = match &args.input {
-        None if stdin.is_terminal() => return Err(Failure::usage("an archive is not read from a terminal: use -i FILE or a pipe")),
+        None if stdin.is_terminal() => {
+            return Err(Failure::usage("an archive is not read from a terminal: use -i FILE or a pipe"));
+        }
         None => LoadInput::Stream(&mut stdin),
         Some(path) => LoadInput::Path(path.clone()),
     };

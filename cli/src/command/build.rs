@@ -30,7 +30,8 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
             let failure = Failure::from(error);
             // Which signal it was is known here; the engine knows only that it was asked to stop.
             let code = interrupt.code().filter(|_| failure.code() == 130);
-            let code = if progress.tells_errors() { code.unwrap_or(failure.code()) } else { code.unwrap_or(failure.tell()) };
+            let code =
+                if progress.tells_errors() { code.unwrap_or(failure.code()) } else { code.unwrap_or(failure.tell()) };
             Err(Failure::Told(code))
         }
     }
@@ -41,7 +42,8 @@ fn finish(built: &Built, quiet: bool, iidfile: Option<PathBuf>) -> Result<(), Fa
         built.warnings.iter().for_each(ui::diagnostic::print);
     }
     if let Some(path) = iidfile {
-        std::fs::write(&path, &built.id).map_err(|error| Failure::usage(format!("cannot write --iidfile {}: {error}", path.display())))?;
+        std::fs::write(&path, &built.id)
+            .map_err(|error| Failure::usage(format!("cannot write --iidfile {}: {error}", path.display())))?;
     }
     if quiet {
         ui::line(&built.id)?;
@@ -56,7 +58,9 @@ fn mode(args: &BuildArgs) -> Result<Mode, Failure> {
     match (args.progress, config::progress()) {
         (Some(mode), _) => Ok(mode),
         (None, Some(text)) => Mode::from_str(&text, true).map_err(|_| {
-            Failure::usage(format!("the progress mode `{text}` of the environment is not known: auto, tty, plain, rawjson and quiet are"))
+            Failure::usage(format!(
+                "the progress mode `{text}` of the environment is not known: auto, tty, plain, rawjson and quiet are"
+            ))
         }),
         (None, None) => Ok(Mode::Auto),
     }
@@ -89,5 +93,9 @@ fn build_arg(text: &str) -> Option<(String, String)> {
 }
 
 fn pairs(texts: &[String]) -> BTreeMap<String, String> {
-    texts.iter().map(|text| text.split_once('=').unwrap_or((text, ""))).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    texts
+        .iter()
+        .map(|text| text.split_once('=').unwrap_or((text, "")))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }

@@ -11,8 +11,15 @@ use crate::ui::table::{self, Column};
 use crate::ui::template::Template;
 use crate::ui::{self, units};
 
-const IMAGES: [Column; 5] = [("Repository", "REPOSITORY"), ("Tag", "TAG"), ("ID", "IMAGE ID"), ("CreatedSince", "CREATED"), ("Size", "SIZE")];
-const HISTORY: [Column; 5] = [("ID", "IMAGE"), ("CreatedSince", "CREATED"), ("CreatedBy", "CREATED BY"), ("Size", "SIZE"), ("Comment", "COMMENT")];
+const IMAGES: [Column; 5] =
+    [("Repository", "REPOSITORY"), ("Tag", "TAG"), ("ID", "IMAGE ID"), ("CreatedSince", "CREATED"), ("Size", "SIZE")];
+const HISTORY: [Column; 5] = [
+    ("ID", "IMAGE"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedBy", "CREATED BY"),
+    ("Size", "SIZE"),
+    ("Comment", "COMMENT"),
+];
 
 /// Characters of an instruction that a table shows.
 const INSTRUCTION_WIDTH: usize = 45;
@@ -35,7 +42,8 @@ pub(super) fn list(root: Option<PathBuf>, args: &ImagesArgs) -> Outcome {
 }
 
 fn image_rows(image: &StoredImage, args: &ImagesArgs) -> Vec<Map<String, Value>> {
-    let mut names: Vec<(String, String)> = image.names.iter().filter(|name| wanted(name, args.name.as_deref())).map(parts).collect();
+    let mut names: Vec<(String, String)> =
+        image.names.iter().filter(|name| wanted(name, args.name.as_deref())).map(parts).collect();
     if names.is_empty() && image.names.is_empty() && args.all && args.name.is_none() {
         names.push((NO_NAME.to_owned(), NO_NAME.to_owned()));
     }
@@ -105,7 +113,13 @@ pub(super) fn remove(root: Option<PathBuf>, args: &RmiArgs) -> Outcome {
 
 pub(super) fn inspect(root: Option<PathBuf>, args: &InspectArgs) -> Outcome {
     let engine = open(root)?;
-    let template = args.format.as_deref().filter(|format| *format != "json").map(Template::parse).transpose().map_err(Failure::Usage)?;
+    let template = args
+        .format
+        .as_deref()
+        .filter(|format| *format != "json")
+        .map(Template::parse)
+        .transpose()
+        .map_err(Failure::Usage)?;
     let mut found = Vec::new();
     let mut code = 0;
     for image in &args.images {
@@ -163,7 +177,11 @@ mod tests {
     fn names_are_asked_for_with_and_without_tag() {
         let name: Reference = "localhost:5000/a/b:1".parse().unwrap();
         assert_eq!(parts(&name), ("localhost:5000/a/b".to_owned(), "1".to_owned()));
-        assert!(wanted(&name, Some("localhost:5000/a/b")) && wanted(&name, Some("localhost:5000/a/b:1")) && wanted(&name, None));
+        assert!(
+            wanted(&name, Some("localhost:5000/a/b"))
+                && wanted(&name, Some("localhost:5000/a/b:1"))
+                && wanted(&name, None)
+        );
         assert!(!wanted(&name, Some("localhost:5000/a/b:2")));
     }
 }

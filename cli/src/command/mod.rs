@@ -42,7 +42,9 @@ impl Failure {
             Failure::Told(code) => return *code,
             // A reader that has seen enough, such as `head`, is no failure to talk about.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 128 + 13,
-            Failure::Engine(error) if !error.diagnostics().is_empty() => error.diagnostics().iter().for_each(ui::diagnostic::print),
+            Failure::Engine(error) if !error.diagnostics().is_empty() => {
+                error.diagnostics().iter().for_each(ui::diagnostic::print)
+            }
             other => ui::error(&other.to_string()),
         }
         self.code()

@@ -11,7 +11,8 @@ use crate::args::{DfArgs, PruneArgs, System};
 use crate::ui::table::{self, Column};
 use crate::ui::{self, units};
 
-const DF: [Column; 5] = [("Type", "TYPE"), ("TotalCount", "TOTAL"), ("Active", "ACTIVE"), ("Size", "SIZE"), ("Reclaimable", "RECLAIMABLE")];
+const DF: [Column; 5] =
+    [("Type", "TYPE"), ("TotalCount", "TOTAL"), ("Active", "ACTIVE"), ("Size", "SIZE"), ("Reclaimable", "RECLAIMABLE")];
 
 pub(super) fn system(root: Option<PathBuf>, system: &System) -> Outcome {
     match system {

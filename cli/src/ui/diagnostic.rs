@@ -19,12 +19,14 @@ fn render(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
         Severity::Warning => Level::WARNING,
         Severity::Hint => Level::INFO.with_name("hint"),
     };
-    let mut group = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code).elements(Vec::<Element<'_>>::new());
+    let mut group =
+        level.primary_title(diagnostic.message.as_str()).id(diagnostic.code).elements(Vec::<Element<'_>>::new());
     let text = diagnostic.source.text();
     let range = excerpt(diagnostic);
     if !text.is_empty() {
         let annotation = AnnotationKind::Primary.span(range);
-        let annotation = if diagnostic.label.is_empty() { annotation } else { annotation.label(diagnostic.label.as_str()) };
+        let annotation =
+            if diagnostic.label.is_empty() { annotation } else { annotation.label(diagnostic.label.as_str()) };
         group = group.element(Snippet::source(text).path(diagnostic.source.name()).annotation(annotation));
     }
     let mut groups: Vec<Group<'_>> = Vec::new();
@@ -57,9 +59,14 @@ mod tests {
     #[test]
     fn a_diagnostic_has_place_excerpt_and_remedy() {
         let source = Source::new("Dockerfile", "FROM scratch\nCOYP a b\n");
-        let diagnostic = Diagnostic::error("K0101", "unknown instruction: COYP").at(&source, Span::new(13, 17)).label("here").help("did you mean COPY?");
+        let diagnostic = Diagnostic::error("K0101", "unknown instruction: COYP")
+            .at(&source, Span::new(13, 17))
+            .label("here")
+            .help("did you mean COPY?");
         let text = render(&diagnostic, &Renderer::plain());
-        for part in ["error[K0101]: unknown instruction: COYP", "Dockerfile:2:1", "COYP a b", "^^^^ here", "did you mean COPY?"] {
+        for part in
+            ["error[K0101]: unknown instruction: COYP", "Dockerfile:2:1", "COYP a b", "^^^^ here", "did you mean COPY?"]
+        {
             assert!(text.contains(part), "no {part:?} in\n{text}");
         }
     }

@@ -36,7 +36,8 @@ pub(crate) fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
         let payload = panic.payload();
-        let cause = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let cause =
+            payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         error(&format!("dunnage has a defect{place}: {}; please report this line", cause.unwrap_or("unknown cause")));
     }));
 }

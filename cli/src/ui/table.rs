@@ -35,7 +35,10 @@ fn templated(rows: &[Map<String, Value>], shown: &[Column], text: &str) -> Resul
         .fields()
         .into_iter()
         .map(|field| {
-            let heading = shown.iter().find(|(name, _)| *name == field).map_or_else(|| field.to_uppercase(), |(_, heading)| (*heading).to_owned());
+            let heading = shown
+                .iter()
+                .find(|(name, _)| *name == field)
+                .map_or_else(|| field.to_uppercase(), |(_, heading)| (*heading).to_owned());
             (field, Value::String(heading))
         })
         .collect();
@@ -61,7 +64,8 @@ fn cells(rows: &[Map<String, Value>], shown: &[Column]) -> Vec<Vec<String>> {
 fn columns(head: &[String], rows: &[Vec<String>]) -> Result<(), Failure> {
     let all = || std::iter::once(head).chain(rows.iter().map(Vec::as_slice));
     let count = all().map(<[String]>::len).max().unwrap_or(0);
-    let width = |column: usize| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count).map(width).collect();
     for row in all() {
         let mut line = String::new();

@@ -70,14 +70,28 @@ mod tests {
 
     #[test]
     fn bytes_have_three_digits_at_most() {
-        for (count, text) in [(0, "0B"), (999, "999B"), (1000, "1kB"), (1234, "1.23kB"), (999_600, "1MB"), (12_345_678, "12.3MB"), (5_000_000_000, "5GB")] {
+        for (count, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (1234, "1.23kB"),
+            (999_600, "1MB"),
+            (12_345_678, "12.3MB"),
+            (5_000_000_000, "5GB"),
+        ] {
             assert_eq!(bytes(count), text);
         }
     }
 
     #[test]
     fn times_are_rounded_as_docker_rounds_them() {
-        for (seconds, text) in [(5, "5 seconds"), (90, "About a minute"), (7200, "2 hours"), (86_400 * 3, "3 days"), (86_400 * 800, "2 years")] {
+        for (seconds, text) in [
+            (5, "5 seconds"),
+            (90, "About a minute"),
+            (7200, "2 hours"),
+            (86_400 * 3, "3 days"),
+            (86_400 * 800, "2 years"),
+        ] {
             assert_eq!(span(seconds), text);
         }
         assert_eq!(ago(None), "N/A");

@@ -9,7 +9,9 @@ use crate::elf;
 use crate::error::{Error, Result};
 
 pub(super) fn rootfs(path: &SearchPath) -> Result<RootfsPlan> {
-    let missing = || Error::Bootstrap("no busybox on PATH; install it, on Debian with `apt-get install busybox-static`".to_owned());
+    let missing = || {
+        Error::Bootstrap("no busybox on PATH; install it, on Debian with `apt-get install busybox-static`".to_owned())
+    };
     let busybox = path.find("busybox").ok_or_else(missing)?;
     let needs = elf::read(&busybox)?;
     if needs.interpreter.is_some() {

@@ -12,7 +12,13 @@ use crate::error::{Error, Result};
 /// Lines of a failed tool that the message repeats.
 const TAIL: usize = 10;
 
-pub(super) fn layer(store: &Store, lease: &Lease, suite: &str, path: &SearchPath, events: &dyn Fn(String)) -> Result<Layer> {
+pub(super) fn layer(
+    store: &Store,
+    lease: &Lease,
+    suite: &str,
+    path: &SearchPath,
+    events: &dyn Fn(String),
+) -> Result<Layer> {
     if let Some(program) = path.find("mmdebstrap") {
         return mmdebstrap(&program, store, lease, suite, events);
     }
@@ -20,7 +26,8 @@ pub(super) fn layer(store: &Store, lease: &Lease, suite: &str, path: &SearchPath
         return debootstrap(&program, store, lease, suite, events);
     }
     Err(Error::Bootstrap(
-        "neither mmdebstrap nor debootstrap is installed; on Debian install one with `apt-get install mmdebstrap`".to_owned(),
+        "neither mmdebstrap nor debootstrap is installed; on Debian install one with `apt-get install mmdebstrap`"
+            .to_owned(),
     ))
 }
 
@@ -29,8 +36,17 @@ fn mmdebstrap(program: &Path, store: &Store, lease: &Lease, suite: &str, events:
     let mut command = Command::new(program);
     command.args(["--variant=apt", "--format=tar", "--mode=root", "--quiet", "--include=ca-certificates"]);
     // The device files of the base are the sandbox's business.
-    command.args(["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*", "--customize-hook=rm -rf \"$1\"/dev/*"]);
-    command.args([suite, "-"]).env("SOURCE_DATE_EPOCH", "0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args([
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--skip=output/dev",
+    ]);
+    command
+        .args([suite, "-"])
+        .env("SOURCE_DATE_EPOCH", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| Error::file("run", program, error))?;
     let stdout = child.stdout.take();
     let stderr = child.stderr.take();
@@ -55,8 +71,11 @@ fn debootstrap(program: &Path, store: &Store, lease: &Lease, suite: &str, events
     let tail = follow(child.stdout.take(), events);
     finish(&mut child, program, &tail)?;
     let mut tar = Command::new("tar");
-    tar.args(["--one-file-system", "--exclude=./dev/*", "--numeric-owner", "--xattrs", "-C"]).arg(&directory).args(["-c", "."]);
-    let mut child = tar.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| Error::file("run", "tar", error))?;
+    tar.args(["--one-file-system", "--exclude=./dev/*", "--numeric-owner", "--xattrs", "-C"])
+        .arg(&directory)
+        .args(["-c", "."]);
+    let mut child =
+        tar.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| Error::file("run", "tar", error))?;
     let Some(stdout) = child.stdout.take() else { return Err(Error::Bootstrap("tar has no output".to_owned())) };
     let layer = store.import_layer(lease, stdout, None)?;
     finish(&mut child, Path::new("tar"), &[])?;
@@ -66,7 +85,9 @@ fn debootstrap(program: &Path, store: &Store, lease: &Lease, suite: &str, events
 /// Passes lines on as they come, and keeps the last.
 fn follow(stream: Option<impl Read>, events: &dyn Fn(String)) -> Vec<String> {
     let mut tail = Vec::new();
-    for line in stream.into_iter().flat_map(|stream| BufReader::new(stream).split(b'\n').map_while(std::result::Result::ok)) {
+    for line in
+        stream.into_iter().flat_map(|stream| BufReader::new(stream).split(b'\n').map_while(std::result::Result::ok))
+    {
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
         events(line.clone());
         tail.push(line);

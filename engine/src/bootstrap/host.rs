@@ -13,11 +13,84 @@ const REQUIRED: [&str; 3] = ["sh", "cat", "ls"];
 
 /// What a Dockerfile's RUN lines use most. One that is not here is left out.
 const PROGRAMS: [&str; 78] = [
-    "awk", "base64", "basename", "bash", "bunzip2", "bzip2", "chgrp", "chmod", "chown", "cksum", "cmp", "comm", "cp", "cut", "date", "dd",
-    "df", "diff", "dirname", "du", "echo", "egrep", "env", "expr", "false", "fgrep", "find", "fold", "getent", "grep", "gunzip", "gzip",
-    "head", "hostname", "id", "install", "kill", "ln", "md5sum", "mkdir", "mkfifo", "mktemp", "more", "mv", "nl", "nproc", "od", "paste",
-    "printenv", "printf", "ps", "pwd", "readlink", "realpath", "rm", "rmdir", "sed", "seq", "sha1sum", "sha256sum", "sleep", "sort",
-    "stat", "sync", "tail", "tar", "tee", "test", "timeout", "touch", "tr", "true", "truncate", "tty", "uname", "uniq", "wc", "whoami",
+    "awk",
+    "base64",
+    "basename",
+    "bash",
+    "bunzip2",
+    "bzip2",
+    "chgrp",
+    "chmod",
+    "chown",
+    "cksum",
+    "cmp",
+    "comm",
+    "cp",
+    "cut",
+    "date",
+    "dd",
+    "df",
+    "diff",
+    "dirname",
+    "du",
+    "echo",
+    "egrep",
+    "env",
+    "expr",
+    "false",
+    "fgrep",
+    "find",
+    "fold",
+    "getent",
+    "grep",
+    "gunzip",
+    "gzip",
+    "head",
+    "hostname",
+    "id",
+    "install",
+    "kill",
+    "ln",
+    "md5sum",
+    "mkdir",
+    "mkfifo",
+    "mktemp",
+    "more",
+    "mv",
+    "nl",
+    "nproc",
+    "od",
+    "paste",
+    "printenv",
+    "printf",
+    "ps",
+    "pwd",
+    "readlink",
+    "realpath",
+    "rm",
+    "rmdir",
+    "sed",
+    "seq",
+    "sha1sum",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "stat",
+    "sync",
+    "tail",
+    "tar",
+    "tee",
+    "test",
+    "timeout",
+    "touch",
+    "tr",
+    "true",
+    "truncate",
+    "tty",
+    "uname",
+    "uniq",
+    "wc",
+    "whoami",
 ];
 
 /// More that other machines may have.
@@ -31,7 +104,9 @@ pub(super) fn rootfs(path: &SearchPath, events: &dyn Fn(String)) -> Result<Rootf
     for name in REQUIRED.iter().chain(&PROGRAMS).chain(&EXTRA) {
         match path.find(name) {
             Some(program) => add_program(&mut plan, &mut libraries, &program)?,
-            None if REQUIRED.contains(name) => return Err(Error::Bootstrap(format!("this machine has no `{name}` on PATH"))),
+            None if REQUIRED.contains(name) => {
+                return Err(Error::Bootstrap(format!("this machine has no `{name}` on PATH")));
+            }
             None => absent.push(*name),
         }
     }
@@ -82,7 +157,10 @@ fn add_program(plan: &mut RootfsPlan, libraries: &mut Libraries, program: &Path)
             match libraries.find(name, &needs, &file) {
                 Some(library) => open.push(add_with_links(plan, &library, 0o644)?),
                 None => {
-                    return Err(Error::Bootstrap(format!("{} needs {name}, which is in no library directory of this machine", file.display())));
+                    return Err(Error::Bootstrap(format!(
+                        "{} needs {name}, which is in no library directory of this machine",
+                        file.display()
+                    )));
                 }
             }
         }

@@ -39,14 +39,17 @@ impl FromStr for BootstrapBase {
             ("busybox", "") => Ok(BootstrapBase::Busybox),
             ("debian", suite) if is_suite(suite) => Ok(BootstrapBase::Debian { suite: suite.to_owned() }),
             ("debian", "") => Err(Error::Usage("name the suite, as in debian:bookworm".to_owned())),
-            _ => Err(Error::Usage(format!("`{text}` is no base: it must be host, busybox, or debian and a suite, as in debian:bookworm"))),
+            _ => Err(Error::Usage(format!(
+                "`{text}` is no base: it must be host, busybox, or debian and a suite, as in debian:bookworm"
+            ))),
         }
     }
 }
 
 /// A suite becomes an argument of another program: letters, digits and dashes, and no dash first.
 fn is_suite(suite: &str) -> bool {
-    suite.starts_with(|c: char| c.is_ascii_lowercase()) && suite.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    suite.starts_with(|c: char| c.is_ascii_lowercase())
+        && suite.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 /// Where programs of this machine are looked for: the caller's PATH.
@@ -64,13 +67,23 @@ impl Engine {
     ///
     /// # Errors
     /// When a program that is needed is not there, or fails.
-    pub fn bootstrap(&self, name: &str, base: &BootstrapBase, path: &SearchPath, events: &dyn Fn(String)) -> Result<String> {
+    pub fn bootstrap(
+        &self,
+        name: &str,
+        base: &BootstrapBase,
+        path: &SearchPath,
+        events: &dyn Fn(String),
+    ) -> Result<String> {
         let name = parse_name(name)?;
         let lease = self.store.lease()?;
         let (layer, made_by) = match base {
-            BootstrapBase::Host => (self.pack(&lease, &host::rootfs(path, events)?)?, "this machine's programs".to_owned()),
+            BootstrapBase::Host => {
+                (self.pack(&lease, &host::rootfs(path, events)?)?, "this machine's programs".to_owned())
+            }
             BootstrapBase::Busybox => (self.pack(&lease, &busybox::rootfs(path)?)?, "busybox".to_owned()),
-            BootstrapBase::Debian { suite } => (debian::layer(&self.store, &lease, suite, path, events)?, format!("Debian {suite}")),
+            BootstrapBase::Debian { suite } => {
+                (debian::layer(&self.store, &lease, suite, path, events)?, format!("Debian {suite}"))
+            }
         };
         let platform = Platform::host();
         let mut config = ImageConfig {

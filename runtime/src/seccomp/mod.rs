@@ -1,6 +1,12 @@
 //! System call filters: which calls a sandbox may make, compiled to a program for the kernel. Loading is `sys::seccomp`'s.
+mod compile;
+mod profile;
+
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::capability::CapabilitySet;
 
 /// One instruction of classic BPF, laid out as the kernel's `sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +23,22 @@ pub(crate) struct Instruction {
 pub(crate) struct Program(Arc<[Instruction]>);
 
 impl Program {
+    /// Docker's default list for a process with these capabilities; `None` on machines for which there is no list.
+    pub(crate) fn standard(granted: CapabilitySet) -> Option<Program> {
+        // A build starts hundreds of sandboxes with one set.
+        static COMPILED: Mutex<BTreeMap<u64, Program>> = Mutex::new(BTreeMap::new());
+        let abis = profile::abis();
+        if abis.is_empty() {
+            return None;
+        }
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = compiled.entry(granted.bits()).or_insert_with(|| {
+            let rules = profile::rules(granted);
+            Program(compile::compile(abis, |name| rules.verdict(name)).into())
+        });
+        Some(program.clone())
+    }
+
     pub(crate) fn instructions(&self) -> &[Instruction] {
         &self.0
     }

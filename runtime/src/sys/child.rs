@@ -4,15 +4,15 @@ use std::ffi::{CStr, CString, c_char};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, accessat, fstat, openat};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, accessat, fstat, openat, statx};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
 };
 
-use super::mount::{ATTR_RDONLY, Reach, set_attributes};
 use super::clone::{Cloned, Namespaces};
+use super::mount::{ATTR_RDONLY, Reach, set_attributes};
 use super::{capability, clone, network, process, seccomp};
 use crate::plan::{KernelFilesystem, Missing, Op, Place, SetupOp, Slot};
 use crate::target::{self, Kind, Target, resolve};
@@ -161,15 +161,19 @@ impl Child<'_> {
             Op::DieWithParent => self.die_with_parent()?,
             Op::HideMemory => capability::set_dumpable(0)?,
             // A kernel without keyrings, or a full quota, leaves the process without one: nothing leaks then either.
-            Op::OwnKeyring => return Ok(process::own_keyring().map_or_else(Done::Partly, |()| Done::Fully)),
+            Op::OwnKeyring => {
+                return Ok(process::own_keyring().map_or_else(Done::Partly, |()| Done::Fully));
+            }
             Op::CgroupNamespace => own_cgroup_namespace()?,
             Op::Hostname(name) => rustix::system::sethostname(name.to_bytes())?,
             Op::LoopbackUp => network::loopback_up()?,
             Op::Limit { resource, soft, hard } => {
                 let limit = rustix::process::Rlimit { current: *soft, maximum: *hard };
-                return Ok(rustix::process::setrlimit(resource.kernel(), limit).map_or_else(Done::Partly, |()| Done::Fully));
+                return Ok(
+                    rustix::process::setrlimit(resource.kernel(), limit).map_or_else(Done::Partly, |()| Done::Fully)
+                );
             }
-            Op::WorkingDirectory(path) => working_directory(path)?,
+            Op::WorkingDirectory(path) => self.working_directory(path)?,
             Op::Umask(mask) => drop(rustix::process::umask(Mode::from_raw_mode(*mask))),
             Op::NoNewPrivileges => capability::no_new_privileges()?,
             Op::Filter(program) => seccomp::load(program.instructions())?,
@@ -251,12 +255,21 @@ impl Child<'_> {
         attach_on(cover.as_fd(), place.as_fd())
     }
 
-    /// The new root already lies over the old one; pivoting puts the old on top of it, where it is dropped.
+    /// The new root already lies over the old one. Pivoting puts the old on top of it, with all that was mounted over it;
+    /// `/..` names the topmost of these, so they are dropped until it names the new root.
     fn pivot_root(&self) -> Result<(), Errno> {
-        rustix::process::fchdir(self.slot(Slot::Root)?)?;
+        const MOST_OVER_ROOT: usize = 16;
+        let root = self.slot(Slot::Root)?;
+        rustix::process::fchdir(root)?;
         rustix::process::pivot_root(c".", c".")?;
-        unmount(c".", UnmountFlags::DETACH)?;
-        rustix::process::chdir(c"/")
+        let own = mount_id(root, c"")?;
+        for _ in 0..MOST_OVER_ROOT {
+            if mount_id(rustix::fs::CWD, c"/..")? == own {
+                return rustix::process::chdir(c"/");
+            }
+            unmount(c".", UnmountFlags::DETACH)?;
+        }
+        Err(Errno::BUSY)
     }
 
     /// The death signal covers what comes; a parent that is gone already shows as a pipe without reader.
@@ -268,6 +281,13 @@ impl Child<'_> {
             process::exit_now(125);
         }
         Ok(())
+    }
+
+    /// Walked from the root, so that no link of /proc leads to a descriptor that is still open here.
+    fn working_directory(&self, path: &CStr) -> Result<(), Errno> {
+        let directory = resolve(self.slot(Slot::Root)?, path, ResolveFlags::empty())?;
+        rustix::process::fchdir(&directory)?;
+        if process::working_directory_is_inside() { Ok(()) } else { Err(Errno::XDEV) }
     }
 
     fn stdio(&self) -> Result<(), Errno> {
@@ -284,7 +304,9 @@ impl Child<'_> {
             // SAFETY: `argv` and `env` are null-terminated and point into the plan, which this process has a copy of.
             match unsafe { process::execute(path, self.argv, self.env) } {
                 Errno::ACCESS => outcome = (ReportKind::NotExecuted, Errno::ACCESS),
-                Errno::NOENT if accessat(rustix::fs::CWD, path.as_c_str(), Access::EXISTS, AtFlags::empty()).is_ok() => {
+                Errno::NOENT
+                    if accessat(rustix::fs::CWD, path.as_c_str(), Access::EXISTS, AtFlags::empty()).is_ok() =>
+                {
                     return (ReportKind::NoInterpreter, Errno::NOENT);
                 }
                 Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::LOOP => {}
@@ -298,9 +320,15 @@ impl Child<'_> {
 fn on_missing(result: Result<(), Errno>, missing: Missing) -> Result<Done, Errno> {
     match (result, missing) {
         (Ok(()), _) | (Err(Errno::NOENT), Missing::Skip) => Ok(Done::Fully),
-        (Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)), Missing::Note) => Ok(Done::Partly(errno)),
+        (Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL)), Missing::Note) => {
+            Ok(Done::Partly(errno))
+        }
         (Err(errno), _) => Err(errno),
     }
+}
+
+fn mount_id(base: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
+    Ok(statx(base, path, AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
 }
 
 fn attach_on(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
@@ -314,6 +342,7 @@ fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
 
 fn kernel_filesystem(filesystem: KernelFilesystem, attributes: u32) -> Result<OwnedFd, Errno> {
     let context = fsopen(filesystem.name(), FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, c"source", filesystem.name())?;
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attributes))
 }
@@ -321,11 +350,6 @@ fn kernel_filesystem(filesystem: KernelFilesystem, attributes: u32) -> Result<Ow
 fn own_cgroup_namespace() -> Result<(), Errno> {
     // SAFETY: no memory, descriptors or file system state are unshared.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
-}
-
-fn working_directory(path: &CStr) -> Result<(), Errno> {
-    rustix::process::chdir(path)?;
-    if process::working_directory_is_inside() { Ok(()) } else { Err(Errno::XDEV) }
 }
 
 /// Leaves a reaper behind as process 1 and goes on as its child.

@@ -20,9 +20,8 @@ const NAMES: [(libc::c_int, &str); 5] = [
 
 impl Namespaces {
     /// Mount, pid, ipc and uts; the cgroup namespace is made later, from inside the cgroup.
-    pub(crate) const BASE: Namespaces = Namespaces {
-        flags: (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64,
-    };
+    pub(crate) const BASE: Namespaces =
+        Namespaces { flags: (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64 };
 
     pub(crate) const fn with_network(self) -> Namespaces {
         Namespaces { flags: self.flags | libc::CLONE_NEWNET as u64 }
@@ -65,8 +64,11 @@ pub(crate) unsafe fn clone(namespaces: Namespaces) -> Result<Cloned, Errno> {
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     match super::check(pid)? {
         0 => Ok(Cloned::Child),
-        // SAFETY: the kernel has just put a new descriptor there.
-        pid => Ok(Cloned::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+        pid => {
+            // SAFETY: the kernel has just put a new descriptor there, and nothing else owns it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent { pid: pid as i32, pidfd })
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use super::check;
 /// Brings `lo` up.
 pub(crate) fn loopback_up() -> Result<(), Errno> {
     // SAFETY: takes numbers only.
-    let fd = check(unsafe { libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    let fd =
+        check(unsafe { libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: the descriptor is new and has no other owner.
     let socket = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     // SAFETY: all-zero is a valid `ifreq`.

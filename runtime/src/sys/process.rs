@@ -160,9 +160,8 @@ pub(crate) fn send(pid: i32, signal: i32) {
 /// Sends a signal to the process behind a descriptor.
 pub(crate) fn send_by_descriptor(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     // SAFETY: a null siginfo asks for the default one.
-    let result = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0) };
     check(result).map(drop)
 }
 

@@ -36,7 +36,9 @@ impl Lines {
 /// A line that was redrawn with carriage returns is shown as it was at last.
 fn shown(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
-    text.lines().map(|line| crate::ui::plain_text(line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default())).collect()
+    text.lines()
+        .map(|line| crate::ui::plain_text(line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -67,7 +67,9 @@ impl Progress {
     /// The sentence to show when the environment names no mode.
     pub(crate) fn new(mode: args::Progress) -> Progress {
         let renderer = match mode {
-            args::Progress::Auto if std::io::stderr().is_terminal() && !config::plain_output() => Renderer::Tty(Tty::new()),
+            args::Progress::Auto if std::io::stderr().is_terminal() && !config::plain_output() => {
+                Renderer::Tty(Tty::new())
+            }
             args::Progress::Auto | args::Progress::Plain => Renderer::Plain(Plain::default()),
             args::Progress::Tty => Renderer::Tty(Tty::new()),
             args::Progress::Rawjson => Renderer::RawJson(RawJson::default()),

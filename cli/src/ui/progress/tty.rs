@@ -97,7 +97,10 @@ impl Tty {
 
     /// As many lines as the log in view has; none when nothing that writes is running.
     fn draw_tail(&mut self) {
-        let log = self.shown.and_then(|id| self.running.get(&id)).map(|running| running.log.iter().cloned().collect::<Vec<_>>());
+        let log = self
+            .shown
+            .and_then(|id| self.running.get(&id))
+            .map(|running| running.log.iter().cloned().collect::<Vec<_>>());
         let log = log.unwrap_or_default();
         while self.tail.len() > log.len() {
             if let Some(line) = self.tail.pop() {

@@ -101,7 +101,13 @@ fn unknown_field<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Str
 
 fn function(name: &str, arguments: &[Value]) -> Result<Value, String> {
     let text = |at: usize| arguments.get(at).map(show).unwrap_or_default();
-    let needs = |count: usize| if arguments.len() == count { Ok(()) } else { Err(format!("the template's `{name}` takes {count} arguments, not {}", arguments.len())) };
+    let needs = |count: usize| {
+        if arguments.len() == count {
+            Ok(())
+        } else {
+            Err(format!("the template's `{name}` takes {count} arguments, not {}", arguments.len()))
+        }
+    };
     match name {
         "json" => needs(1).map(|()| arguments.first().map(Value::to_string).unwrap_or_default().into()),
         "upper" => needs(1).map(|()| text(0).to_uppercase().into()),
@@ -114,7 +120,9 @@ fn function(name: &str, arguments: &[Value]) -> Result<Value, String> {
         "print" => Ok(arguments.iter().map(show).collect::<Vec<_>>().join(" ").into()),
         "println" => Ok((arguments.iter().map(show).collect::<Vec<_>>().join(" ") + "\n").into()),
         "printf" => printf(arguments).map(Value::from),
-        "eq" => Ok((arguments.len() > 1 && arguments.iter().skip(1).any(|other| Some(other) == arguments.first())).into()),
+        "eq" => {
+            Ok((arguments.len() > 1 && arguments.iter().skip(1).any(|other| Some(other) == arguments.first())).into())
+        }
         "ne" => needs(2).map(|()| (arguments.first() != arguments.get(1)).into()),
         "not" => needs(1).map(|()| (!arguments.first().is_some_and(truth)).into()),
         "and" => Ok(arguments.iter().find(|value| !truth(value)).or(arguments.last()).cloned().unwrap_or(Value::Null)),
@@ -124,14 +132,20 @@ fn function(name: &str, arguments: &[Value]) -> Result<Value, String> {
 }
 
 fn index(arguments: &[Value]) -> Result<Value, String> {
-    let Some((value, keys)) = arguments.split_first() else { return Err("the template's `index` needs arguments".to_owned()) };
+    let Some((value, keys)) = arguments.split_first() else {
+        return Err("the template's `index` needs arguments".to_owned());
+    };
     let mut at = value;
     for key in keys {
         let inner = match (at, key) {
             (Value::Object(map), Value::String(key)) => map.get(key),
             (Value::Array(items), Value::Number(number)) => {
                 let place = number.as_u64().and_then(|number| usize::try_from(number).ok());
-                Some(place.and_then(|place| items.get(place)).ok_or(format!("the template's index {number} is out of range"))?)
+                Some(
+                    place
+                        .and_then(|place| items.get(place))
+                        .ok_or(format!("the template's index {number} is out of range"))?,
+                )
             }
             (Value::Null, _) => None,
             _ => return Err(format!("the template cannot index {} with {}", show(at), show(key))),
@@ -142,7 +156,9 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
 }
 
 fn printf(arguments: &[Value]) -> Result<String, String> {
-    let Some((format, rest)) = arguments.split_first() else { return Err("the template's `printf` needs a format".to_owned()) };
+    let Some((format, rest)) = arguments.split_first() else {
+        return Err("the template's `printf` needs a format".to_owned());
+    };
     let format = show(format);
     let mut values = rest.iter();
     let mut out = String::new();
@@ -150,9 +166,16 @@ fn printf(arguments: &[Value]) -> Result<String, String> {
     while let Some(c) = chars.next() {
         match (c, if c == '%' { chars.next() } else { None }) {
             ('%', Some('%')) => out.push('%'),
-            ('%', Some('s' | 'v' | 'd')) => out.push_str(&values.next().map(show).ok_or("the template's `printf` has too few arguments")?),
+            ('%', Some('s' | 'v' | 'd')) => {
+                out.push_str(&values.next().map(show).ok_or("the template's `printf` has too few arguments")?)
+            }
             ('%', Some('q')) => out.push_str(&format!("{:?}", values.next().map(show).unwrap_or_default())),
-            ('%', verb) => return Err(format!("the template's `printf` has the verb %{}, and %s %v %d %q %% are known", verb.unwrap_or(' '))),
+            ('%', verb) => {
+                return Err(format!(
+                    "the template's `printf` has the verb %{}, and %s %v %d %q %% are known",
+                    verb.unwrap_or(' ')
+                ));
+            }
             (c, _) => out.push(c),
         }
     }

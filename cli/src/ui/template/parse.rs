@@ -14,7 +14,7 @@ enum Piece {
 
 /// What ended a list of nodes.
 #[derive(PartialEq)]
-enum End {
+enum Stop {
     Text,
     Else,
     End,
@@ -23,7 +23,7 @@ enum End {
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, String> {
     let mut pieces = pieces(text)?.into_iter();
     match block(&mut pieces, 0)? {
-        (nodes, End::Text) => Ok(nodes),
+        (nodes, Stop::Text) => Ok(nodes),
         _ => Err("the template has an {{end}} or {{else}} without its {{if}} or {{range}}".to_owned()),
     }
 }
@@ -76,7 +76,7 @@ fn closing(text: &str) -> Option<usize> {
     quote.and_then(|_| text.find("}}"))
 }
 
-fn block(pieces: &mut std::vec::IntoIter<Piece>, depth: usize) -> Result<(Vec<Node>, End), String> {
+fn block(pieces: &mut std::vec::IntoIter<Piece>, depth: usize) -> Result<(Vec<Node>, Stop), String> {
     if depth > DEPTH_LIMIT {
         return Err("the template's blocks are too deep".to_owned());
     }
@@ -93,8 +93,8 @@ fn block(pieces: &mut std::vec::IntoIter<Piece>, depth: usize) -> Result<(Vec<No
         };
         let (word, rest) = action.split_once(char::is_whitespace).unwrap_or((&action, ""));
         match word {
-            "end" => return Ok((nodes, End::End)),
-            "else" if rest.is_empty() => return Ok((nodes, End::Else)),
+            "end" => return Ok((nodes, Stop::End)),
+            "else" if rest.is_empty() => return Ok((nodes, Stop::Else)),
             "else" => return Err("{{else if}} is not supported in templates".to_owned()),
             "range" | "if" => {
                 let head = pipeline(rest)?;
@@ -105,22 +105,24 @@ fn block(pieces: &mut std::vec::IntoIter<Piece>, depth: usize) -> Result<(Vec<No
                     Node::Range { over: head, body, otherwise }
                 });
             }
-            "with" | "define" | "template" | "block" | "break" | "continue" => return Err(format!("{{{{{word}}}}} is not supported in templates")),
+            "with" | "define" | "template" | "block" | "break" | "continue" => {
+                return Err(format!("{{{{{word}}}}} is not supported in templates"));
+            }
             _ if action.starts_with("/*") => {}
             _ => nodes.push(Node::Show(pipeline(&action)?)),
         }
     }
-    Ok((nodes, End::Text))
+    Ok((nodes, Stop::Text))
 }
 
 fn bodies(pieces: &mut std::vec::IntoIter<Piece>, depth: usize, word: &str) -> Result<(Vec<Node>, Vec<Node>), String> {
     let missing = || format!("the template has a {{{{{word}}}}} without its {{{{end}}}}");
     let (body, end) = block(pieces, depth + 1)?;
     match end {
-        End::End => Ok((body, Vec::new())),
-        End::Text => Err(missing()),
-        End::Else => match block(pieces, depth + 1)? {
-            (otherwise, End::End) => Ok((body, otherwise)),
+        Stop::End => Ok((body, Vec::new())),
+        Stop::Text => Err(missing()),
+        Stop::Else => match block(pieces, depth + 1)? {
+            (otherwise, Stop::End) => Ok((body, otherwise)),
             _ => Err(missing()),
         },
     }

@@ -1,0 +1,14 @@
+//! Sandboxes against a real kernel. They need root for mounts and namespaces, and a static busybox; elsewhere they say that they are skipped.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
+
+mod fixture;
+mod mounts;
+mod process;
+mod walls;

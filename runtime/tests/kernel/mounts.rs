@@ -1,0 +1,212 @@
+//! Roots and mounts.
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+
+use dunnage_runtime::{BindSource, Mount, MountPoints, OverlayOptions, Rootfs, Sandbox, Stdio, mount_point_layer};
+
+use crate::fixture::{Image, finish, run};
+use crate::image;
+
+fn bind(image: &Image, target: &str, read_only: bool) -> Mount {
+    let source = image.path("source");
+    fs::create_dir_all(&source).unwrap();
+    Mount::Bind { source: BindSource::from(source), target: target.into(), read_only, recursive: true }
+}
+
+#[test]
+fn layers_are_stacked_top_first() {
+    let image = image!();
+    for (name, text) in [("low", "low"), ("top", "top")] {
+        fs::create_dir(image.path(name)).unwrap();
+        fs::write(image.path(name).join("file"), text).unwrap();
+    }
+    let lowers = [image.path("top"), image.path("low"), image.path("lower")];
+    mount_point_layer(&image.path("points")).unwrap();
+    mount_point_layer(&image.path("points")).unwrap();
+    let options = OverlayOptions { volatile: true, mount_points: MountPoints::Shared(image.path("points")) };
+    let rootfs = Rootfs::overlay(&lowers, &image.path("upper"), &image.path("work"), options).unwrap();
+    let mut sandbox = Sandbox::new(Arc::new(rootfs), ["cat", "/file"]);
+    sandbox.stdio = Stdio::Pipes;
+    assert_eq!(run(sandbox).unwrap().stdout, "top");
+    assert!(image.upper().is_empty(), "{:?}", image.upper());
+}
+
+#[test]
+fn many_layers_and_long_paths_fit() {
+    let image = image!();
+    let long = image.path(&"long-name/".repeat(40));
+    let mut lowers = vec![image.path("lower")];
+    for number in 0..150 {
+        let layer = long.join(number.to_string());
+        fs::create_dir_all(&layer).unwrap();
+        fs::write(layer.join(format!("file{number}")), "").unwrap();
+        lowers.push(layer);
+    }
+    let (upper, work) = (long.join("upper"), long.join("work"));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&work).unwrap();
+    let rootfs = Rootfs::overlay(&lowers, &upper, &work, OverlayOptions::default()).unwrap();
+    let mut sandbox = Sandbox::new(Arc::new(rootfs), ["sh", "-c", "echo /file* | wc -w"]);
+    sandbox.stdio = Stdio::Pipes;
+    assert_eq!(run(sandbox).unwrap().stdout, "150\n");
+}
+
+#[test]
+fn the_upper_holds_what_the_program_wrote_and_nothing_else() {
+    let image = image!();
+    image.shell("echo x > /tmp/file; rm /bin/wc; echo nobody > /etc/hosts; cat /etc/resolv.conf");
+    let mut names: Vec<_> =
+        image.upper().iter().map(|path| path.strip_prefix(image.path("upper")).unwrap().to_owned()).collect();
+    names.sort();
+    assert_eq!(names, ["bin", "bin/wc", "tmp", "tmp/file"].map(Path::new));
+}
+
+#[test]
+fn one_root_serves_several_sandboxes() {
+    let image = image!();
+    let rootfs = image.rootfs();
+    for number in ["1", "2"] {
+        let mut sandbox = Sandbox::new(Arc::clone(&rootfs), ["sh", "-c", "echo x >> /tmp/log; cat /tmp/log | wc -l"]);
+        sandbox.stdio = Stdio::Pipes;
+        assert_eq!(run(sandbox).unwrap().stdout, format!("{number}\n"));
+    }
+}
+
+#[test]
+fn runtime_m05_a_read_only_root_still_has_writable_devices_and_memory() {
+    let image = image!();
+    let mut sandbox =
+        image.sandbox(["sh", "-c", "touch /x; touch /dev/shm/y && touch /t/z && stat -c %a /t && df -k /t"]);
+    sandbox.read_only = true;
+    fs::create_dir(image.lower("t")).unwrap();
+    sandbox.mounts = vec![Mount::Tmpfs { target: "/t".into(), size: Some(1 << 20), mode: 0o700 }];
+    let outcome = run(sandbox).unwrap();
+    assert!(outcome.stderr.contains("Read-only"), "{outcome:?}");
+    assert!(outcome.stdout.starts_with("700\n") && outcome.stdout.contains(" 1024 "), "{outcome:?}");
+}
+
+#[test]
+fn runtime_m06_a_read_only_bind_refuses_writes_also_below() {
+    let image = image!();
+    let source = image.path("source");
+    fs::create_dir_all(source.join("inner")).unwrap();
+    rustix::mount::mount("tmpfs", source.join("inner"), "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+    let mut sandbox = image.sandbox(["sh", "-c", "touch /m/a; touch /m/inner/b; ls /m"]);
+    sandbox.mounts = vec![bind(&image, "/m", true)];
+    let outcome = run(sandbox);
+    rustix::mount::unmount(source.join("inner"), rustix::mount::UnmountFlags::DETACH).unwrap();
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.stderr.matches("Read-only").count(), 2, "{outcome:?}");
+    assert_eq!(outcome.stdout, "inner\n");
+}
+
+#[test]
+fn writable_binds_reach_the_host_and_files_can_be_bound() {
+    let image = image!();
+    fs::write(image.path("file"), "content").unwrap();
+    let file = Mount::Bind {
+        source: image.path("file").into(),
+        target: "/deep/er/file".into(),
+        read_only: true,
+        recursive: false,
+    };
+    let mut sandbox = image.sandbox(["sh", "-c", "cat /deep/er/file; echo x > /m/new"]);
+    // The inner target is made inside the outer mount, in whatever order they are asked for.
+    let inner = Mount::Tmpfs { target: "/m/in/side".into(), size: None, mode: 0o755 };
+    sandbox.mounts = vec![inner, bind(&image, "/m", false), file];
+    let container = sandbox.start().unwrap();
+    assert_eq!(container.created_mount_points(), ["/m", "/deep", "/deep/er", "/deep/er/file"].map(Path::new));
+    assert_eq!(finish(container).unwrap().stdout, "content");
+    assert_eq!(fs::read_to_string(image.path("source/new")).unwrap(), "x\n");
+    assert!(image.path("source/in/side").is_dir());
+}
+
+#[test]
+fn security_s13_targets_cannot_lead_out_of_the_root() {
+    let image = image!();
+    let outside = image.path("outside");
+    fs::create_dir(&outside).unwrap();
+    symlink(&outside, image.lower("absolute")).unwrap();
+    symlink("../../../../../../..".to_owned() + outside.to_str().unwrap(), image.lower("relative")).unwrap();
+    symlink("/proc/sys", image.lower("kernel")).unwrap();
+    symlink("/proc/self/root", image.lower("magic")).unwrap();
+    for target in ["/absolute/made", "/relative/made", "/kernel", "/magic/made"] {
+        let mut sandbox = image.sandbox(["true"]);
+        sandbox.mounts = vec![bind(&image, target, false)];
+        let error = run(sandbox).unwrap_err();
+        assert!(error.to_string().contains(target), "{error}");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{target}");
+    }
+}
+
+#[test]
+fn runtime_m08_a_missing_source_is_an_error() {
+    let image = image!();
+    let mut sandbox = image.sandbox(["true"]);
+    sandbox.mounts = vec![Mount::Bind {
+        source: image.path("nosuch").into(),
+        target: "/m".into(),
+        read_only: false,
+        recursive: true,
+    }];
+    let error = run(sandbox).unwrap_err();
+    assert!(error.exit_code() == 125 && error.to_string().contains("nosuch"), "{error}");
+}
+
+#[test]
+fn etc_files_of_the_image_come_back_untouched_and_odd_ones_are_noted() {
+    let image = image!();
+    fs::write(image.lower("etc/hosts"), "image").unwrap();
+    symlink("../run/nosuch/resolv.conf", image.lower("etc/resolv.conf")).unwrap();
+    fs::create_dir(image.lower("etc/hostname")).unwrap();
+    let container = image.sandbox(["sh", "-c", "cat /etc/hosts; echo more >> /etc/hosts"]).start().unwrap();
+    assert_eq!(container.notes().len(), 2, "{:?}", container.notes());
+    assert!(container.created_mount_points().is_empty());
+    assert!(finish(container).unwrap().stdout.starts_with("127.0.0.1\tlocalhost\n"));
+    assert_eq!(fs::read_to_string(image.lower("etc/hosts")).unwrap(), "image");
+    assert!(image.upper().is_empty(), "{:?}", image.upper());
+}
+
+#[test]
+fn a_plain_directory_can_be_the_root() {
+    let image = image!();
+    let rootfs = Rootfs::directory(image.path("lower")).unwrap();
+    let mut sandbox =
+        Sandbox::new(Arc::new(rootfs), ["sh", "-c", "echo x > /made; ls /proc/1/comm; test -c /dev/null"]);
+    sandbox.stdio = Stdio::Pipes;
+    let container = sandbox.start().unwrap();
+    let made = container.created_mount_points().to_vec();
+    assert_eq!(made, ["/proc", "/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].map(Path::new));
+    let outcome = finish(container).unwrap();
+    assert_eq!((outcome.stdout.as_str(), outcome.exit.code), ("/proc/1/comm\n", Some(0)));
+    assert!(image.lower("made").exists());
+    assert_eq!(fs::metadata(image.lower("etc/hosts")).unwrap().permissions().mode() & 0o777, 0o644);
+}
+
+#[test]
+fn a_root_can_be_written_by_descriptor_before_the_start() {
+    use std::io::Write;
+    let image = image!();
+    let rootfs = image.rootfs();
+    let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+    let resolve = rustix::fs::ResolveFlags::IN_ROOT;
+    let file = rustix::fs::openat2(rootfs.fd(), "/tmp/copied", flags, 0o644.into(), resolve).unwrap();
+    fs::File::from(file).write_all(b"copy").unwrap();
+    let mut sandbox = Sandbox::new(rootfs, ["cat", "/tmp/copied"]);
+    sandbox.stdio = Stdio::Pipes;
+    assert_eq!(run(sandbox).unwrap().stdout, "copy");
+    assert_eq!(image.upper().len(), 2);
+}
+
+#[test]
+fn bad_targets_are_refused_before_anything_is_made() {
+    let image = image!();
+    for target in ["/", "relative", "/a/../b", "/proc", "/proc/sys"] {
+        let mut sandbox = image.sandbox(["true"]);
+        sandbox.mounts = vec![bind(&image, target, false)];
+        assert!(sandbox.plan().is_err(), "{target}");
+    }
+    assert!(image.upper().is_empty());
+}
