@@ -1,12 +1,10 @@
 # Two targets are all that a new user needs: `make demo` and `make test`.
 HOST   := $(shell rustc -vV | sed -n 's/^host: //p')
 OUT    := target/$(HOST)/release/dunnage
-# Static where the toolchain can: the gnu target links glibc's static archive.
-export RUSTFLAGS ?= -C target-feature=+crt-static
 
 .PHONY: build demo test check bench size install clean
 build:
-	cargo build --release --locked --target $(HOST) -p dunnage
+	cargo build --release --locked -p dunnage
 	@ln -sf $(CURDIR)/$(OUT) target/dunnage
 	@ls -lh $(OUT) | awk '{print "built " $$9 " (" $$5 ")"}'
 
@@ -14,11 +12,11 @@ demo: build
 	@DUNNAGE=$(CURDIR)/$(OUT) sh testdata/demo/demo.sh
 
 test:
-	cargo test --locked --target $(HOST) --workspace
+	cargo test --locked --workspace
 
 check:
 	cargo fmt --check
-	cargo clippy --locked --target $(HOST) --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 # One static file, under 25 MB.
 size: build

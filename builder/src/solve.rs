@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use cache::{CacheKey, Layer, Lease, StepRecord, Store};
+use cache::{CacheKey, Claim, Layer, Lease, StepRecord, Store};
 use runtime::{Killer, Signal};
 
 use crate::context::Context;
@@ -16,6 +16,9 @@ use crate::event::{Event, MissReason, StepInfo};
 use crate::key::KeyParts;
 use crate::perform;
 use crate::plan::{Op, Plan, Step, StepId};
+
+/// How often a step that another build performs is looked after: short against any step, long against a look.
+const CLAIM_POLL: Duration = Duration::from_millis(10);
 
 /// Stops a build from another thread: a flag, and the processes to kill.
 #[derive(Debug, Clone, Default)]
@@ -214,31 +217,67 @@ impl Solver<'_> {
             return Ok(tree);
         }
         let mut work = perform::Work::prepare(self, plan, step, inputs)?;
-        let mut reason = MissReason::NotAsked;
+        if self.no_cache {
+            return self.perform(step, &mut work, inputs, MissReason::NotAsked);
+        }
+        if let Ok(tree) = self.hit(step, &mut work, inputs)? {
+            return Ok(tree);
+        }
+        let _claim = self.claim(step, &mut work)?;
+        // Whoever held the claim, or ended just before it was asked for, has left a record.
+        match self.hit(step, &mut work, inputs)? {
+            Ok(tree) => Ok(tree),
+            Err(reason) => self.perform(step, &mut work, inputs, reason),
+        }
+    }
+
+    /// The tree that an earlier build left for this step. Keys that need no file to be read are asked first.
+    fn hit(&self, step: &Step, work: &mut perform::Work<'_>, inputs: &[Tree]) -> Result<Result<Tree, MissReason>> {
+        let mut reason = MissReason::NoRecord;
         for parts in work.keys() {
-            if self.no_cache {
-                break;
-            }
             match self.look_up(&parts.key())? {
                 Ok((layer, record)) => {
                     (self.events)(Event::Hit(step.id));
-                    return Ok(on_top(inputs, layer, record.created, true));
+                    return Ok(Ok(on_top(inputs, layer, record.created, true)));
                 }
                 Err(why) => reason = why,
             }
         }
-        if !self.no_cache
-            && let Some(parts) = work.content_key()?
-        {
-            match self.look_up(&parts.key())? {
-                Ok((layer, record)) => {
-                    (self.events)(Event::Hit(step.id));
-                    self.record_all(&work.keys(), &record)?;
-                    return Ok(on_top(inputs, layer, record.created, true));
-                }
-                Err(why) => reason = why,
+        let Some(parts) = work.content_key()? else { return Ok(Err(reason)) };
+        match self.look_up(&parts.key())? {
+            Ok((layer, record)) => {
+                (self.events)(Event::Hit(step.id));
+                self.record_all(&work.keys(), &record)?;
+                Ok(Ok(on_top(inputs, layer, record.created, true)))
             }
+            Err(why) => Ok(Err(why)),
         }
+    }
+
+    /// Waits until no other build performs this step.
+    fn claim(&self, step: &Step, work: &mut perform::Work<'_>) -> Result<Option<Claim>> {
+        let Some(parts) = work.keys().into_iter().next().or(work.content_key()?) else { return Ok(None) };
+        let key = parts.key();
+        let mut told = false;
+        loop {
+            if let Some(claim) = self.store.try_claim(&key)? {
+                return Ok(Some(claim));
+            }
+            if self.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            if !told {
+                told = true;
+                (self.events)(Event::Note(
+                    Some(step.id),
+                    "another build performs this step: waiting for it".to_owned(),
+                ));
+            }
+            std::thread::sleep(CLAIM_POLL);
+        }
+    }
+
+    fn perform(&self, step: &Step, work: &mut perform::Work<'_>, inputs: &[Tree], reason: MissReason) -> Result<Tree> {
         (self.events)(Event::Started(step.id, reason));
         let started = Instant::now();
         let (layer, same_tree) = work.perform()?;

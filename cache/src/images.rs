@@ -254,7 +254,7 @@ mod tests {
         let image = store.put_image(&lease, &ImageConfig::default(), std::slice::from_ref(&name)).unwrap();
         assert_eq!(store.resolve(&name).unwrap().unwrap(), image.id);
         assert_eq!(store.find_image(image.id.hex().get(..6).unwrap()).unwrap().id, image.id);
-        assert_eq!(store.images().unwrap().first().unwrap().names, [name.clone()]);
+        assert_eq!(store.images().unwrap().first().unwrap().names, std::slice::from_ref(&name));
         assert!(store.untag(&name).unwrap() && !store.untag(&name).unwrap());
         assert!(matches!(store.find_image("r.example:5000/a/b:c"), Err(Error::ImageNotFound { .. })));
     }

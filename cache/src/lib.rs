@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod blob;
+mod claim;
 mod containers;
 mod descriptor;
 mod digest;
@@ -23,6 +24,7 @@ mod tree;
 mod usage;
 
 pub use blob::{Blob, BlobWriter};
+pub use claim::Claim;
 pub use containers::{ContainerPlace, ContainerRecord};
 pub use descriptor::{Descriptor, MediaType, Platform};
 pub use digest::{CacheKey, DiffId, Digest, ImageId, TreeHash};

@@ -15,6 +15,7 @@
 //!   stats/HASH              hashes of a context's files by device, inode, size and times
 //!   drafts/LEASE/           what is being made; swept when the holder of LEASE is dead
 //!   leases/LEASE            flock held by a living process; lists the layers it works with
+//!   claims                  byte locks: which steps are being performed
 //!   containers/ID/          writable trees of containers
 //!   stubs/, empty/          the mount-point layer of sandboxes, and an empty directory
 //! ```

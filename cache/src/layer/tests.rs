@@ -11,11 +11,7 @@ use super::*;
 use crate::{CommitOptions, Error};
 
 fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
+    !testdata::skipped(&[testdata::Need::Root])
 }
 
 /// A tar entry of any type, with data.

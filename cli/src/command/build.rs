@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::ValueEnum;
 use engine::{BuildRequest, Built, Cancel, NetworkMode};
@@ -17,7 +16,7 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
     let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
     let request = request(args)?;
     let engine = open(root)?;
-    let cancel = Arc::new(Cancel::default());
+    let cancel = Cancel::default();
     let interrupt = ui::interrupt::watch(&cancel)?;
     let result = engine.build(&request, &|event| progress.event(&event), &cancel);
     progress.finish(result.as_ref());

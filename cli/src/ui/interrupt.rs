@@ -18,11 +18,11 @@ pub(crate) struct Interrupt {
 ///
 /// # Errors
 /// When the kernel refuses the handlers.
-pub(crate) fn watch(cancel: &Arc<Cancel>) -> std::io::Result<Interrupt> {
+pub(crate) fn watch(cancel: &Cancel) -> std::io::Result<Interrupt> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let handle = signals.handle();
     let first = Arc::new(AtomicI32::new(0));
-    let (seen, cancel) = (Arc::clone(&first), Arc::clone(cancel));
+    let (seen, cancel) = (Arc::clone(&first), cancel.clone());
     std::thread::spawn(move || {
         for signal in signals.forever() {
             if seen.swap(signal, Ordering::SeqCst) == 0 {

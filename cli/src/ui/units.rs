@@ -26,9 +26,12 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{text}{unit_name}")
 }
 
-/// `0.4s`, `12.3s`, `2m05s`.
+/// `40ms`, `1.2s`, `2m05s`.
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
+    if seconds == 0 {
+        return format!("{}ms", time.as_millis());
+    }
     if seconds < 60 {
         return format!("{:.1}s", time.as_secs_f64());
     }
@@ -95,6 +98,7 @@ mod tests {
             assert_eq!(span(seconds), text);
         }
         assert_eq!(ago(None), "N/A");
+        assert_eq!(duration(Duration::from_millis(40)), "40ms");
         assert_eq!(duration(Duration::from_millis(1250)), "1.2s");
         assert_eq!(duration(Duration::from_secs(125)), "2m05s");
     }
