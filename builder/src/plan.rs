@@ -145,7 +145,7 @@ pub struct Step {
     pub stage: String,
     /// Stage index.
     pub stage_index: usize,
-    /// Place among the steps of the stage and their number, 1-based.
+    /// Place among the performed steps of the stage and their number, 1-based.
     pub position: (usize, usize),
     /// The instruction on one line.
     pub text: String,
@@ -232,7 +232,7 @@ impl Planner {
 
     fn into_graph(mut self) -> DiGraph<Step, ()> {
         let mut totals: BTreeMap<usize, usize> = BTreeMap::new();
-        for step in &mut self.steps {
+        for step in self.steps.iter_mut().filter(|step| step.op.is_performed()) {
             let count = totals.entry(step.stage_index).or_default();
             *count += 1;
             step.position.0 = *count;

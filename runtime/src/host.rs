@@ -21,6 +21,8 @@ pub(crate) struct Host {
     pub(crate) unified_cgroups: bool,
     pub(crate) resolv_conf: Vec<u8>,
     pub(crate) devices: Vec<Device>,
+    /// Where this process's command line lies in its memory.
+    pub(crate) arguments: std::ops::Range<usize>,
 }
 
 impl Host {
@@ -32,6 +34,7 @@ impl Host {
             unified_cgroups: has_unified_cgroups(),
             resolv_conf: resolv_conf(),
             devices: if privileged { devices() } else { Vec::new() },
+            arguments: arguments(&fs::read_to_string("/proc/self/stat").unwrap_or_default()),
         })
     }
 
@@ -57,6 +60,16 @@ impl Host {
 fn has_unified_cgroups() -> bool {
     const CGROUP2_MAGIC: i64 = 0x6367_7270;
     rustix::fs::statfs(c"/sys/fs/cgroup").is_ok_and(|stat| stat.f_type == CGROUP2_MAGIC)
+}
+
+/// Fields 48 and 49 of proc_pid_stat(5), counted behind the name, which may hold anything.
+fn arguments(stat: &str) -> std::ops::Range<usize> {
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let mut fields = fields.split_whitespace().skip(45).map(|field| field.parse().unwrap_or(0));
+    match (fields.next(), fields.next()) {
+        (Some(start), Some(end)) if start < end => start..end,
+        _ => 0..0,
+    }
 }
 
 /// The host's resolvers. A machine without the file, or with an absurd one, gives an empty one.

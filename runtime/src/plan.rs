@@ -244,7 +244,10 @@ pub(crate) enum Op {
         groups: Vec<u32>,
     },
     Capabilities(CapabilitySet),
-    Init,
+    /// Leaves a reaper behind as process 1, whose own command line, at these addresses, nobody shall read.
+    Init {
+        arguments: std::ops::Range<usize>,
+    },
     Session,
     ControllingTerminal,
     Stdio,
@@ -383,7 +386,7 @@ impl fmt::Display for SetupOp {
             Op::BoundingSet { keep, .. } => write!(f, "bounding    {keep}"),
             Op::Ids { uid, gid, groups } => write!(f, "ids         {uid}:{gid} groups {groups:?}"),
             Op::Capabilities(set) => write!(f, "capability  {set}"),
-            Op::Init => f.write_str("init        as process 1"),
+            Op::Init { .. } => f.write_str("init        as process 1"),
             Op::Session => f.write_str("session     own"),
             Op::ControllingTerminal => f.write_str("terminal    controlling"),
             Op::Stdio => f.write_str("stdio       0 1 2"),

@@ -276,7 +276,7 @@ impl Planner<'_> {
 
     fn stdio(&mut self) {
         if self.sandbox.init {
-            self.push(Op::Init);
+            self.push(Op::Init { arguments: self.host.arguments.clone() });
         }
         self.push(Op::Session);
         let user = &self.sandbox.user;

@@ -1,6 +1,7 @@
 //! The new process between clone and exec: walks the plan. It may share locks' states with threads that do not exist here,
 //! so nothing in this file allocates, formats, locks or panics. What fails is told through a pipe.
 use std::ffi::{CStr, CString, c_char};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -180,7 +181,7 @@ impl Child<'_> {
             Op::BoundingSet { keep, last } => capability::limit_bounding(*keep, *last)?,
             Op::Ids { uid, gid, groups } => capability::set_ids(*uid, *gid, groups)?,
             Op::Capabilities(set) => capability::set(*set)?,
-            Op::Init => become_init()?,
+            Op::Init { arguments } => become_init(arguments)?,
             Op::Session => drop(rustix::process::setsid()?),
             Op::ControllingTerminal => rustix::process::ioctl_tiocsctty(self.slot(Slot::Stdio(0))?)?,
             Op::Stdio => self.stdio()?,
@@ -353,18 +354,20 @@ fn own_cgroup_namespace() -> Result<(), Errno> {
 }
 
 /// Leaves a reaper behind as process 1 and goes on as its child.
-fn become_init() -> Result<(), Errno> {
+fn become_init(arguments: &Range<usize>) -> Result<(), Errno> {
     process::reset_dispositions();
     // SAFETY: this process has one thread, and the child goes on under the same rules as before.
     match unsafe { clone::fork() }? {
         0 => Ok(()),
-        payload => reap_until(payload),
+        payload => reap_until(payload, arguments),
     }
 }
 
 /// Process 1: hands every signal on to the payload, reaps whatever ends, and ends as the payload does.
-fn reap_until(payload: i32) -> ! {
+fn reap_until(payload: i32, arguments: &Range<usize>) -> ! {
     process::set_name(c"init");
+    // SAFETY: the kernel gave this range as this process's command line, and nothing below reads it.
+    unsafe { process::forget_arguments(arguments) };
     // SAFETY: nothing below uses a descriptor.
     unsafe { process::close_all() };
     loop {

@@ -210,3 +210,13 @@ fn duration(time: libc::timeval) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
 }
+
+/// Overwrites the command line that /proc shows to everyone: it may hold secrets of the caller.
+///
+/// # Safety
+/// The range must be writable memory that nothing reads any more, or empty.
+pub(crate) unsafe fn forget_arguments(range: &std::ops::Range<usize>) {
+    let start = std::ptr::with_exposed_provenance_mut::<u8>(range.start);
+    // SAFETY: the caller's.
+    unsafe { std::ptr::write_bytes(start, 0, range.len()) };
+}

@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use testdata::{Need, skipped};
 
 const BUSYBOX: [&str; 2] = ["/usr/bin/busybox", "/bin/busybox"];
-const APPLETS: [&str; 32] = [
+const APPLETS: [&str; 33] = [
     "cat", "chmod", "cp", "df", "echo", "env", "false", "grep", "hostname", "id", "ifconfig", "kill", "ls", "mkdir",
     "mknod", "mount", "ps", "pwd", "readlink", "rm", "seq", "sh", "sleep", "stat", "stty", "test", "touch", "true",
-    "tty", "unshare", "umask", "wc",
+    "tr", "tty", "unshare", "umask", "wc",
 ];
 
 /// Directories of one test; gone with it.

@@ -199,6 +199,18 @@ fn runtime_r17_process_1_is_the_program_or_a_small_init() {
 }
 
 #[test]
+fn init_shows_nothing_of_the_caller() {
+    let image = image!();
+    let script = "cat /proc/1/cmdline | wc -c; tr '\\0' ' ' < /proc/1/cmdline | wc -w; cat /proc/1/environ /proc/1/maps; ls /proc/1/fd";
+    let mut sandbox = image.sandbox(["sh", "-c", script]);
+    sandbox.init = true;
+    let outcome = run(sandbox).unwrap();
+    assert_eq!(outcome.stdout.lines().nth(1), Some("0"), "{outcome:?}");
+    assert_eq!(outcome.stdout.lines().count(), 2, "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("Permission denied").count(), 2, "{outcome:?}");
+}
+
+#[test]
 fn runtime_r18_init_reaps_orphans() {
     let image = image!();
     let mut sandbox = image.sandbox([
