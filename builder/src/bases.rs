@@ -43,8 +43,8 @@ pub fn bases(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<Base>> {
         if let (Some(stage), Some(origin)) = (dockerfile.stages.get(index), stages.origins.get(index)) {
             add(origin, stage.base_span);
         }
-        for (span, origin) in stages.inputs.get(index).into_iter().flat_map(BTreeMap::values) {
-            add(origin, *span);
+        for input in stages.inputs.get(index).into_iter().flatten() {
+            add(&input.origin, input.span);
         }
     }
     Ok(found)

@@ -107,6 +107,7 @@ impl ConfigState {
     pub(crate) fn set_cmd(&mut self, cmd: Vec<String>) {
         self.cmd_set = true;
         self.image.config.cmd = Some(cmd);
+        self.image.config.args_escaped = true;
     }
 
     /// A line of history without a layer.

@@ -72,7 +72,7 @@ pub(crate) fn run_key(op: &RunOp, platform: &str, parent: &[Layer]) -> KeyParts 
         },
     );
     if let Some(script) = &op.script {
-        parts.add("script", script.as_str());
+        parts.add("script", script.body.as_str());
     }
     parts.add_tree("input", parent);
     parts

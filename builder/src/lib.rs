@@ -32,5 +32,5 @@ pub use error::{Error, Result};
 pub use event::{Event, MissReason, StepInfo, Stream, Verdict};
 pub use key::KeyParts;
 pub use options::Options;
-pub use plan::{CopyOp, CopySource, Op, Plan, RunOp, Step, StepId, WorkdirOp, plan};
+pub use plan::{CopyOp, CopySource, Op, Plan, RunOp, Script, Step, StepId, WorkdirOp, plan};
 pub use solve::{Cancel, Solved, Solver};

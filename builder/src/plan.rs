@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use cache::{DiffId, Reference};
-use grammar::{Dockerfile, Source, Span};
+use grammar::{Diagnostic, Dockerfile, Source, Span};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::bases::BaseImages;
@@ -62,8 +62,17 @@ pub struct RunOp {
     pub user: String,
     /// Network of the step.
     pub network: Network,
-    /// An executable heredoc (`#!` first): mounted at [`SCRIPT_PATH`](crate::perform::SCRIPT_PATH) for the step.
-    pub script: Option<String>,
+    /// An executable heredoc (`#!` first), mounted for the step.
+    pub script: Option<Script>,
+}
+
+/// A heredoc that is run by the interpreter which it names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Script {
+    /// Where the step sees it.
+    pub path: String,
+    /// The file.
+    pub body: String,
 }
 
 /// The network of a RUN, in a form that keys can hold.
@@ -166,6 +175,8 @@ pub struct Plan {
     pub(crate) layer_steps: Vec<StepId>,
     pub(crate) config: ConfigState,
     pub(crate) options: Options,
+    /// What the file asks and this version cannot do.
+    pub(crate) refused: Vec<Diagnostic>,
 }
 
 impl Plan {
@@ -177,6 +188,26 @@ impl Plan {
     /// One step.
     pub fn step(&self, id: StepId) -> Option<&Step> {
         self.graph.node_weight(NodeIndex::new(id.0))
+    }
+
+    /// The configuration of the image, as far as it is known without running anything.
+    pub fn run_config(&self) -> &cache::RunConfig {
+        &self.config.image.config
+    }
+
+    /// History lines, the base's first: what made them, and whether they have a layer.
+    pub fn history(&self) -> impl Iterator<Item = (&str, bool)> {
+        let base = self.config.base_history.iter();
+        let base = base.map(|line| (line.created_by.as_deref().unwrap_or_default(), !line.empty_layer));
+        base.chain(self.config.history.iter().map(|line| (line.created_by.as_str(), !line.empty_layer)))
+    }
+
+    /// Whether all that the file asks can be performed by this version.
+    ///
+    /// # Errors
+    /// One diagnostic for each thing that cannot.
+    pub fn check_supported(&self) -> Result<()> {
+        if self.refused.is_empty() { Ok(()) } else { Err(crate::Error::Dockerfile(self.refused.clone())) }
     }
 
     /// The plan as aligned text: one line a step, its inputs by number.
@@ -201,6 +232,7 @@ impl Plan {
 #[derive(Debug, Default)]
 pub(crate) struct Planner {
     steps: Vec<Step>,
+    refused: Vec<Diagnostic>,
     known: HashMap<(Op, Vec<StepId>), StepId>,
 }
 
@@ -228,6 +260,11 @@ impl Planner {
             });
             id
         })
+    }
+
+    /// Remembers something that cannot be performed: the file is still planned, and checked, to its end.
+    pub(crate) fn refuse(&mut self, diagnostic: Diagnostic) {
+        self.refused.push(diagnostic);
     }
 
     fn into_graph(mut self) -> DiGraph<Step, ()> {
@@ -268,6 +305,7 @@ pub fn plan(dockerfile: &Dockerfile, options: &Options, images: &BaseImages) -> 
     };
     add_labels(&mut end, options);
     Ok(Plan {
+        refused: std::mem::take(&mut planner.refused),
         graph: planner.into_graph(),
         target: end.head,
         source: dockerfile.source.clone(),

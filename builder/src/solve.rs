@@ -137,6 +137,7 @@ impl Solver<'_> {
     /// # Errors
     /// The first step's error; the others are stopped.
     pub fn solve(&self, plan: &Plan) -> Result<Solved> {
+        plan.check_supported()?;
         (self.events)(Event::Planned(plan.steps().filter(|step| step.op.is_performed()).map(step_info).collect()));
         let queue = Mutex::new(first_queue(plan));
         let changed = Condvar::new();

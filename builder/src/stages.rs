@@ -3,10 +3,8 @@
 //! FROM sees earlier stages only, by exact name; `COPY --from` and mounts see every stage, without regard to case,
 //! and indexes too. A name that is no stage is an image.
 
-use std::collections::BTreeMap;
-
 use cache::Reference;
-use grammar::{Diagnostic, Dockerfile, Instruction, Scope, Span, Stage, Word, nearest};
+use grammar::{Diagnostic, Dockerfile, Instruction, MountFlag, Scope, Span, Stage, Word, nearest};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -23,13 +21,22 @@ pub(crate) enum Origin {
     Image(Reference),
 }
 
+/// Where an instruction takes files from, when it is not the context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Input {
+    /// The instruction's index in its stage.
+    pub(crate) instruction: usize,
+    pub(crate) span: Span,
+    pub(crate) origin: Origin,
+}
+
 /// The stages of a file with their names resolved.
 #[derive(Debug)]
 pub(crate) struct Stages {
     /// What each stage's FROM names.
     pub(crate) origins: Vec<Origin>,
-    /// `--from` of each stage's instructions, by the instruction's index in its stage.
-    pub(crate) inputs: Vec<BTreeMap<usize, (Span, Origin)>>,
+    /// What each stage's instructions take from elsewhere: `--from`, and `from` of mounts.
+    pub(crate) inputs: Vec<Vec<Input>>,
     /// Global ARGs with their values.
     pub(crate) global: Vec<DeclaredArg>,
     /// The stage to build.
@@ -59,9 +66,9 @@ impl Stages {
         if let Some(Origin::Stage(base)) = self.origins.get(stage) {
             needs.push((*base, None));
         }
-        for (span, origin) in self.inputs.get(stage).into_iter().flat_map(BTreeMap::values) {
-            if let Origin::Stage(input) = origin {
-                needs.push((*input, Some(*span)));
+        for input in self.inputs.get(stage).into_iter().flatten() {
+            if let Origin::Stage(index) = input.origin {
+                needs.push((index, Some(input.span)));
             }
         }
         needs
@@ -244,22 +251,26 @@ fn image_origin(dockerfile: &Dockerfile, name: &str, span: Span, stages: &[Stage
     }
 }
 
-fn stage_inputs(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Result<BTreeMap<usize, (Span, Origin)>> {
-    let mut inputs = BTreeMap::new();
-    for (index, located) in stage.instructions.iter().enumerate() {
-        let words: Vec<&Word> = match &located.value {
-            Instruction::Copy(copy) => copy.from.iter().collect(),
+fn stage_inputs(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Result<Vec<Input>> {
+    let mut inputs = Vec::new();
+    for (instruction, located) in stage.instructions.iter().enumerate() {
+        let words: Vec<Word> = match &located.value {
+            Instruction::Copy(copy) => copy.from.iter().cloned().collect(),
+            Instruction::Run(run) => {
+                let from = |mount: &MountFlag| Some(Word::new(mount.from()?, mount.escape, mount.span));
+                run.mounts.iter().filter_map(from).collect()
+            }
             _ => Vec::new(),
         };
         for word in words {
-            let origin = input_origin(dockerfile, stage, word, scope)?;
-            inputs.insert(index, (located.span, origin));
+            let origin = input_origin(dockerfile, stage, &word, scope)?;
+            inputs.push(Input { instruction, span: located.span, origin });
         }
     }
     Ok(inputs)
 }
 
-/// `--from=` : an index, a stage name, an image. Unlike BuildKit's, it may hold global ARGs.
+/// `--from=`: an index, a stage name, an image. Unlike BuildKit's, it may hold global ARGs.
 fn input_origin(dockerfile: &Dockerfile, stage: &Stage, word: &Word, scope: &Variables) -> Result<Origin> {
     let expansion = word.expand(scope).map_err(|error| expand_failed(dockerfile, word, &error.to_string()))?;
     if let Some(name) = expansion.unmatched.iter().next() {

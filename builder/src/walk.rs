@@ -191,7 +191,11 @@ impl<'a> StageWalk<'a> {
                 Some(value) => format!("{}={value}", declaration.name),
                 None => declaration.name.clone(),
             });
-            self.args.push(DeclaredArg { name: declaration.name.clone(), value });
+            let declared = DeclaredArg { name: declaration.name.clone(), value };
+            match self.args.iter_mut().find(|arg| arg.name == declared.name) {
+                Some(earlier) => *earlier = declared,
+                None => self.args.push(declared),
+            }
         }
         if !shown.is_empty() {
             self.state.record(format!("ARG {}", shown.join(" ")));
@@ -312,11 +316,6 @@ impl<'a> StageWalk<'a> {
         let mut volumes = Vec::new();
         for word in words {
             let text = self.expand(word)?;
-            if text.is_empty() {
-                return Err(Diagnostic::error("K0314", "VOLUME specified can not be an empty string")
-                    .at(&self.dockerfile.source, word.span())
-                    .into());
-            }
             self.state.config().volumes.insert(text.clone(), cache::Empty {});
             volumes.push(text);
         }
@@ -327,7 +326,8 @@ impl<'a> StageWalk<'a> {
     fn workdir(&mut self, word: &Word, located: &Located<Instruction>) -> Result<()> {
         let text = self.expand(word)?;
         let path = absolute(self.state.working_dir(), &text);
-        let shown = path.to_string_lossy().into_owned();
+        // An absolute path stays as it was written, as other builders keep it.
+        let shown = if text.starts_with('/') { text } else { path.to_string_lossy().into_owned() };
         self.state.config().working_dir.clone_from(&shown);
         if path.parent().is_none() {
             self.state.record(format!("WORKDIR {shown}"));

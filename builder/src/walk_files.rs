@@ -2,18 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use grammar::{CommandLine, Copy, Diagnostic, Instruction, Located, Run, Span};
+use cache::Digest;
+use grammar::{CommandLine, Copy, Diagnostic, GitSource, Instruction, Located, MountKind, Run, Span};
 
 use crate::error::{Error, Result};
 use crate::paths::{absolute, names_directory};
-use crate::perform::SCRIPT_PATH;
-use crate::plan::{CopyOp, CopySource, Network, Op, RunOp, StepId};
-use crate::stages::Origin;
+use crate::perform::SCRIPTS;
+use crate::plan::{CopyOp, CopySource, Network, Op, RunOp, Script, StepId};
+use crate::stages::{Input, Origin};
 use crate::walk::StageWalk;
 
 impl StageWalk<'_> {
     pub(crate) fn run(&mut self, run: &Run, located: &Located<Instruction>) -> Result<()> {
-        self.refuse_run_flags(run, located.span)?;
+        self.check_mounts(run)?;
+        self.note_run_flags(run, located.span);
         let (argv, script) = self.run_command(run);
         let network = match run.network.as_deref() {
             None | Some("default") => match self.options.network {
@@ -21,13 +23,7 @@ impl StageWalk<'_> {
                 _ => Network::None,
             },
             Some("none") => Network::None,
-            Some("host") => Network::Host,
-            Some(other) => {
-                return Err(self
-                    .at(located.span, "K0321", format!("unsupported network mode \"{other}\""))
-                    .help("RUN --network takes default, none or host")
-                    .into());
-            }
+            Some(_) => Network::Host,
         };
         let op = RunOp {
             env: self.scope.pairs().to_vec(),
@@ -43,7 +39,21 @@ impl StageWalk<'_> {
         Ok(())
     }
 
-    fn refuse_run_flags(&self, run: &Run, span: Span) -> Result<()> {
+    /// Mounts are checked like all else before anything runs.
+    fn check_mounts(&self, run: &Run) -> Result<()> {
+        for flag in &run.mounts {
+            let invalid = |cause: String| Error::from(self.at(flag.span, "K0322", cause));
+            let mount = flag.resolve(&self.scope).map_err(|error| invalid(error.to_string()))?;
+            let needs_target = matches!(mount.kind, MountKind::Bind | MountKind::Cache | MountKind::Tmpfs);
+            let target = absolute(self.state.working_dir(), mount.target.as_deref().unwrap_or_default());
+            if needs_target && target.parent().is_none() {
+                return Err(invalid(format!("invalid mount target {:?}", mount.target.as_deref().unwrap_or("/"))));
+            }
+        }
+        Ok(())
+    }
+
+    fn note_run_flags(&mut self, run: &Run, span: Span) {
         let refused = if !run.mounts.is_empty() {
             "--mount"
         } else if run.security.as_deref().is_some_and(|mode| mode != "sandbox") {
@@ -51,28 +61,31 @@ impl StageWalk<'_> {
         } else if !run.devices.is_empty() {
             "--device"
         } else {
-            return Ok(());
+            return;
         };
-        Err(self.at(span, "K0320", format!("RUN {refused} is not supported by this version of dunnage")).into())
+        let diagnostic = self.at(span, "K0320", format!("RUN {refused} is not supported by this version of dunnage"));
+        self.planner.refuse(diagnostic);
     }
 
     /// The argument vector; a lone heredoc is the script itself, run by its `#!` interpreter when it names one.
-    fn run_command(&self, run: &Run) -> (Vec<String>, Option<String>) {
+    fn run_command(&self, run: &Run) -> (Vec<String>, Option<Script>) {
         if let Some(heredoc) = run.script() {
-            if heredoc.body.starts_with("#!") {
-                let mut argv = self.state.shell();
-                argv.push(SCRIPT_PATH.to_owned());
-                return (argv, Some(heredoc.body.clone()));
-            }
+            let body = heredoc.body().into_owned();
             let mut argv = self.state.shell();
-            argv.push(heredoc.body.clone());
+            if body.starts_with("#!") {
+                // A name is no path: `<<../x` stays below.
+                let path = format!("{SCRIPTS}/{}", heredoc.name.replace('/', "_"));
+                argv.push(path.clone());
+                return (argv, Some(Script { path, body }));
+            }
+            argv.push(body);
             return (argv, None);
         }
         let mut argv = self.command(&run.command);
         if let (CommandLine::Shell(_), Some(text)) = (&run.command, argv.last_mut()) {
             for heredoc in &run.heredocs {
                 text.push('\n');
-                text.push_str(&heredoc.body);
+                text.push_str(&heredoc.content);
                 text.push_str(&heredoc.name);
             }
         }
@@ -97,11 +110,12 @@ impl StageWalk<'_> {
         is_add: bool,
     ) -> Result<()> {
         let keyword = if is_add { "ADD" } else { "COPY" };
-        self.refuse_copy_flags(copy, located.span, keyword)?;
         let (sources, shown) = self.copy_sources(copy, located.span, is_add)?;
+        self.checksum(copy)?;
+        self.note_copy_flags(copy, located.span, keyword);
         let written = self.expand(&copy.destination)?;
         let into_directory = names_directory(&written);
-        if sources.len() > 1 && !into_directory {
+        if sources.len() > 1 && !into_directory && !written.ends_with('\\') {
             return Err(self
                 .at(
                     copy.destination_span,
@@ -145,15 +159,37 @@ impl StageWalk<'_> {
         Ok(())
     }
 
-    fn refuse_copy_flags(&self, copy: &Copy, span: Span, keyword: &str) -> Result<()> {
+    fn note_copy_flags(&mut self, copy: &Copy, span: Span, keyword: &str) {
         let refused = if copy.checksum.is_some() {
             "--checksum"
         } else if copy.keep_git_dir.is_some() {
             "--keep-git-dir"
         } else {
-            return Ok(());
+            return;
         };
-        Err(self.at(span, "K0330", format!("{keyword} {refused} is not supported by this version of dunnage")).into())
+        let message = format!("{keyword} {refused} is not supported by this version of dunnage");
+        self.planner.refuse(self.at(span, "K0330", message));
+    }
+
+    /// `--checksum` names what a single source on the network must hold.
+    fn checksum(&self, copy: &Copy) -> Result<()> {
+        let Some(word) = &copy.checksum else { return Ok(()) };
+        let text = self.expand(word)?;
+        let invalid = |message: String| Error::from(self.at(word.span(), "K0336", message));
+        let [grammar::CopySource::Path(source, _)] = copy.sources.as_slice() else {
+            return Err(invalid("checksum can't be specified for multiple sources".to_owned()));
+        };
+        let source = self.expand(source)?;
+        if GitSource::parse(&source).is_some() {
+            return Ok(());
+        }
+        if !grammar::is_http_url(&source) {
+            return Err(invalid("checksum requires HTTP(S) or Git sources".to_owned()));
+        }
+        match text.parse::<Digest>() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(invalid(format!("invalid checksum {text:?}: {error}"))),
+        }
     }
 
     fn chmod(&self, copy: &Copy, span: Span) -> Result<Option<String>> {
@@ -169,7 +205,7 @@ impl StageWalk<'_> {
     }
 
     /// Sources as data, and as history shows them.
-    fn copy_sources(&self, copy: &Copy, span: Span, is_add: bool) -> Result<(Vec<CopySource>, Vec<String>)> {
+    fn copy_sources(&mut self, copy: &Copy, span: Span, is_add: bool) -> Result<(Vec<CopySource>, Vec<String>)> {
         let mut sources = Vec::new();
         let mut paths = Vec::new();
         let mut heredocs = Vec::new();
@@ -177,13 +213,18 @@ impl StageWalk<'_> {
             match source {
                 grammar::CopySource::Path(word, span) => {
                     let text = self.expand(word)?;
-                    self.refuse_remote(&text, *span, is_add)?;
                     paths.push(text.clone());
-                    sources.push(CopySource::Path(text));
+                    if self.is_remote(&text, *span, is_add)? {
+                        let message = "ADD of a URL or a git source is not supported by this version of dunnage";
+                        let diagnostic = self.at(*span, "K0334", message);
+                        self.planner.refuse(diagnostic.help("fetch it in a RUN step, or before the build"));
+                    } else {
+                        sources.push(CopySource::Path(text));
+                    }
                 }
                 grammar::CopySource::Heredoc(heredoc) => {
                     let content = if heredoc.expand {
-                        grammar::expand_heredoc(&heredoc.body, self.dockerfile.escape, &self.scope)
+                        grammar::expand_heredoc(&heredoc.body(), self.dockerfile.escape, &self.scope)
                             .map_err(|error| {
                                 Error::from(self.at(
                                     heredoc.span,
@@ -193,7 +234,7 @@ impl StageWalk<'_> {
                             })?
                             .text
                     } else {
-                        heredoc.body.clone()
+                        heredoc.body().into_owned()
                     };
                     heredocs.push(format!("<<{}", heredoc.name));
                     sources.push(CopySource::Inline { name: heredoc.name.clone(), content });
@@ -208,25 +249,28 @@ impl StageWalk<'_> {
         Ok((sources, paths))
     }
 
-    fn refuse_remote(&self, text: &str, span: Span, is_add: bool) -> Result<()> {
-        let git = grammar::parse_git_url(text).is_some();
-        if !git && !grammar::is_http_url(text) {
-            return Ok(());
-        }
-        let kind = if git { "a git ref" } else { "a URL" };
-        let diagnostic = if is_add {
-            self.at(span, "K0334", format!("ADD of {kind} is not supported by this version of dunnage"))
-                .help("fetch it in a RUN step, or before the build")
-        } else {
-            self.at(span, "K0335", format!("source can't be {kind} for COPY"))
+    /// Whether a source is on the network, which COPY refuses.
+    fn is_remote(&self, text: &str, span: Span, is_add: bool) -> Result<bool> {
+        let git = GitSource::parse(text);
+        let kind = match &git {
+            Some(_) => "a git ref",
+            None if grammar::is_http_url(text) => "a URL",
+            None => return Ok(false),
         };
-        Err(diagnostic.into())
+        if !is_add {
+            return Err(self.at(span, "K0335", format!("source can't be {kind} for COPY")).into());
+        }
+        match git {
+            Some(Err(error)) => Err(self.at(span, "K0337", format!("invalid git source {text:?}: {error}")).into()),
+            _ => Ok(true),
+        }
     }
 
     /// Whether the files come from the context, and which step they come from otherwise.
     fn copy_input(&mut self, index: Option<usize>) -> Result<(bool, Vec<StepId>)> {
-        let origin = index.and_then(|index| self.stages.inputs.get(self.stage.index)?.get(&index).cloned());
-        let Some((span, origin)) = origin else { return Ok((true, Vec::new())) };
+        let inputs = self.stages.inputs.get(self.stage.index);
+        let input = inputs.and_then(|inputs| inputs.iter().find(|input| Some(input.instruction) == index)).cloned();
+        let Some(Input { span, origin, .. }) = input else { return Ok((true, Vec::new())) };
         match origin {
             Origin::Stage(stage) => match self.ends.get(&stage) {
                 Some(end) => Ok((false, vec![end.head])),

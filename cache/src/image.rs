@@ -94,11 +94,14 @@ pub struct RunConfig {
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// ENTRYPOINT
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "none_or_empty")]
     pub entrypoint: Option<Vec<String>>,
     /// CMD
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "none_or_empty")]
     pub cmd: Option<Vec<String>>,
+    /// Of no meaning on Linux; the field's builders set it with CMD, and images compare equal with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub args_escaped: bool,
     /// HEALTHCHECK
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<HealthConfig>,
@@ -123,6 +126,11 @@ pub struct RunConfig {
     /// Keys that this version does not know.
     #[serde(flatten)]
     pub rest: Map<String, Value>,
+}
+
+/// Go writes no empty list.
+fn none_or_empty(list: &Option<Vec<String>>) -> bool {
+    list.as_ref().is_none_or(Vec::is_empty)
 }
 
 /// The value of Go's `map[string]struct{}`.

@@ -1,7 +1,9 @@
 //! The tree of a Dockerfile: stages, instructions and their parts, each with its place.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::parse::MountFlag;
 use crate::source::{Source, Span};
 use crate::word::Word;
 
@@ -150,8 +152,8 @@ impl Run {
 pub struct Heredoc {
     /// The terminator.
     pub name: String,
-    /// The lines up to it; leading tabs are gone with `<<-`.
-    pub body: String,
+    /// The lines up to it, as written.
+    pub content: String,
     /// The name was not quoted.
     pub expand: bool,
     /// `<<-`.
@@ -162,13 +164,14 @@ pub struct Heredoc {
     pub span: Span,
 }
 
-/// `--mount=…` as written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountFlag {
-    /// The comma-separated options.
-    pub text: String,
-    /// Its place.
-    pub span: Span,
+impl Heredoc {
+    /// What a file of it holds: with `<<-` leading tabs are gone.
+    pub fn body(&self) -> Cow<'_, str> {
+        if !self.chomp {
+            return Cow::Borrowed(&self.content);
+        }
+        self.content.split_inclusive('\n').map(|line| line.trim_start_matches('\t')).collect::<String>().into()
+    }
 }
 
 /// COPY and ADD.

@@ -3,26 +3,31 @@
 
 mod chmod;
 mod diagnostic;
+mod git;
 mod glob;
 mod ignore;
 mod instruction;
 mod lines;
 mod nearest;
 mod parse;
+mod rules;
 mod source;
+mod syntax;
 mod values;
 mod word;
 
 pub use chmod::Chmod;
 pub use diagnostic::{Diagnostic, Severity};
+pub use git::GitSource;
 pub use glob::{glob_match, has_glob};
 pub use ignore::{IgnoreRules, IgnoreVerdict};
 pub use instruction::{
     ArgDeclaration, CommandLine, Copy, CopySource, Directive, Dockerfile, Healthcheck, Heredoc, Instruction, KeyValue,
-    Located, MountFlag, Onbuild, Run, Stage,
+    Located, Onbuild, Run, Stage,
 };
 pub use nearest::nearest;
-pub use parse::{Parsed, parse, parse_trigger};
+pub use parse::{Mount, MountFlag, MountKind, Parsed, Sharing, parse, parse_trigger};
 pub use source::{Source, Span};
-pub use values::{ValueError, is_http_url, parse_duration, parse_git_url, parse_port_spec, parse_signal};
+pub use syntax::{Arguments, Flag, Node, Pair, Piece, Syntax, syntax};
+pub use values::{ValueError, is_http_url, parse_bool, parse_duration, parse_port_spec, parse_signal, parse_size};
 pub use word::{ExpandError, Expansion, Scope, Word, expand_heredoc};

@@ -5,6 +5,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::instruction::{Directive, Heredoc};
+use crate::rules;
 use crate::source::{Source, Span};
 
 /// Instructions whose lines may open heredocs.
@@ -21,6 +22,8 @@ pub(crate) struct Logical {
     pub(crate) span: Span,
     /// Of the instruction itself.
     pub(crate) line_span: Span,
+    /// First and last line, from 1.
+    pub(crate) lines: (usize, usize),
     pub(crate) heredocs: Vec<Heredoc>,
 }
 
@@ -113,11 +116,8 @@ impl<'a> Reader<'a> {
     /// `# name=value` lines at the very top; the first other line ends them.
     fn directives(&mut self) {
         while let Some(line) = self.lines.get(self.at).copied() {
-            let Some((name, value)) = line.text.trim().strip_prefix('#').and_then(|rest| rest.split_once('=')) else {
-                return;
-            };
-            let name = name.trim().to_lowercase();
-            let value = value.trim().to_owned();
+            let Some((name, value)) = rules::directive(line.text) else { return };
+            let (name, value) = (name.to_lowercase(), value.to_owned());
             if !matches!(name.as_str(), "syntax" | "escape" | "check") {
                 return;
             }
@@ -163,6 +163,7 @@ impl<'a> Reader<'a> {
             map: Vec::new(),
             span: first.span(),
             line_span: first.span(),
+            lines: (self.at, self.at),
             heredocs: Vec::new(),
         };
         logical.span.start = first.start + indent;
@@ -182,6 +183,7 @@ impl<'a> Reader<'a> {
         }
         logical.line_span = logical.span;
         self.heredocs(&mut logical);
+        logical.lines.1 = self.at;
         self.out.logical.push(logical);
     }
 
@@ -208,9 +210,9 @@ impl<'a> Reader<'a> {
         if !may_open(&logical.text) {
             return;
         }
-        for opener in openers(&logical.text, self.escape()) {
+        for opener in openers(&logical.text) {
             let start = self.lines.get(self.at).map_or(self.source.text().len(), |line| line.start);
-            let mut body = String::new();
+            let mut content = String::new();
             let mut end = start;
             let closed = loop {
                 let Some(line) = self.next() else { break false };
@@ -219,15 +221,15 @@ impl<'a> Reader<'a> {
                     logical.span.end = line.span().end;
                     break true;
                 }
-                body.push_str(text);
-                body.push('\n');
+                content.push_str(line.text);
+                content.push('\n');
                 end = line.span().end;
             };
             if !closed {
                 let span = logical.line_span;
                 self.error("K0104", span, format!("unterminated heredoc: no line is exactly `{}`", opener.name), "");
             }
-            logical.heredocs.push(Heredoc { body, span: Span::new(start, end.max(start)), ..opener });
+            logical.heredocs.push(Heredoc { content, span: Span::new(start, end.max(start)), ..opener });
         }
     }
 }
@@ -263,8 +265,13 @@ fn may_open(text: &str) -> bool {
 }
 
 /// The heredoc openers of a line: unquoted words that begin with `[n]<<[-]NAME`.
-fn openers(text: &str, escape: char) -> Vec<Heredoc> {
-    split_words(text, escape).into_iter().filter_map(|(start, end)| opener(text.get(start..end)?)).collect()
+///
+/// Whatever the escape directive says, these are a shell's words: the backslash escapes.
+fn openers(text: &str) -> Vec<Heredoc> {
+    if !text.contains("<<") {
+        return Vec::new();
+    }
+    rules::shell_words(text, '\\').into_iter().filter_map(|range| opener(text.get(range)?)).collect()
 }
 
 /// Whether a text is nothing but one opener.
@@ -274,68 +281,20 @@ pub(crate) fn is_opener(text: &str) -> bool {
 
 /// Reads `[n]<<[-]NAME`; a quoted name asks for a literal body.
 pub(crate) fn opener(word: &str) -> Option<Heredoc> {
-    let digits = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
-    let (fd, rest) = word.split_at(digits);
-    let rest = rest.strip_prefix("<<")?;
-    let (chomp, name) = match rest.strip_prefix('-') {
-        Some(name) => (true, name),
-        None => (false, rest),
-    };
-    if name.is_empty() || name.contains('<') {
+    let (number, chomp, tag) = rules::opener(word)?;
+    let name: String = tag.chars().filter(|c| !matches!(c, '"' | '\'' | '\\')).collect();
+    if name.is_empty() {
         return None;
     }
-    let plain: String = name.chars().filter(|c| !matches!(c, '"' | '\'' | '\\')).collect();
-    if plain.is_empty() {
-        return None;
-    }
-    let expand = plain == name;
+    let expand = name == tag;
     Some(Heredoc {
-        name: plain,
-        body: String::new(),
+        name,
+        content: String::new(),
         expand,
         chomp,
-        fd: fd.parse().unwrap_or(0),
+        fd: number.parse().unwrap_or(0),
         span: Span::default(),
     })
-}
-
-/// Words as a shell would part them, quotes and escapes kept: byte ranges of the text.
-pub(crate) fn split_words(text: &str, escape: char) -> Vec<(usize, usize)> {
-    let mut words = Vec::new();
-    let mut start = None;
-    let mut quote = None;
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match quote {
-            Some(open) => {
-                if c == open {
-                    quote = None;
-                } else if c == escape && open == '"' {
-                    chars.next();
-                }
-            }
-            None if c.is_whitespace() => {
-                if let Some(start) = start.take() {
-                    words.push((start, at));
-                }
-                continue;
-            }
-            None => {
-                if matches!(c, '"' | '\'') {
-                    quote = Some(c);
-                } else if c == escape {
-                    start.get_or_insert(at);
-                    chars.next();
-                    continue;
-                }
-            }
-        }
-        start.get_or_insert(at);
-    }
-    if let Some(start) = start {
-        words.push((start, text.len()));
-    }
-    words
 }
 
 #[cfg(test)]
@@ -371,8 +330,8 @@ mod tests {
         ));
         assert_eq!(lines.logical.len(), 2);
         let [a, b] = lines.logical[0].heredocs.as_slice() else { unreachable!() };
-        assert_eq!((a.body.as_str(), a.expand, a.fd), ("a $x\n", true, 0));
-        assert_eq!((b.body.as_str(), b.expand, b.fd, b.chomp), ("b\n", false, 3, true));
+        assert_eq!((a.content.as_str(), a.expand, a.fd), ("a $x\n", true, 0));
+        assert_eq!((&*b.body(), b.expand, b.fd, b.chomp), ("b\n", false, 3, true));
         assert!(lines.logical[1].heredocs.is_empty());
         assert_eq!(read(&Source::new("", "RUN <<E\nx\n")).diagnostics.len(), 1);
     }

@@ -94,18 +94,42 @@ pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     Ok(Duration::from_nanos(nanos as u64))
 }
 
+/// A truth value as Go's `strconv.ParseBool` reads it.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Bytes: a number, perhaps with a point, and `b`, `k`, `m`, `g`, `t` or `p` (powers of 1024; `kb` and `kib` are the same).
+///
+/// # Errors
+/// When it is none.
+pub fn parse_size(text: &str) -> Result<u64, ValueError> {
+    let bad = || ValueError(format!("invalid size: '{text}'"));
+    let lower = text.trim().to_lowercase();
+    let end = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(end);
+    let power = match unit.trim_start().trim_end_matches('b').trim_end_matches('i') {
+        "" if unit.contains('i') => return Err(bad()),
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return Err(bad()),
+    };
+    let number: f64 = number.parse().map_err(|_| bad())?;
+    let bytes = number * 1024_f64.powi(power);
+    if bytes < 9e18 { Ok(bytes as u64) } else { Err(bad()) }
+}
+
 /// Whether a source is fetched over HTTP.
 pub fn is_http_url(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
-}
-
-/// The repository of a git source: `git@host:path`, `git://`, `ssh://git@`, or an HTTP URL whose path ends with `.git`.
-pub fn parse_git_url(text: &str) -> Option<&str> {
-    let remote = text.split(['#', '?']).next().unwrap_or(text);
-    let scp_like = remote.starts_with("git@") && remote.contains(':');
-    let git_scheme = remote.starts_with("git://") || remote.starts_with("ssh://");
-    let http_git = is_http_url(remote) && remote.ends_with(".git");
-    (scp_like || git_scheme || http_git).then_some(remote)
 }
 
 #[cfg(test)]
@@ -144,10 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn sources_on_the_network() {
-        assert!(parse_git_url("https://h.invalid/b.git#main").is_some());
-        assert!(parse_git_url("git@h.invalid:a/b").is_some());
-        assert!(parse_git_url("https://h.invalid/b.tar.gz").is_none());
-        assert!(is_http_url("http://h.invalid/x") && !is_http_url("httpx"));
+    fn sizes_are_powers_of_1024() {
+        let cases = [("0", 0), ("512", 512), ("1k", 1024), ("1.5MB", 3 << 19), ("2GiB", 2 << 30), ("7b", 7)];
+        for (text, bytes) in cases {
+            assert_eq!(parse_size(text).unwrap(), bytes, "{text}");
+        }
+        for bad in ["", "k", "1x", "-1", "1ib", "9999p9"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
     }
 }

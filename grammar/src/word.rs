@@ -122,6 +122,8 @@ struct Expander<'a> {
     scope: &'a dyn Scope,
     /// In a heredoc: quotes are text.
     raw_quotes: bool,
+    /// In a pattern: escapes are for the one who matches it.
+    raw_escapes: bool,
     unmatched: BTreeSet<String>,
     matched: BTreeSet<String>,
     /// Finished words, when they are split.
@@ -135,6 +137,7 @@ impl<'a> Expander<'a> {
             escape,
             scope,
             raw_quotes,
+            raw_escapes: false,
             unmatched: BTreeSet::new(),
             matched: BTreeSet::new(),
             words: None,
@@ -185,6 +188,9 @@ impl<'a> Expander<'a> {
             Some(next) if self.raw_quotes && next != '$' && next != self.escape => out.push(self.escape),
             Some(next) => {
                 self.rest.next();
+                if self.raw_escapes {
+                    out.push(self.escape);
+                }
                 out.push(next);
             }
             None if self.raw_quotes => out.push(self.escape),
@@ -213,6 +219,9 @@ impl<'a> Expander<'a> {
                 c if c == self.escape => match self.rest.peek().copied() {
                     Some(next) if next == '"' || next == '$' || next == self.escape => {
                         self.rest.next();
+                        if self.raw_escapes {
+                            out.push(c);
+                        }
                         out.push(next);
                     }
                     _ => out.push(c),
@@ -251,7 +260,7 @@ impl<'a> Expander<'a> {
             kind @ ('+' | '-' | '?') => self.conditional(&name, kind, false, depth),
             kind @ ('#' | '%') => {
                 let longest = self.rest.next_if_eq(&kind).is_some();
-                let pattern = self.until(Some('}'), depth + 1)?;
+                let pattern = self.pattern('}', depth)?;
                 let value = self.value(&name).unwrap_or_default();
                 Ok(if kind == '#' {
                     strip_prefix(&value, &pattern, longest)
@@ -261,13 +270,21 @@ impl<'a> Expander<'a> {
             }
             '/' => {
                 let all = self.rest.next_if_eq(&'/').is_some();
-                let pattern = self.until(Some('/'), depth + 1)?;
-                let with = self.until(Some('}'), depth + 1)?;
+                let pattern = self.pattern('/', depth)?;
+                let with = self.pattern('}', depth)?;
                 let value = self.value(&name).unwrap_or_default();
                 Ok(replace(&value, &pattern, &with, all))
             }
             other => Err(ExpandError(format!("unsupported modifier ({other}) in substitution"))),
         }
+    }
+
+    /// Text with its escapes kept.
+    fn pattern(&mut self, stop: char, depth: usize) -> Result<String, ExpandError> {
+        let outer = std::mem::replace(&mut self.raw_escapes, true);
+        let pattern = self.until(Some(stop), depth + 1);
+        self.raw_escapes = outer;
+        pattern
     }
 
     fn conditional(&mut self, name: &str, kind: char, empty_counts: bool, depth: usize) -> Result<String, ExpandError> {

@@ -19,7 +19,7 @@ use crate::select::{Selected, SourceTree};
 use crate::solve::{Solver, Tree};
 
 /// Where an executable heredoc of a RUN is mounted.
-pub(crate) const SCRIPT_PATH: &str = "/dev/dunnage-script";
+pub(crate) const SCRIPTS: &str = "/dev/pipes";
 
 /// Most of `/etc/passwd` and `/etc/group` that is read; a larger file is not a user database.
 const USER_FILE_LIMIT: u64 = 1 << 20;

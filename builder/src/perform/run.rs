@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cache::{Attributes, Layer, Owner, TreeRoot};
 use runtime::{Exit, Mount, MountPoints, Sandbox, Stdio};
 
-use super::{SCRIPT_PATH, Work, tree_of};
+use super::{Work, tree_of};
 use crate::error::{Error, Result};
 use crate::event::{Event, Stream};
 use crate::plan::RunOp;
@@ -57,8 +57,9 @@ impl Work<'_> {
         sandbox.network = op.network.into();
         sandbox.stdio = Stdio::Pipes;
         if let Some(script) = &op.script {
-            let source = self.script_file(script)?.into();
-            sandbox.mounts.push(Mount::Bind { source, target: SCRIPT_PATH.into(), read_only: true, recursive: false });
+            let source = self.script_file(&script.body)?.into();
+            let target = script.path.as_str().into();
+            sandbox.mounts.push(Mount::Bind { source, target, read_only: true, recursive: false });
         }
         Ok(sandbox)
     }

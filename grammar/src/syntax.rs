@@ -1,0 +1,355 @@
+//! The shape of a Dockerfile before its meaning: each instruction with its flags and arguments, each with its place.
+//!
+//! Which shape a keyword's arguments have is all that is known here; unknown keywords have a shape too.
+
+use crate::diagnostic::Diagnostic;
+use crate::instruction::{Directive, Heredoc};
+use crate::lines::{self, Logical};
+use crate::rules::{self, Form, Head};
+use crate::source::{Source, Span};
+
+/// A whole text.
+#[derive(Debug, Clone)]
+pub struct Syntax {
+    /// `\`, or what the escape directive says.
+    pub escape: char,
+    /// Parser directives.
+    pub directives: Vec<Directive>,
+    /// Instructions in file order; one that has no shape is missing and has a diagnostic.
+    pub nodes: Vec<Node>,
+    /// What was wrong.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// One instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// As written.
+    pub keyword: Piece,
+    /// Leading `--name[=value]`.
+    pub flags: Vec<Flag>,
+    /// The rest.
+    pub arguments: Arguments,
+    /// Bodies, in the order of their openers.
+    pub heredocs: Vec<Heredoc>,
+    /// All of it, heredocs too.
+    pub span: Span,
+    /// Without heredocs.
+    pub line_span: Span,
+    /// First and last line, from 1.
+    pub lines: (usize, usize),
+    /// Continuations joined, runs of blanks as one.
+    pub original: String,
+}
+
+/// A part of a line and its place.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Piece {
+    /// As written, continuations joined.
+    pub text: String,
+    /// Its place.
+    pub span: Span,
+}
+
+/// `--name` or `--name=value`, quotes and escapes taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flag {
+    /// Without the dashes.
+    pub name: String,
+    /// Behind the `=`.
+    pub value: Option<String>,
+    /// Its place.
+    pub span: Span,
+    /// The value's place, quotes and all.
+    pub value_span: Span,
+}
+
+/// What follows the flags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arguments {
+    /// Nothing.
+    None,
+    /// One text.
+    Text(Piece),
+    /// Words.
+    List(Vec<Piece>),
+    /// A JSON array of strings, and its place.
+    Json(Vec<String>, Span),
+    /// `NAME=VALUE …`, or the old `NAME VALUE`.
+    Pairs(Vec<Pair>),
+    /// HEALTHCHECK: a kind, and the command.
+    Probe(Piece, Box<Arguments>),
+    /// ONBUILD: an instruction, and its text.
+    Trigger(Box<Node>, String),
+}
+
+/// One pair of ENV or LABEL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// Left.
+    pub key: Piece,
+    /// Right.
+    pub value: Piece,
+    /// Written with `=`.
+    pub equals: bool,
+    /// Both.
+    pub span: Span,
+}
+
+type Result<T> = std::result::Result<T, Diagnostic>;
+
+/// Reads the shape of a text. Never fails as a whole.
+pub fn syntax(source: &Source) -> Syntax {
+    let lines = lines::read(source);
+    let escape = lines.escape.unwrap_or('\\');
+    let mut nodes = Vec::with_capacity(lines.logical.len());
+    let mut diagnostics = lines.diagnostics;
+    for logical in &lines.logical {
+        match (Reader { source, logical, escape }).node() {
+            Ok(node) => nodes.push(node),
+            Err(diagnostic) => diagnostics.push(diagnostic),
+        }
+    }
+    if lines.logical.is_empty() && diagnostics.is_empty() {
+        let help = "begin it with a FROM line: `FROM scratch` needs no base image";
+        let empty = Diagnostic::error("K0105", "the Dockerfile has no instructions").at(source, Span::default());
+        diagnostics.push(empty.help(help));
+    }
+    Syntax { escape, directives: lines.directives, nodes, diagnostics }
+}
+
+impl Node {
+    /// In capitals.
+    pub fn command(&self) -> String {
+        self.keyword.text.to_uppercase()
+    }
+}
+
+/// The form of a keyword's arguments.
+fn form(keyword: &str) -> Form {
+    match keyword {
+        "ADD" | "COPY" | "EXPOSE" | "FROM" | "VOLUME" => Form::List,
+        "ARG" | "ENV" | "LABEL" => Form::Words,
+        _ => Form::Text,
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    source: &'a Source,
+    logical: &'a Logical,
+    escape: char,
+}
+
+impl Reader<'_> {
+    fn node(self) -> Result<Node> {
+        let text = &self.logical.text;
+        let keyword = text.split_whitespace().next().unwrap_or_default().to_uppercase();
+        let head = rules::line(text, self.escape, form(&keyword));
+        Ok(Node {
+            keyword: self.piece(&head.keyword),
+            flags: head.flags.iter().map(|range| self.flag(range)).collect(),
+            arguments: self.arguments(&keyword, &head)?,
+            heredocs: self.logical.heredocs.clone(),
+            span: self.logical.span,
+            line_span: self.logical.line_span,
+            lines: self.logical.lines,
+            original: text.split_whitespace().collect::<Vec<_>>().join(" "),
+        })
+    }
+
+    fn piece(self, range: &std::ops::Range<usize>) -> Piece {
+        let text = self.logical.text.get(range.clone()).unwrap_or_default();
+        Piece { text: text.to_owned(), span: self.logical.place(range.start, range.end) }
+    }
+
+    fn flag(self, range: &std::ops::Range<usize>) -> Flag {
+        let written = self.logical.text.get(range.clone()).unwrap_or_default();
+        let plain = unquoted(written.strip_prefix("--").unwrap_or(written));
+        let (name, value) = match plain.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (plain, None),
+        };
+        let behind = written.find('=').map_or(range.end, |at| range.start + at + 1);
+        Flag {
+            name,
+            value,
+            span: self.logical.place(range.start, range.end),
+            value_span: self.logical.place(behind, range.end),
+        }
+    }
+
+    fn arguments(self, keyword: &str, head: &Head) -> Result<Arguments> {
+        let pieces: Vec<Piece> =
+            head.pieces.iter().filter(|range| !range.is_empty()).map(|range| self.piece(range)).collect();
+        let whole = self.whole(head);
+        if whole.text.is_empty() && !matches!(keyword, "ENV" | "LABEL") {
+            return Ok(Arguments::None);
+        }
+        Ok(match keyword {
+            "ADD" | "COPY" | "VOLUME" => self.json(&whole)?.unwrap_or(Arguments::List(pieces)),
+            "CMD" | "ENTRYPOINT" | "RUN" | "SHELL" => self.json(&whole)?.unwrap_or(Arguments::Text(whole)),
+            "ARG" | "EXPOSE" | "FROM" => Arguments::List(pieces),
+            "ENV" | "LABEL" => Arguments::Pairs(self.pairs(keyword, &pieces, &whole)?),
+            "HEALTHCHECK" => self.probe(&whole)?,
+            "ONBUILD" => self.trigger(&whole, head)?,
+            _ => Arguments::Text(whole),
+        })
+    }
+
+    /// From the first piece to the last, as written.
+    fn whole(self, head: &Head) -> Piece {
+        let start = head.pieces.first().map_or(0, |range| range.start);
+        let end = head.pieces.last().map_or(0, |range| range.end);
+        let text = self.logical.text.get(start..end).unwrap_or_default().trim_end();
+        Piece { text: text.to_owned(), span: self.logical.place(start, start + text.len()) }
+    }
+
+    /// The JSON form; `None` for anything that is no valid JSON array, which then is plain text.
+    fn json(self, whole: &Piece) -> Result<Option<Arguments>> {
+        if !whole.text.starts_with('[') {
+            return Ok(None);
+        }
+        let Ok(values) = serde_json::from_str::<Vec<serde_json::Value>>(&whole.text) else { return Ok(None) };
+        let mut texts = Vec::with_capacity(values.len());
+        for value in values {
+            match value {
+                serde_json::Value::String(text) => texts.push(text),
+                other => {
+                    let message = format!("only string type is allowed in JSON format arrays: this one has {other}");
+                    let diagnostic = Diagnostic::error("K0115", message).at(self.source, whole.span);
+                    return Err(diagnostic.help(format!("write it with quotes: \"{other}\"")));
+                }
+            }
+        }
+        Ok(Some(Arguments::Json(texts, whole.span)))
+    }
+
+    fn pairs(self, keyword: &str, words: &[Piece], whole: &Piece) -> Result<Vec<Pair>> {
+        let Some(first) = words.first() else { return Ok(Vec::new()) };
+        if !first.text.contains('=') {
+            return self.old_pair(keyword, whole).map(|pair| vec![pair]);
+        }
+        let mut pairs = Vec::with_capacity(words.len());
+        for word in words {
+            let Some((key, value)) = word.text.split_once('=') else {
+                let message =
+                    format!("Syntax error - can't find = in \"{}\". Must be of the form: name=value", word.text);
+                let diagnostic = Diagnostic::error("K0118", message).at(self.source, word.span);
+                return Err(diagnostic.help("quote a value that has blanks: NAME=\"two words\""));
+            };
+            let start = word.span.start;
+            let middle = start + key.len() + 1;
+            pairs.push(Pair {
+                key: Piece { text: key.to_owned(), span: Span::new(start, start + key.len()) },
+                // A word that goes over lines is longer in the source than in the text.
+                value: Piece { text: value.to_owned(), span: Span::new(middle.min(word.span.end), word.span.end) },
+                equals: true,
+                span: word.span,
+            });
+        }
+        Ok(pairs)
+    }
+
+    /// `NAME` and all that follows it.
+    fn old_pair(self, keyword: &str, whole: &Piece) -> Result<Pair> {
+        let Some((key, rest)) = whole.text.split_once(char::is_whitespace) else {
+            let diagnostic = Diagnostic::error("K0117", format!("{keyword} must have two arguments"));
+            return Err(diagnostic.at(self.source, whole.span).help(format!("write `{keyword} NAME=VALUE`")));
+        };
+        let start = whole.span.start;
+        let value = rest.trim_start();
+        let value_start = whole.span.end.saturating_sub(value.len()).max(start + key.len());
+        Ok(Pair {
+            key: Piece { text: key.to_owned(), span: Span::new(start, start + key.len()) },
+            value: Piece { text: value.to_owned(), span: Span::new(value_start, whole.span.end) },
+            equals: false,
+            span: whole.span,
+        })
+    }
+
+    fn probe(self, whole: &Piece) -> Result<Arguments> {
+        let (kind, rest) = whole.text.split_once(char::is_whitespace).unwrap_or((&whole.text, ""));
+        let start = whole.span.start;
+        let kind = Piece { text: kind.to_owned(), span: Span::new(start, start + kind.len()) };
+        let rest = rest.trim_start();
+        let rest_start = whole.span.end.saturating_sub(rest.len()).max(start);
+        let command = Piece { text: rest.to_owned(), span: Span::new(rest_start, whole.span.end) };
+        let command = match self.json(&command)? {
+            Some(json) => json,
+            None if command.text.is_empty() => Arguments::None,
+            None => Arguments::Text(command),
+        };
+        Ok(Arguments::Probe(kind, Box::new(command)))
+    }
+
+    fn trigger(self, whole: &Piece, head: &Head) -> Result<Arguments> {
+        let inner = self.logical.tail(head.pieces.first().map_or(0, |range| range.start));
+        let node = Reader { logical: &inner, ..self }.node()?;
+        let mut text = whole.text.clone();
+        for heredoc in &self.logical.heredocs {
+            text.push('\n');
+            text.push_str(&heredoc.content);
+            text.push_str(&heredoc.name);
+        }
+        Ok(Arguments::Trigger(Box::new(node), text))
+    }
+}
+
+/// A flag without its quotes; the backslash takes the next character as it is.
+fn unquoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut quote = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, quote) {
+            ('\\', _) => out.extend(chars.next()),
+            (c, Some(open)) if c == open => quote = None,
+            ('"' | '\'', None) => quote = Some(c),
+            (c, _) => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn nodes(text: &str) -> Vec<Node> {
+        let syntax = syntax(&Source::new("Dockerfile", text));
+        assert!(syntax.diagnostics.is_empty(), "{:?}", syntax.diagnostics);
+        syntax.nodes
+    }
+
+    #[test]
+    fn flags_lose_their_quotes_and_a_bare_double_dash_ends_them() {
+        let node = &nodes("RUN --mount=type=cache,target=\"/a b\" --network=no\\ ne -- --not a flag")[0];
+        let flags: Vec<_> = node.flags.iter().map(|flag| (flag.name.as_str(), flag.value.as_deref())).collect();
+        assert_eq!(flags, [("mount", Some("type=cache,target=/a b")), ("network", Some("no ne"))]);
+        assert!(matches!(&node.arguments, Arguments::Text(text) if text.text == "--not a flag"));
+    }
+
+    #[test]
+    fn unknown_keywords_have_a_shape() {
+        let node = &nodes("console.log(\"x\");")[0];
+        assert_eq!((node.command().as_str(), &node.arguments), ("CONSOLE.LOG(\"X\");", &Arguments::None));
+    }
+
+    #[test]
+    fn every_piece_is_where_its_span_says() {
+        let text = "COPY --from=x \\\n  a \\\n  # note\n  b /c/\nENV a=1 b=\"2 3\"\nENV old  value here\nHEALTHCHECK CMD true\n";
+        for node in nodes(text) {
+            let pieces = match node.arguments {
+                Arguments::List(pieces) => pieces,
+                Arguments::Pairs(pairs) => pairs.into_iter().flat_map(|pair| [pair.key, pair.value]).collect(),
+                Arguments::Probe(kind, _) => vec![kind],
+                _ => Vec::new(),
+            };
+            for piece in pieces {
+                assert_eq!(&text[piece.span.start..piece.span.end], piece.text);
+            }
+        }
+    }
+}
