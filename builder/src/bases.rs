@@ -28,7 +28,7 @@ pub type BaseImages = BTreeMap<Reference, Image>;
 /// # Errors
 /// A [`Diagnostic`](grammar::Diagnostic) when a name does not resolve, stages need each other in a circle, or the target is unknown.
 pub fn bases(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<Base>> {
-    let stages = Stages::resolve(dockerfile, options)?;
+    let stages = Stages::resolve(dockerfile, options, &mut Vec::new())?;
     let mut found: Vec<Base> = Vec::new();
     let mut add = |origin: &Origin, span: Span| {
         if let Origin::Image(reference) = origin

@@ -8,9 +8,9 @@
 
 mod assemble;
 mod bases;
-
 mod config;
 mod context;
+mod doubts;
 mod error;
 mod event;
 mod key;
@@ -32,5 +32,5 @@ pub use error::{Error, Result};
 pub use event::{Event, MissReason, StepInfo, Stream, Verdict};
 pub use key::KeyParts;
 pub use options::Options;
-pub use plan::{CopyOp, CopySource, Op, Plan, RunOp, Script, Step, StepId, WorkdirOp, plan};
+pub use plan::{CopyOp, CopySource, Op, Plan, RunOp, Script, Step, StepId, WorkdirOp, check, plan};
 pub use solve::{Cancel, Solved, Solver};

@@ -2,11 +2,11 @@
 //!
 //! Metadata instructions make no step: what they change is known while planning, and no file-system key contains it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use cache::{DiffId, Reference};
-use grammar::{Diagnostic, Dockerfile, Source, Span};
+use grammar::{Diagnostic, Dockerfile, IgnoreRules, Source, Span};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::bases::BaseImages;
@@ -177,6 +177,8 @@ pub struct Plan {
     pub(crate) options: Options,
     /// What the file asks and this version cannot do.
     pub(crate) refused: Vec<Diagnostic>,
+    /// What is doubtful: rules that need variables, base images or earlier instructions.
+    pub warnings: Vec<Diagnostic>,
 }
 
 impl Plan {
@@ -233,6 +235,10 @@ impl Plan {
 pub(crate) struct Planner {
     steps: Vec<Step>,
     refused: Vec<Diagnostic>,
+    pub(crate) warnings: Vec<Diagnostic>,
+    /// Nothing will be performed: images that are not there are stood in for by an empty one, and sources are held
+    /// against these rules.
+    pub(crate) only_checks: Option<IgnoreRules>,
     known: HashMap<(Op, Vec<StepId>), StepId>,
 }
 
@@ -290,29 +296,89 @@ impl Planner {
 /// Turns a Dockerfile into a plan. Pure: reads no disk and no clock.
 ///
 /// # Errors
-/// A diagnostic with the line for what is wrong in the file, or not supported.
+/// A diagnostic with the line for what is wrong in the file.
 pub fn plan(dockerfile: &Dockerfile, options: &Options, images: &BaseImages) -> Result<Plan> {
-    let stages = Stages::resolve(dockerfile, options)?;
-    let mut planner = Planner::default();
-    let mut ends: BTreeMap<usize, StageEnd> = BTreeMap::new();
-    for index in &stages.order {
-        let Some(stage) = dockerfile.stages.get(*index) else { continue };
-        let end = StageWalk::begin(dockerfile, options, &stages, images, &mut planner, &ends, stage)?.walk()?;
-        ends.insert(*index, end);
+    plan_with(Planner::default(), dockerfile, options, images).0
+}
+
+/// What is wrong or doubtful in a file, in any of its stages. Needs no image: those in `images` are looked into.
+pub fn check(dockerfile: &Dockerfile, options: &Options, images: &BaseImages, rules: &IgnoreRules) -> Vec<Diagnostic> {
+    let mut found: Vec<Diagnostic> = Vec::new();
+    let mut seen: BTreeSet<usize> = BTreeSet::new();
+    let last = dockerfile.stages.len().saturating_sub(1);
+    let targets = std::iter::once(options.target.clone()).chain((0..last).rev().map(|index| Some(index.to_string())));
+    for (round, target) in targets.enumerate() {
+        // After the target come the stages that it did not need, last first.
+        if round > 0
+            && target.as_deref().and_then(|index| index.parse().ok()).is_some_and(|index| seen.contains(&index))
+        {
+            continue;
+        }
+        let options = Options { target, ..options.clone() };
+        if let Ok(stages) = Stages::resolve(dockerfile, &options, &mut Vec::new()) {
+            seen.extend(stages.order);
+        }
+        let planner = Planner { only_checks: Some(rules.clone()), ..Planner::default() };
+        let (plan, warnings) = plan_with(planner, dockerfile, &options, images);
+        let errors = match plan {
+            Ok(plan) => plan.refused,
+            Err(crate::Error::Dockerfile(errors)) => errors,
+            Err(_) => Vec::new(),
+        };
+        for diagnostic in warnings.into_iter().chain(errors) {
+            let known = |other: &Diagnostic| other.span == diagnostic.span && other.message == diagnostic.message;
+            if round == 0 || !found.iter().any(known) {
+                found.push(diagnostic);
+            }
+        }
     }
-    let Some(mut end) = ends.remove(&stages.target) else {
-        return Err(crate::Error::WorkerLost);
-    };
-    add_labels(&mut end, options);
-    Ok(Plan {
+    found
+}
+
+/// The plan, and what was doubtful, which is known also when there is no plan.
+fn plan_with(
+    mut planner: Planner,
+    dockerfile: &Dockerfile,
+    options: &Options,
+    images: &BaseImages,
+) -> (Result<Plan>, Vec<Diagnostic>) {
+    let result = walk_stages(&mut planner, dockerfile, options, images);
+    let warnings = std::mem::take(&mut planner.warnings);
+    let plan = result.map(|end| Plan {
         refused: std::mem::take(&mut planner.refused),
+        warnings: warnings.clone(),
         graph: planner.into_graph(),
         target: end.head,
         source: dockerfile.source.clone(),
         layer_steps: end.layer_steps,
         config: end.state,
         options: options.clone(),
-    })
+    });
+    (plan, warnings)
+}
+
+fn walk_stages(
+    planner: &mut Planner,
+    dockerfile: &Dockerfile,
+    options: &Options,
+    images: &BaseImages,
+) -> Result<StageEnd> {
+    let stages = Stages::resolve(dockerfile, options, &mut planner.warnings)?;
+    let mut ends: BTreeMap<usize, StageEnd> = BTreeMap::new();
+    for index in &stages.order {
+        let Some(stage) = dockerfile.stages.get(*index) else { continue };
+        let mut walk = StageWalk::begin(dockerfile, options, &stages, images, planner, &ends, stage)?;
+        let read = walk.read();
+        let end = walk.end();
+        planner.warnings.extend(end.warnings.iter().cloned());
+        read?;
+        ends.insert(*index, end);
+    }
+    let Some(mut end) = ends.remove(&stages.target) else {
+        return Err(crate::Error::WorkerLost);
+    };
+    add_labels(&mut end, options);
+    Ok(end)
 }
 
 fn add_labels(end: &mut StageEnd, options: &Options) {

@@ -6,6 +6,7 @@
 use cache::Reference;
 use grammar::{Diagnostic, Dockerfile, Instruction, MountFlag, Scope, Span, Stage, Word, nearest};
 
+use crate::doubts;
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::scope::{DeclaredArg, Variables, global_scope};
@@ -46,12 +47,18 @@ pub(crate) struct Stages {
 }
 
 impl Stages {
-    pub(crate) fn resolve(dockerfile: &Dockerfile, options: &Options) -> Result<Stages> {
+    /// What is doubtful in a FROM is added to `warnings`, also when another one is wrong.
+    pub(crate) fn resolve(
+        dockerfile: &Dockerfile,
+        options: &Options,
+        warnings: &mut Vec<Diagnostic>,
+    ) -> Result<Stages> {
         let target = target_index(dockerfile, options)?;
         let target_name = dockerfile.stages.get(target).map_or_else(String::new, stage_label);
         let (global, scope) = globals(dockerfile, options, &target_name)?;
         let mut origins = Vec::new();
         let mut inputs = Vec::new();
+        doubts::check(dockerfile, options, &global, &scope, warnings);
         for stage in &dockerfile.stages {
             origins.push(stage_origin(dockerfile, stage, &scope)?);
             inputs.push(stage_inputs(dockerfile, stage, &scope)?);
@@ -165,7 +172,11 @@ fn find_stage(stages: &[Stage], lower: &str) -> Option<usize> {
     stages.iter().rposition(|stage| stage.name.as_deref() == Some(lower))
 }
 
-fn globals(dockerfile: &Dockerfile, options: &Options, target_name: &str) -> Result<(Vec<DeclaredArg>, Variables)> {
+pub(crate) fn globals(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    target_name: &str,
+) -> Result<(Vec<DeclaredArg>, Variables)> {
     let automatic = options.automatic_args(target_name);
     let mut declared: Vec<DeclaredArg> = Vec::new();
     for line in &dockerfile.global_args {

@@ -1,10 +1,12 @@
 //! Reads one stage's instructions in order: words expanded, configuration changed, steps added.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cache::HealthConfig;
+use cache::{HealthConfig, Image, Reference};
 use grammar::{
-    ArgDeclaration, CommandLine, Diagnostic, Dockerfile, Healthcheck, Instruction, KeyValue, Located, Stage, Word,
+    ArgDeclaration, CommandLine, Diagnostic, Dockerfile, Healthcheck, Instruction, KeyValue, Located, Rule, Scope,
+    Span, Stage, Word, nearest,
 };
 
 use crate::bases::BaseImages;
@@ -14,7 +16,7 @@ use crate::options::{Options, PROXY_ARGS};
 use crate::paths::absolute;
 use crate::plan::{Op, Planner, StepId, WorkdirOp, label, name_of};
 use crate::scope::{DeclaredArg, Variables};
-use crate::stages::{Origin, Stages, expand, expand_failed};
+use crate::stages::{Origin, Stages, expand_failed};
 
 /// A stage at its end: what `FROM stage` and assembly go on from.
 #[derive(Debug, Clone)]
@@ -24,6 +26,9 @@ pub(crate) struct StageEnd {
     pub(crate) args: Vec<DeclaredArg>,
     pub(crate) scope: Variables,
     pub(crate) layer_steps: Vec<StepId>,
+    pub(crate) warnings: Vec<Diagnostic>,
+    pub(crate) workdir_set: bool,
+    pub(crate) base_unknown: bool,
 }
 
 /// One stage while it is read.
@@ -43,6 +48,11 @@ pub(crate) struct StageWalk<'a> {
     pub(crate) args: Vec<DeclaredArg>,
     pub(crate) layer_steps: Vec<StepId>,
     triggers: Vec<String>,
+    warnings: RefCell<Vec<Diagnostic>>,
+    /// A WORKDIR of this file came before.
+    workdir_set: bool,
+    /// What the base image sets is not known.
+    base_unknown: bool,
 }
 
 impl<'a> StageWalk<'a> {
@@ -72,6 +82,9 @@ impl<'a> StageWalk<'a> {
             args: Vec::new(),
             layer_steps: Vec::new(),
             triggers: Vec::new(),
+            warnings: RefCell::default(),
+            workdir_set: false,
+            base_unknown: false,
         };
         walk.stand_on(origin)?;
         Ok(walk)
@@ -82,11 +95,18 @@ impl<'a> StageWalk<'a> {
             Origin::Scratch => self.head = self.add_step(Op::Scratch, Vec::new(), &self.stage.original.clone()),
             Origin::Image(reference) => {
                 let Some(image) = self.images.get(reference) else {
+                    if self.planner.only_checks.is_some() {
+                        self.head = self.add_step(Op::Scratch, Vec::new(), &self.stage.original.clone());
+                        self.base_unknown = true;
+                        self.scope = Variables::from_env(&self.state.image.config.env);
+                        return Ok(());
+                    }
                     return Err(self.error("K0310", format!("base image `{}` was not opened", reference.familiar())));
                 };
                 let op = Op::Image { reference: reference.clone(), layers: image.layers.clone() };
                 self.head = self.add_step(op, Vec::new(), &self.stage.original.clone());
                 self.triggers.clone_from(&image.config.config.on_build);
+                self.check_platform(reference, image);
                 self.state = ConfigState::from_base(&image.config);
             }
             Origin::Stage(parent) => {
@@ -99,6 +119,8 @@ impl<'a> StageWalk<'a> {
                 self.args.clone_from(&end.args);
                 self.scope = end.scope.clone();
                 self.layer_steps.clone_from(&end.layer_steps);
+                self.workdir_set = end.workdir_set;
+                self.base_unknown = end.base_unknown;
                 return Ok(());
             }
         }
@@ -106,7 +128,8 @@ impl<'a> StageWalk<'a> {
         Ok(())
     }
 
-    pub(crate) fn walk(mut self) -> Result<StageEnd> {
+    /// Reads the base's triggers, then the stage's own instructions.
+    pub(crate) fn read(&mut self) -> Result<()> {
         for text in std::mem::take(&mut self.triggers) {
             let mut located = grammar::parse_trigger(&text).map_err(Error::Dockerfile)?;
             located.span = self.stage.base_span;
@@ -120,13 +143,21 @@ impl<'a> StageWalk<'a> {
         for (index, located) in self.stage.instructions.iter().enumerate() {
             self.instruction(Some(index), located)?;
         }
-        Ok(StageEnd {
+        Ok(())
+    }
+
+    /// What others go on from.
+    pub(crate) fn end(self) -> StageEnd {
+        StageEnd {
             head: self.head,
             state: self.state,
             args: self.args,
             scope: self.scope,
             layer_steps: self.layer_steps,
-        })
+            warnings: self.warnings.into_inner(),
+            workdir_set: self.workdir_set,
+            base_unknown: self.base_unknown,
+        }
     }
 
     fn instruction(&mut self, index: Option<usize>, located: &Located<Instruction>) -> Result<()> {
@@ -297,6 +328,7 @@ impl<'a> StageWalk<'a> {
         for word in words {
             let texts = self.expand_words(word)?;
             for text in texts {
+                self.check_port(&text, word);
                 let parsed = grammar::parse_port_spec(&text).map_err(|error| {
                     Error::from(Diagnostic::error("K0313", error.to_string()).at(&self.dockerfile.source, word.span()))
                 })?;
@@ -325,6 +357,11 @@ impl<'a> StageWalk<'a> {
 
     fn workdir(&mut self, word: &Word, located: &Located<Instruction>) -> Result<()> {
         let text = self.expand(word)?;
+        if !self.workdir_set && !text.starts_with('/') {
+            let message = format!("Relative workdir {text:?} can have unexpected results if the base image changes");
+            self.warn(Rule::WorkdirRelativePath.at(&self.dockerfile.source, located.span, message));
+        }
+        self.workdir_set = true;
         let path = absolute(self.state.working_dir(), &text);
         // An absolute path stays as it was written, as other builders keep it.
         let shown = if text.starts_with('/') { text } else { path.to_string_lossy().into_owned() };
@@ -353,14 +390,71 @@ impl<'a> StageWalk<'a> {
     }
 
     pub(crate) fn expand(&self, word: &Word) -> Result<String> {
-        expand(self.dockerfile, word, &self.scope)
+        match word.expand(&self.scope) {
+            Ok(expansion) => {
+                self.warn_undefined(&expansion.unmatched, word.span());
+                Ok(expansion.text)
+            }
+            Err(error) => Err(expand_failed(self.dockerfile, word, &error.to_string())),
+        }
     }
 
     pub(crate) fn expand_words(&self, word: &Word) -> Result<Vec<String>> {
         match word.expand_words(&self.scope) {
-            Ok((words, _)) => Ok(words),
+            Ok((words, unmatched)) => {
+                self.warn_undefined(&unmatched, word.span());
+                Ok(words)
+            }
             Err(error) => Err(expand_failed(self.dockerfile, word, &error.to_string())),
         }
+    }
+
+    pub(crate) fn warn(&self, diagnostic: Diagnostic) {
+        self.warnings.borrow_mut().push(diagnostic);
+    }
+
+    /// Names without a value that no ARG declares either.
+    pub(crate) fn warn_undefined(&self, names: &BTreeSet<String>, span: Span) {
+        for name in names.iter().filter(|name| !self.args.iter().any(|arg| arg.name == **name)) {
+            let global = self.stages.global.iter().map(|arg| arg.name.as_str());
+            let near = nearest(name, global.chain(self.scope.names()));
+            let near = near.map_or_else(String::new, |near| format!(" (did you mean ${near}?)"));
+            let message = format!("Usage of undefined variable '${name}'{near}");
+            let mut diagnostic = Rule::UndefinedVar.at(&self.dockerfile.source, span, message);
+            if self.base_unknown {
+                diagnostic = diagnostic.note("the base image is not in the store: what it sets is not known");
+            }
+            self.warn(diagnostic);
+        }
+    }
+
+    fn check_port(&self, text: &str, word: &Word) {
+        let source = &self.dockerfile.source;
+        if text.contains(':') {
+            let message =
+                format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{text}'");
+            self.warn(Rule::ExposeInvalidFormat.at(source, word.span(), message));
+        }
+        if text.split_once('/').is_some_and(|(_, protocol)| protocol != protocol.to_lowercase()) {
+            let message = format!("Defined protocol '{text}' in EXPOSE instruction should be lowercase");
+            self.warn(Rule::ExposeProtoCasing.at(source, word.span(), message));
+        }
+    }
+
+    fn check_platform(&self, reference: &Reference, image: &Image) {
+        let expected = &self.options.platform;
+        let config = &image.config;
+        if config.architecture.is_empty() || (config.os == expected.os && config.architecture == expected.architecture)
+        {
+            return;
+        }
+        let message = format!(
+            "Base image {} was pulled with platform \"{}/{}\", expected \"{expected}\" for current build",
+            reference.familiar(),
+            config.os,
+            config.architecture
+        );
+        self.warn(Rule::InvalidBaseImagePlatform.at(&self.dockerfile.source, self.stage.base_span, message));
     }
 
     fn error(&self, code: &'static str, message: impl Into<String>) -> Error {

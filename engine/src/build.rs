@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use builder::{BaseImages, Cancel, Context, Event, Options, Solver};
 use cache::Reference;
-use grammar::{Diagnostic, IgnoreRules, Severity, Source};
+use grammar::{CheckChoice, Diagnostic, IgnoreRules, Severity, Source};
 
 use crate::error::{Error, Result};
 use crate::images::parse_name;
@@ -52,7 +52,7 @@ pub struct Built {
     pub hits: usize,
     /// Bytes of file content in its layers.
     pub size: u64,
-    /// What the parser had to say.
+    /// What `dunnage check` would say of the stages that were built, hints aside.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -65,15 +65,18 @@ impl Engine {
         let names = request.names.iter().map(|name| parse_name(name)).collect::<Result<Vec<Reference>>>()?;
         let (path, source) = request.source()?;
         let parsed = grammar::parse(&source);
-        let (errors, warnings): (Vec<_>, Vec<_>) =
-            parsed.diagnostics.into_iter().partition(|diagnostic| diagnostic.severity == Severity::Error);
-        if !errors.is_empty() {
-            return Err(builder::Error::Dockerfile(errors).into());
+        if parsed.diagnostics.iter().any(is_error) {
+            return Err(builder::Error::Dockerfile(parsed.diagnostics.into_iter().filter(is_error).collect()).into());
         }
+        let choice = request.check_choice(&parsed.dockerfile)?;
         let options = request.options();
         let lease = self.store.lease()?;
         let images = self.base_images(&parsed.dockerfile, &options)?;
         let plan = builder::plan(&parsed.dockerfile, &options, &images)?;
+        let warnings = doubts(&parsed, &plan, &choice);
+        if choice.error && !warnings.is_empty() {
+            return Err(builder::Error::Dockerfile(warnings.into_iter().map(as_error).collect()).into());
+        }
         let (rules, rules_name) = request.ignore_rules(&path)?;
         let context = Context::open(&request.context, rules, &rules_name, &self.store)?;
         let jobs = request.jobs.unwrap_or_else(default_jobs);
@@ -136,7 +139,7 @@ impl Engine {
 }
 
 impl BuildRequest {
-    fn source(&self) -> Result<(PathBuf, Source)> {
+    pub(crate) fn source(&self) -> Result<(PathBuf, Source)> {
         if !self.context.is_dir() {
             return Err(match std::fs::metadata(&self.context) {
                 Err(error) => Error::file("read the build context", &self.context, error),
@@ -165,7 +168,7 @@ impl BuildRequest {
     }
 
     /// `<Dockerfile>.dockerignore` rules alone where it exists; else the context's `.dockerignore`.
-    fn ignore_rules(&self, dockerfile: &Path) -> Result<(IgnoreRules, String)> {
+    pub(crate) fn ignore_rules(&self, dockerfile: &Path) -> Result<(IgnoreRules, String)> {
         let mut beside = dockerfile.as_os_str().to_owned();
         beside.push(".dockerignore");
         for path in [PathBuf::from(beside), self.context.join(".dockerignore")] {
@@ -183,7 +186,15 @@ impl BuildRequest {
         Ok((IgnoreRules::none(), ".dockerignore".to_owned()))
     }
 
-    fn options(&self) -> Options {
+    /// The build argument that BuildKit has for it, else the file's own directive.
+    pub(crate) fn check_choice(&self, dockerfile: &grammar::Dockerfile) -> Result<CheckChoice> {
+        if let Some(text) = self.build_args.get("BUILDKIT_DOCKERFILE_CHECK") {
+            return CheckChoice::parse(text).map_err(|error| Error::Usage(error.to_string()));
+        }
+        CheckChoice::of(dockerfile).map_err(|diagnostic| builder::Error::from(diagnostic).into())
+    }
+
+    pub(crate) fn options(&self) -> Options {
         Options {
             build_args: self.build_args.clone(),
             target: self.target.clone(),
@@ -193,6 +204,23 @@ impl BuildRequest {
             ..Options::default()
         }
     }
+}
+
+fn is_error(diagnostic: &Diagnostic) -> bool {
+    diagnostic.severity == Severity::Error
+}
+
+/// Warnings of all rules that are wanted; hints are for `dunnage check`.
+fn doubts(parsed: &grammar::Parsed, plan: &builder::Plan, choice: &CheckChoice) -> Vec<Diagnostic> {
+    let found = parsed.diagnostics.iter().cloned().chain(grammar::lint(parsed)).chain(plan.warnings.iter().cloned());
+    let wanted = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Warning && choice.wants(diagnostic);
+    let mut wanted: Vec<Diagnostic> = found.filter(wanted).collect();
+    wanted.sort_by_key(|diagnostic| diagnostic.span.start);
+    wanted
+}
+
+pub(crate) fn as_error(diagnostic: Diagnostic) -> Diagnostic {
+    Diagnostic { severity: Severity::Error, ..diagnostic }
 }
 
 /// Steps mostly wait for processes, so a few more than there are cores.

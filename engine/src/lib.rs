@@ -1,4 +1,4 @@
-//! The verbs: build, run, images, save, load, import, bootstrap, prune. No algorithm lives here.
+//! The verbs: build, check, run, images, save, load, import, bootstrap, prune. No algorithm lives here.
 //!
 //! An [`Engine`] is a handle on a store; each verb is a method in the file of its name. What happens on the way is
 //! told through events; nothing here prints, exits or reads the environment.
@@ -7,6 +7,7 @@
 mod archives;
 mod bootstrap;
 mod build;
+mod check;
 mod elf;
 mod error;
 mod housekeeping;
@@ -20,6 +21,7 @@ pub use bootstrap::{BootstrapBase, SearchPath};
 pub use build::{BuildRequest, Built};
 pub use builder::{Cancel, Event, MissReason, StepId, StepInfo, Stream};
 pub use cache::{Platform, PruneOptions, Pruned, Reference, StoredImage, Usage};
+pub use check::{Checked, check};
 pub use error::{Error, Result};
 pub use housekeeping::{Cgroups, Info};
 pub use images::{HistoryEntry, Removed};

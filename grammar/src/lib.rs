@@ -8,6 +8,7 @@ mod glob;
 mod ignore;
 mod instruction;
 mod lines;
+mod lint;
 mod nearest;
 mod parse;
 mod rules;
@@ -25,6 +26,7 @@ pub use instruction::{
     ArgDeclaration, CommandLine, Copy, CopySource, Directive, Dockerfile, Healthcheck, Heredoc, Instruction, KeyValue,
     Located, Onbuild, Run, Stage,
 };
+pub use lint::{CheckChoice, Rule, RuleKind, lint};
 pub use nearest::nearest;
 pub use parse::{Mount, MountFlag, MountKind, Parsed, Sharing, parse, parse_trigger};
 pub use source::{Source, Span};

@@ -5,6 +5,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::instruction::{Directive, Heredoc};
+use crate::lint::Rule;
 use crate::rules;
 use crate::source::{Source, Span};
 
@@ -168,6 +169,7 @@ impl<'a> Reader<'a> {
         };
         logical.span.start = first.start + indent;
         let mut line = Physical { text: first.text.trim_start(), start: first.start + indent };
+        let mut warned = false;
         loop {
             let (text, goes_on) = continuation(line.text, self.escape());
             logical.map.push((logical.text.len(), line.start));
@@ -176,7 +178,7 @@ impl<'a> Reader<'a> {
             if !goes_on {
                 break;
             }
-            match self.continued(line) {
+            match self.continued(line, &mut warned) {
                 Some(next) => line = next,
                 None => break,
             }
@@ -188,7 +190,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next line of a continued instruction: comments are dropped, empty lines too, with a word of warning.
-    fn continued(&mut self, from: Physical<'a>) -> Option<Physical<'a>> {
+    fn continued(&mut self, from: Physical<'a>, warned: &mut bool) -> Option<Physical<'a>> {
         loop {
             let line = self.next()?;
             let trimmed = line.text.trim();
@@ -198,11 +200,10 @@ impl<'a> Reader<'a> {
             if !trimmed.is_empty() {
                 return Some(line);
             }
-            self.out.diagnostics.push(
-                Diagnostic::warning("NoEmptyContinuation", "Empty continuation line")
-                    .at(self.source, from.span())
-                    .help("remove the empty line, or make it a comment"),
-            );
+            if !std::mem::replace(warned, true) {
+                let rule = Rule::NoEmptyContinuation;
+                self.out.diagnostics.push(rule.at(self.source, from.span(), "Empty continuation line"));
+            }
         }
     }
 

@@ -38,6 +38,9 @@ pub(crate) struct BuildArgs {
     /// Print nothing but the image's id
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Look for mistakes, as `dunnage check` does, and build nothing
+    #[arg(long)]
+    pub(crate) check: bool,
     /// File to write the image's id to
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,

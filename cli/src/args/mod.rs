@@ -1,6 +1,7 @@
 //! Arguments: one definition gives the parser, the help, and the refusals.
 
 mod build;
+mod check;
 mod image;
 mod run;
 mod system;
@@ -12,6 +13,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use build::{BuildArgs, BuildNetwork, Progress};
+pub(crate) use check::{CheckArgs, CheckFormat};
 pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
@@ -47,6 +49,8 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(BuildArgs),
+    /// Look for mistakes in a Dockerfile, without building
+    Check(CheckArgs),
     /// Run a command in a new container
     Run(RunArgs),
     /// List images
@@ -104,7 +108,7 @@ pub(crate) enum Image {
 }
 
 /// Flags of docker that this version does not have: they are refused by name, never ignored.
-const NOT_YET: [&str; 60] = [
+const NOT_YET: [&str; 59] = [
     "--platform",
     "--secret",
     "--ssh",
@@ -125,7 +129,6 @@ const NOT_YET: [&str; 60] = [
     "--sbom",
     "--provenance",
     "--call",
-    "--check",
     "--ulimit",
     "--shm-size",
     "--cgroup-parent",

@@ -7,11 +7,14 @@ use clap::ValueEnum;
 use engine::{BuildRequest, Built, Cancel, NetworkMode};
 
 use super::{Failure, Outcome, open};
-use crate::args::{BuildArgs, BuildNetwork, Progress as Mode};
+use crate::args::{BuildArgs, BuildNetwork, CheckFormat, Progress as Mode};
 use crate::ui::progress::Progress;
 use crate::{config, ui};
 
 pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
+    if args.check {
+        return super::check::found(root, &request(args)?, None, CheckFormat::Text);
+    }
     let progress = Progress::new(mode(&args)?);
     let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
     let request = request(args)?;
@@ -38,7 +41,7 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
 
 fn finish(built: &Built, quiet: bool, iidfile: Option<PathBuf>) -> Result<(), Failure> {
     if !quiet {
-        built.warnings.iter().for_each(ui::diagnostic::print);
+        ui::diagnostic::summary(&built.warnings);
     }
     if let Some(path) = iidfile {
         std::fs::write(&path, &built.id)
@@ -70,7 +73,7 @@ fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
         context: args.context,
         dockerfile: args.file,
         names: args.tag,
-        build_args: args.build_arg.iter().filter_map(|arg| build_arg(arg)).collect(),
+        build_args: build_args(&args.build_arg),
         target: args.target,
         labels: pairs(&args.label),
         no_cache: args.no_cache,
@@ -89,6 +92,10 @@ fn build_arg(text: &str) -> Option<(String, String)> {
         Some((name, value)) => Some((name.to_owned(), value.to_owned())),
         None => Some((text.to_owned(), config::variable(text)?)),
     }
+}
+
+pub(super) fn build_args(texts: &[String]) -> BTreeMap<String, String> {
+    texts.iter().filter_map(|text| build_arg(text)).collect()
 }
 
 fn pairs(texts: &[String]) -> BTreeMap<String, String> {

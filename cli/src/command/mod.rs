@@ -2,6 +2,7 @@
 
 mod archive;
 mod build;
+mod check;
 mod image;
 mod run;
 mod system;
@@ -75,6 +76,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
     let root = arguments.root;
     let result = match arguments.command {
         Command::Build(args) | Command::Image(Image::Build(args)) => build::build(root, args),
+        Command::Check(args) => check::check(root, args),
         // `run` has docker's exit codes, all of them its own.
         Command::Run(args) => return run::run(root, args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => image::list(root, &args),

@@ -9,8 +9,24 @@ const EXCERPT_LINES: usize = 8;
 
 /// Writes it to standard error.
 pub(crate) fn print(diagnostic: &Diagnostic) {
-    // The stream takes the colours out where there must be none.
-    super::say(&render(diagnostic, &Renderer::styled()));
+    super::say(&text(diagnostic));
+}
+
+/// As it is shown. Streams take the colours out where there must be none.
+pub(crate) fn text(diagnostic: &Diagnostic) -> String {
+    render(diagnostic, &Renderer::styled())
+}
+
+/// A build's warnings, each on a line of standard error.
+pub(crate) fn summary(warnings: &[Diagnostic]) {
+    for diagnostic in warnings {
+        let (line, _) = diagnostic.source.location(diagnostic.span.start);
+        let place = format!("{}:{line}", diagnostic.source.name());
+        super::note(&format!("{}: {} ({place})", diagnostic.code, diagnostic.message));
+    }
+    if !warnings.is_empty() {
+        super::note("`dunnage check` says why, and what to do");
+    }
 }
 
 fn render(diagnostic: &Diagnostic, renderer: &Renderer) -> String {

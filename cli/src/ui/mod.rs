@@ -1,6 +1,7 @@
 //! What the user sees: messages, diagnostics, tables, progress. Nothing else of the program writes to a stream.
 
 pub(crate) mod diagnostic;
+pub(crate) mod findings;
 pub(crate) mod interrupt;
 pub(crate) mod progress;
 pub(crate) mod table;

@@ -42,6 +42,8 @@ pub(crate) const KEYWORDS: [&str; 18] = [
 /// A text that was read, as far as it could be.
 #[derive(Debug, Clone)]
 pub struct Parsed {
+    /// The shape that it was read from.
+    pub syntax: Syntax,
     /// What could be read.
     pub dockerfile: Dockerfile,
     /// What was wrong, in the order of the file. With an error among them the tree must not be built.
@@ -52,11 +54,7 @@ type Result<T> = std::result::Result<T, Diagnostic>;
 
 /// Reads a Dockerfile. Never fails as a whole.
 pub fn parse(source: &Source) -> Parsed {
-    parse_syntax(source, &syntax::syntax(source))
-}
-
-/// Reads a Dockerfile whose shape is known.
-pub(crate) fn parse_syntax(source: &Source, syntax: &Syntax) -> Parsed {
+    let syntax = syntax::syntax(source);
     let mut dockerfile = Dockerfile {
         source: source.clone(),
         escape: syntax.escape,
@@ -71,7 +69,7 @@ pub(crate) fn parse_syntax(source: &Source, syntax: &Syntax) -> Parsed {
         }
     }
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
-    Parsed { dockerfile, diagnostics }
+    Parsed { syntax, dockerfile, diagnostics }
 }
 
 /// Reads one ONBUILD trigger as an image's configuration holds it.

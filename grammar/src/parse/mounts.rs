@@ -2,6 +2,8 @@
 //!
 //! Which options a type has, and which values, is known when variables are: values are expanded, `from` alone is not.
 
+use std::collections::BTreeSet;
+
 use crate::nearest::nearest;
 use crate::rules;
 use crate::source::Span;
@@ -118,14 +120,15 @@ impl MountFlag {
         })
     }
 
-    /// Reads the options; variables come from `scope`.
+    /// Reads the options; variables come from `scope`. Gives also the names that had no value.
     ///
     /// # Errors
     /// What is wrong with an option, in one sentence.
-    pub fn resolve(&self, scope: &dyn Scope) -> Result<Mount> {
+    pub fn resolve(&self, scope: &dyn Scope) -> Result<(Mount, BTreeSet<String>)> {
         let fields = rules::options(&self.text)
             .ok_or_else(|| ValueError(format!("a quote stands inside an option: {}", self.text)))?;
         let mut options = Options::default();
+        let mut unmatched = BTreeSet::new();
         for field in &fields {
             match field.split_once('=') {
                 None => options.bare(&field.to_lowercase(), field)?,
@@ -134,13 +137,17 @@ impl MountFlag {
                     let word = Word::new(value, self.escape, self.span);
                     let value = match key.as_str() {
                         "from" => value.to_owned(),
-                        _ => word.expand(scope).map_err(|error| ValueError(error.to_string()))?.text,
+                        _ => {
+                            let expansion = word.expand(scope).map_err(|error| ValueError(error.to_string()))?;
+                            unmatched.extend(expansion.unmatched);
+                            expansion.text
+                        }
                     };
                     options.set(&key, &value, field)?;
                 }
             }
         }
-        options.finish()
+        Ok((options.finish()?, unmatched))
     }
 }
 
@@ -285,7 +292,7 @@ mod tests {
 
     fn resolve(text: &str) -> Result<Mount> {
         let scope: BTreeMap<String, String> = [("ID".to_owned(), "npm".to_owned())].into();
-        MountFlag { text: text.to_owned(), escape: '\\', span: Span::default() }.resolve(&scope)
+        MountFlag { text: text.to_owned(), escape: '\\', span: Span::default() }.resolve(&scope).map(|(mount, _)| mount)
     }
 
     #[test]
