@@ -396,3 +396,22 @@ pub(crate) fn label<'a>(stage: &grammar::Stage, name: &'a str, text: &str, span:
 pub(crate) fn name_of(stage: &grammar::Stage) -> String {
     stage_label(stage)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builder_f09_a_base_of_another_platform_is_told_and_the_build_goes_on() {
+        let parsed = grammar::parse(&Source::new("Dockerfile", "FROM other\nRUN true\n"));
+        let options = Options { platform: "linux/amd64".parse().unwrap(), ..Options::default() };
+        let config = r#"{"architecture":"s390x","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+        let image = cache::Image::from_bytes(config.as_bytes()).unwrap();
+        let images: BaseImages = [("other".parse().unwrap(), image)].into();
+        let plan = plan(&parsed.dockerfile, &options, &images).unwrap();
+        assert_eq!(plan.steps().count(), 2);
+        let codes: Vec<&str> = plan.warnings.iter().map(|diagnostic| diagnostic.code).collect();
+        assert_eq!(codes, ["InvalidBaseImagePlatform"]);
+    }
+}

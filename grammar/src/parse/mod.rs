@@ -9,7 +9,7 @@ mod run;
 
 pub use mounts::{Mount, MountFlag, MountKind, Sharing};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::instruction::{ArgDeclaration, CommandLine, Dockerfile, Instruction, KeyValue, Located, Onbuild, Stage};
 
 use crate::nearest::nearest;
@@ -50,6 +50,9 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// An instruction before the first FROM.
+const NO_STAGE: &str = "K0107";
+
 type Result<T> = std::result::Result<T, Diagnostic>;
 
 /// Reads a Dockerfile. Never fails as a whole.
@@ -64,7 +67,13 @@ pub fn parse(source: &Source) -> Parsed {
     };
     let mut diagnostics = syntax.diagnostics.clone();
     for node in &syntax.nodes {
-        if let Err(diagnostic) = (Reader { source, node, escape: syntax.escape }).into_tree(&mut dockerfile) {
+        let Err(diagnostic) = (Reader { source, node, escape: syntax.escape }).into_tree(&mut dockerfile) else {
+            continue;
+        };
+        // A FROM that could not be read leaves all behind it without a stage: that is no mistake of theirs.
+        let follows =
+            diagnostic.code == NO_STAGE && diagnostics.iter().any(|earlier| earlier.severity == Severity::Error);
+        if !follows {
             diagnostics.push(diagnostic);
         }
     }
@@ -125,7 +134,7 @@ impl<'a> Reader<'a> {
             (None, Instruction::Arg(value)) => dockerfile.global_args.push(Located { value, span, original }),
             (None, _) => {
                 return Err(self
-                    .whole("K0107", "no build stage in current context")
+                    .whole(NO_STAGE, "no build stage in current context")
                     .label("before the first FROM only ARG may stand")
                     .help("begin the file with FROM"));
             }

@@ -1,0 +1,165 @@
+//! What the Dockerfile language means, seen from outside: images that were built, and what they print.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use testdata::{Dunnage, Need, skipped};
+
+const NEEDS: [Need; 2] = [Need::Root, Need::Program("busybox")];
+
+fn dunnage() -> Option<Dunnage> {
+    if skipped(&NEEDS) {
+        return None;
+    }
+    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
+    dunnage.busybox();
+    Some(dunnage)
+}
+
+/// Builds a file and gives what its CMD prints.
+#[track_caller]
+fn output(dunnage: &Dunnage, file: &str) -> String {
+    dunnage.build(file);
+    dunnage.run(["run", "--rm", "app"]).ok().stdout
+}
+
+fn inspect(dunnage: &Dunnage) -> serde_json::Value {
+    let text = dunnage.run(["inspect", "app"]).ok().stdout;
+    serde_json::from_str::<serde_json::Value>(&text).unwrap()[0].clone()
+}
+
+#[test]
+fn builder_p16_stage_names_are_found_without_regard_to_case() {
+    let Some(dunnage) = dunnage() else { return };
+    let file = "FROM base AS Build\nRUN echo built > /f\nFROM base\nCOPY --from=BUILD /f /f\nCMD cat /f\n";
+    assert_eq!(output(&dunnage, file), "built\n");
+}
+
+#[test]
+fn builder_h11_a_changed_heredoc_reruns_its_step_and_what_depends_on_it() {
+    let Some(dunnage) = dunnage() else { return };
+    let file =
+        |text: &str| format!("FROM base\nRUN echo first > /a\nCOPY <<E /f\n{text}\nE\nRUN cat /f > /g\nCMD cat /g\n");
+    assert_eq!(output(&dunnage, &file("one")), "one\n");
+    dunnage.write("context/Dockerfile", file("two"));
+    let log = dunnage.run(["build", "-t", "app", "context"]).ok().stderr;
+    assert!(log.contains("1 of 3 steps cached"), "{log}");
+    assert_eq!(dunnage.run(["run", "--rm", "app"]).ok().stdout, "two\n");
+}
+
+#[test]
+fn builder_v01_a_required_variable_stops_the_build_with_its_message() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.write("context/Dockerfile", "FROM base\nARG V\nENV A=\"${V:?give a version}\"\n");
+    dunnage.run(["build", "context"]).fails(1, "V: give a version");
+    dunnage.run(["build", "--build-arg", "V=1", "context"]).ok();
+}
+
+#[test]
+fn builder_v06_a_line_sees_the_values_from_before_it() {
+    let Some(dunnage) = dunnage() else { return };
+    assert_eq!(output(&dunnage, "FROM base\nENV a=1\nENV a=2 b=$a\nCMD echo $a $b\n"), "2 1\n");
+}
+
+#[test]
+fn builder_v07_variables_in_run_are_the_shells() {
+    let Some(dunnage) = dunnage() else { return };
+    let file = "FROM base\nARG A=builder\nRUN A=shell; echo $A > /f\nCMD cat /f\n";
+    assert_eq!(output(&dunnage, file), "shell\n");
+    let history = dunnage.run(["history", "--no-trunc", "app"]).ok().stdout;
+    assert!(history.contains("A=shell; echo $A > /f"), "{history}");
+}
+
+#[test]
+fn builder_v10_an_undefined_variable_is_empty_and_told() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.write("context/f.txt", "f\n");
+    dunnage.write("context/Dockerfile", "FROM base\nARG FOOD=x\nCOPY f.txt$FOO /\nCMD cat /f.txt\n");
+    let log = dunnage.run(["build", "-t", "app", "context"]).ok().stderr;
+    assert!(log.contains("UndefinedVar: Usage of undefined variable '$FOO' (did you mean $FOOD?)"), "{log}");
+    assert_eq!(dunnage.run(["run", "--rm", "app"]).ok().stdout, "f\n");
+}
+
+#[test]
+fn builder_a02_a_build_argument_wins_over_the_defaults() {
+    let Some(dunnage) = dunnage() else { return };
+    let file =
+        "ARG T=global\nFROM base\nARG T\nRUN echo $T > /one\nARG T=stage\nRUN echo $T > /two\nCMD cat /one /two\n";
+    assert_eq!(output(&dunnage, file), "global\nstage\n");
+    dunnage.run(["build", "--build-arg", "T=given", "-t", "app", "context"]).ok();
+    assert_eq!(dunnage.run(["run", "--rm", "app"]).ok().stdout, "given\ngiven\n");
+}
+
+#[test]
+fn builder_a03_a_child_stage_inherits_arguments() {
+    let Some(dunnage) = dunnage() else { return };
+    let file = "FROM base AS a\nARG T=parent\nFROM a\nRUN echo \"[$T]\" > /f\nCMD cat /f\n";
+    assert_eq!(output(&dunnage, file), "[parent]\n");
+}
+
+#[test]
+fn builder_a05_several_arguments_on_one_line() {
+    let Some(dunnage) = dunnage() else { return };
+    let file = "FROM base\nARG A B=2 C=\"x y\"\nRUN echo \"[$A] [$B] [$C]\" > /f\nCMD cat /f\n";
+    assert_eq!(output(&dunnage, file), "[] [2] [x y]\n");
+}
+
+#[test]
+fn builder_a08_platform_arguments_need_an_arg_inside_stages_only() {
+    let Some(dunnage) = dunnage() else { return };
+    let file = "FROM base AS for-amd64\nFROM base AS for-arm64\nFROM for-${TARGETARCH}\nRUN echo \"[$TARGETARCH]\" > /f\n\
+                ARG TARGETARCH\nRUN echo \"[$TARGETARCH]\" >> /f\nCMD cat /f\n";
+    let text = output(&dunnage, file);
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("[]"));
+    let known = lines.next().unwrap();
+    assert!(["[amd64]", "[arm64]"].contains(&known), "{known}");
+}
+
+#[test]
+fn builder_f01_a_copy_on_scratch_is_one_layer_with_the_default_path() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.write("context/f", "x");
+    dunnage.build("FROM scratch\nCOPY f /f\n");
+    let image = inspect(&dunnage);
+    assert_eq!(image["RootFS"]["Layers"].as_array().unwrap().len(), 1, "{image}");
+    assert_eq!(image["Config"]["WorkingDir"], "/");
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    assert_eq!(image["Config"]["Env"], serde_json::json!([path]));
+}
+
+#[test]
+fn builder_f05_from_takes_an_index_a_name_and_an_image() {
+    let Some(dunnage) = dunnage() else { return };
+    let file = "FROM base AS one\nRUN echo stage > /f\nFROM scratch\nCOPY --from=0 /f /index\nCOPY --from=one /f /name\n\
+                COPY --from=base:latest /bin/busybox /bin/busybox\nCMD [\"/bin/busybox\", \"cat\", \"/index\", \"/name\"]\n";
+    assert_eq!(output(&dunnage, file), "stage\nstage\n");
+    dunnage.write("context/Dockerfile", "FROM base\nCOPY --from=7 /f /f\n");
+    dunnage.run(["build", "context"]).fails(1, "invalid stage index 7");
+}
+
+#[test]
+fn from_takes_global_arguments() {
+    let Some(dunnage) = dunnage() else { return };
+    let file = "ARG WHERE=one\nFROM base AS one\nRUN echo one > /f\nFROM base AS two\nRUN echo two > /f\nFROM base\n\
+                COPY --from=$WHERE /f /f\nCMD cat /f\n";
+    assert_eq!(output(&dunnage, file), "one\n");
+    dunnage.run(["build", "--build-arg", "WHERE=two", "-t", "app", "context"]).ok();
+    assert_eq!(dunnage.run(["run", "--rm", "app"]).ok().stdout, "two\n");
+}
+
+#[test]
+fn lines_may_be_longer_than_65535_bytes() {
+    let Some(dunnage) = dunnage() else { return };
+    let long = "x".repeat(100_000);
+    let file = format!("FROM base\nCOPY <<E /f\n{long}\nE\nLABEL long={long}\nCMD wc -c < /f\n");
+    assert_eq!(output(&dunnage, &file).trim(), "100001");
+}
+
+#[test]
+fn another_syntax_image_is_refused_and_dockers_own_is_not() {
+    let Some(dunnage) = dunnage() else { return };
+    for good in ["docker/dockerfile:1", "docker.io/docker/dockerfile:1.7-labs", "docker/dockerfile-upstream:master"] {
+        dunnage.build(&format!("# syntax={good}\nFROM base\n"));
+    }
+    dunnage.write("context/Dockerfile", "# syntax=example.invalid/frontend:1\nFROM base\n");
+    dunnage.run(["build", "context"]).fails(1, "dunnage reads the Dockerfile language itself");
+}
