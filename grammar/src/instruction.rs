@@ -1,6 +1,7 @@
 //! The tree of a Dockerfile: stages, instructions and their parts, each with its place.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use crate::parse::MountFlag;
@@ -20,6 +21,13 @@ pub struct Dockerfile {
     pub global_args: Vec<Located<Vec<ArgDeclaration>>>,
     /// Stages in file order.
     pub stages: Vec<Stage>,
+}
+
+/// The text that it was read from, to the byte.
+impl fmt::Display for Dockerfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.source.text())
+    }
 }
 
 /// `# name=value` before anything else.

@@ -11,6 +11,7 @@ mod lines;
 mod lint;
 mod nearest;
 mod parse;
+mod pattern;
 mod rules;
 mod source;
 mod syntax;

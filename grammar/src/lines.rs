@@ -272,7 +272,7 @@ fn openers(text: &str) -> Vec<Heredoc> {
     if !text.contains("<<") {
         return Vec::new();
     }
-    rules::shell_words(text, '\\').into_iter().filter_map(|range| opener(text.get(range)?)).collect()
+    rules::shell_words(text).into_iter().filter_map(|range| opener(text.get(range)?)).collect()
 }
 
 /// Whether a text is nothing but one opener.

@@ -4,17 +4,19 @@
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted: Vec<char> = word.chars().flat_map(char::to_lowercase).take(100).collect();
     let limit = (wanted.len() / 3).clamp(1, 3);
-    candidates
-        .into_iter()
-        .map(|candidate| {
-            (
-                distance(&wanted, &candidate.chars().flat_map(char::to_lowercase).take(100).collect::<Vec<_>>()),
-                candidate,
-            )
-        })
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    let mut best: Option<(usize, &str)> = None;
+    for candidate in candidates {
+        // Each insertion or deletion costs one: most candidates need no look at their letters.
+        if candidate.len() > (wanted.len() + limit) * 4 || candidate.chars().count().abs_diff(wanted.len()) > limit {
+            continue;
+        }
+        let letters: Vec<char> = candidate.chars().flat_map(char::to_lowercase).take(100).collect();
+        let distance = distance(&wanted, &letters);
+        if distance <= limit && best.is_none_or(|(known, _)| distance < known) {
+            best = Some((distance, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
 }
 
 /// Optimal string alignment: insertions, deletions, changes, and neighbours swapped.

@@ -39,38 +39,35 @@ pub(crate) fn line(text: &str, escape: char, form: Form) -> Head {
     let rule = match form {
         Form::Text => Rule::text,
         Form::List => Rule::list,
+        Form::Words if escape == '`' => Rule::words_backtick,
         Form::Words => Rule::words,
     };
-    let input = format!("{escape}{text}");
     let mut head = Head::default();
-    let Some(line) = read(rule, &input) else { return head };
+    let Some(line) = read(rule, text) else { return head };
     if form == Form::Text {
-        let start = line.as_span().end() - escape.len_utf8();
-        head.pieces.push(start..text.len());
+        head.pieces.push(line.as_span().end()..text.len());
     }
     for pair in line.into_inner() {
-        let range = range(&pair, escape);
+        let range = range(&pair);
         match pair.as_rule() {
             Rule::keyword => head.keyword = range,
             Rule::flag => head.flags.push(range),
-            Rule::plain | Rule::word => head.pieces.push(range),
+            Rule::plain | Rule::word | Rule::word_backtick => head.pieces.push(range),
             _ => {}
         }
     }
     head
 }
 
-/// The place of a pair in the text behind the escape character.
-fn range(pair: &Pair<'_, Rule>, escape: char) -> Range<usize> {
+fn range(pair: &Pair<'_, Rule>) -> Range<usize> {
     let span = pair.as_span();
-    span.start() - escape.len_utf8()..span.end() - escape.len_utf8()
+    span.start()..span.end()
 }
 
 /// The words of a shell line, quotes and escapes kept.
-pub(crate) fn shell_words(text: &str, escape: char) -> Vec<Range<usize>> {
-    let input = format!("{escape}{text}");
-    let words = inner(Rule::shell, &input).filter(|pair| pair.as_rule() == Rule::word);
-    words.map(|pair| range(&pair, escape)).collect()
+pub(crate) fn shell_words(text: &str) -> Vec<Range<usize>> {
+    let words = inner(Rule::shell, text).filter(|pair| pair.as_rule() == Rule::word);
+    words.map(|pair| range(&pair)).collect()
 }
 
 /// A heredoc opener: number, whether tabs go, and the tag as written.

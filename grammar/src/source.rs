@@ -1,35 +1,56 @@
 //! Source text with a name, and byte ranges of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Text and the name that messages use for it. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Source {
-    inner: Arc<(String, String)>,
+    inner: Arc<Inner>,
 }
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    text: String,
+    /// Where lines begin; counted when somebody asks.
+    lines: OnceLock<Vec<usize>>,
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Source) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner) || (self.name() == other.name() && self.text() == other.text())
+    }
+}
+
+impl Eq for Source {}
 
 impl Source {
     /// A text under a name.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
-        Source { inner: Arc::new((name.into(), text.into())) }
+        Source { inner: Arc::new(Inner { name: name.into(), text: text.into(), lines: OnceLock::new() }) }
     }
 
     /// The name.
     pub fn name(&self) -> &str {
-        &self.inner.0
+        &self.inner.name
     }
 
     /// The text.
     pub fn text(&self) -> &str {
-        &self.inner.1
+        &self.inner.text
     }
 
     /// Line and column (in characters) of a byte offset, both from 1.
     pub fn location(&self, offset: usize) -> (usize, usize) {
-        let before = self.text().get(..offset).unwrap_or(self.text());
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        (line, column)
+        let lines = self
+            .inner
+            .lines
+            .get_or_init(|| std::iter::once(0).chain(self.text().match_indices('\n').map(|(at, _)| at + 1)).collect());
+        let offset = offset.min(self.text().len());
+        let line = lines.partition_point(|start| *start <= offset);
+        let start = lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let column = self.text().get(start..offset).map_or(0, |before| before.chars().count());
+        (line, column + 1)
     }
 }
 

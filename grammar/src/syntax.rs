@@ -118,6 +118,22 @@ pub fn syntax(source: &Source) -> Syntax {
     Syntax { escape, directives: lines.directives, nodes, diagnostics }
 }
 
+impl Syntax {
+    /// The whole text in its parts: instructions, and what is between them.
+    pub fn pieces<'a>(&self, source: &'a Source) -> Vec<&'a str> {
+        let text = source.text();
+        let mut pieces = Vec::with_capacity(self.nodes.len() * 2 + 1);
+        let mut at = 0;
+        for node in &self.nodes {
+            pieces.extend(text.get(at..node.span.start));
+            pieces.extend(text.get(node.span.start..node.span.end));
+            at = node.span.end;
+        }
+        pieces.extend(text.get(at..));
+        pieces
+    }
+}
+
 impl Node {
     /// In capitals.
     pub fn command(&self) -> String {
@@ -329,6 +345,20 @@ mod tests {
         let flags: Vec<_> = node.flags.iter().map(|flag| (flag.name.as_str(), flag.value.as_deref())).collect();
         assert_eq!(flags, [("mount", Some("type=cache,target=/a b")), ("network", Some("no ne"))]);
         assert!(matches!(&node.arguments, Arguments::Text(text) if text.text == "--not a flag"));
+    }
+
+    #[test]
+    fn a_text_comes_back_whole_and_between_instructions_are_blanks_and_comments() {
+        let text =
+            "\u{feff}# escape=`\r\n\r\n  from a `\r\n # x\r\n as b\r\nCOPY <<E /f\r\n# in\r\nE\r\n\t# end\r\nRUN x";
+        let source = Source::new("Dockerfile", text);
+        let syntax = syntax(&source);
+        let pieces = syntax.pieces(&source);
+        assert_eq!((pieces.concat().as_str(), syntax.nodes.len()), (text, 3));
+        for between in pieces.iter().step_by(2) {
+            let lines = between.trim_start_matches('\u{feff}').lines().map(str::trim);
+            assert!(lines.into_iter().all(|line| line.is_empty() || line.starts_with('#')), "{between:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::pattern::Pattern;
 use crate::source::Span;
 
 /// Deepest nesting of `${…${…}…}`.
@@ -263,24 +264,28 @@ impl<'a> Expander<'a> {
                 let pattern = self.pattern('}', depth)?;
                 let value = self.value(&name).unwrap_or_default();
                 Ok(if kind == '#' {
-                    strip_prefix(&value, &pattern, longest)
+                    pattern.strip_prefix(&value, longest)
                 } else {
-                    strip_suffix(&value, &pattern, longest)
+                    pattern.strip_suffix(&value, longest)
                 })
             }
             '/' => {
                 let all = self.rest.next_if_eq(&'/').is_some();
                 let pattern = self.pattern('/', depth)?;
-                let with = self.pattern('}', depth)?;
+                let with = self.pattern_text('}', depth)?;
                 let value = self.value(&name).unwrap_or_default();
-                Ok(replace(&value, &pattern, &with, all))
+                Ok(pattern.replace(&value, &with, all))
             }
             other => Err(ExpandError(format!("unsupported modifier ({other}) in substitution"))),
         }
     }
 
+    fn pattern(&mut self, stop: char, depth: usize) -> Result<Pattern, ExpandError> {
+        Ok(Pattern::new(&self.pattern_text(stop, depth)?))
+    }
+
     /// Text with its escapes kept.
-    fn pattern(&mut self, stop: char, depth: usize) -> Result<String, ExpandError> {
+    fn pattern_text(&mut self, stop: char, depth: usize) -> Result<String, ExpandError> {
         let outer = std::mem::replace(&mut self.raw_escapes, true);
         let pattern = self.until(Some(stop), depth + 1);
         self.raw_escapes = outer;
@@ -334,87 +339,6 @@ impl<'a> Expander<'a> {
             }
         }
     }
-}
-
-/// Whether a pattern of `*`, `?` and escapes matches a whole text.
-fn wild(pattern: &[char], text: &[char]) -> bool {
-    // Places of the pattern that are reached after each character: no pattern is slow.
-    let mut reached = vec![false; pattern.len() + 1];
-    let close = |reached: &mut Vec<bool>| {
-        for at in 0..pattern.len() {
-            if reached.get(at) == Some(&true)
-                && pattern.get(at) == Some(&'*')
-                && let Some(slot) = reached.get_mut(at + 1)
-            {
-                *slot = true;
-            }
-        }
-    };
-    if let Some(slot) = reached.first_mut() {
-        *slot = true;
-    }
-    close(&mut reached);
-    for c in text {
-        let mut next = vec![false; pattern.len() + 1];
-        for (at, on) in reached.iter().enumerate() {
-            let to = match pattern.get(at) {
-                Some('*') if *on => at,
-                Some('?') if *on => at + 1,
-                Some('\\') if *on && pattern.get(at + 1) == Some(c) => at + 2,
-                Some(literal) if *on && literal == c => at + 1,
-                _ => continue,
-            };
-            if let Some(slot) = next.get_mut(to) {
-                *slot = true;
-            }
-        }
-        reached = next;
-        close(&mut reached);
-    }
-    reached.last() == Some(&true)
-}
-
-fn strip_prefix(value: &str, pattern: &str, longest: bool) -> String {
-    let pattern: Vec<char> = pattern.chars().collect();
-    let text: Vec<char> = value.chars().collect();
-    let fits = |length: &usize| wild(&pattern, text.get(..*length).unwrap_or_default());
-    let length = if longest { (0..=text.len()).rev().find(fits) } else { (0..=text.len()).find(fits) };
-    text.iter().skip(length.unwrap_or(0)).collect()
-}
-
-fn strip_suffix(value: &str, pattern: &str, longest: bool) -> String {
-    let pattern: Vec<char> = pattern.chars().collect();
-    let text: Vec<char> = value.chars().collect();
-    let fits = |start: &usize| wild(&pattern, text.get(*start..).unwrap_or_default());
-    let start = if longest { (0..=text.len()).find(fits) } else { (0..=text.len()).rev().find(fits) };
-    text.iter().take(start.unwrap_or(text.len())).collect()
-}
-
-fn replace(value: &str, pattern: &str, with: &str, all: bool) -> String {
-    let pattern: Vec<char> = pattern.chars().collect();
-    let text: Vec<char> = value.chars().collect();
-    let mut out = String::new();
-    let mut at = 0;
-    let mut done = pattern.is_empty();
-    while at < text.len() {
-        let found = if done {
-            None
-        } else {
-            (at + 1..=text.len()).rev().find(|end| wild(&pattern, text.get(at..*end).unwrap_or_default()))
-        };
-        match found {
-            Some(end) => {
-                out.push_str(with);
-                at = end;
-                done = !all;
-            }
-            None => {
-                out.extend(text.get(at));
-                at += 1;
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

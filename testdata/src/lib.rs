@@ -15,6 +15,18 @@ pub fn workspace() -> PathBuf {
     here.parent().unwrap_or(here).to_owned()
 }
 
+/// The corpus of public Dockerfiles: `DUNNAGE_CORPUS`, or `shared/corpus` beside the project's folder. `None`, with a word
+/// of why, where it is not.
+pub fn corpus() -> Option<PathBuf> {
+    let beside = workspace().join("../shared/corpus");
+    let folder = std::env::var_os("DUNNAGE_CORPUS").map_or(beside, PathBuf::from);
+    if !folder.is_dir() {
+        eprintln!("skipped: no corpus at {}", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
 /// All files below `directory` with this ending, sorted; build output is left out.
 pub fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();

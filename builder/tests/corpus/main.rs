@@ -8,24 +8,14 @@ mod findings;
 mod golden;
 mod tables;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use builder::{BaseImages, Options};
 use cache::Platform;
 use dunnage_builder as builder;
 use grammar::Dockerfile;
 use serde_json::{Value, json};
-
-/// The folder, when it is there.
-fn corpus() -> Option<PathBuf> {
-    let beside = testdata::workspace().join("../shared/corpus");
-    let folder = std::env::var_os("DUNNAGE_CORPUS").map_or(beside, PathBuf::from);
-    if !folder.is_dir() {
-        eprintln!("skipped: no corpus at {}", folder.display());
-        return None;
-    }
-    Some(folder)
-}
+use testdata::corpus;
 
 /// Name and expected verdict of each file of the index, with its set.
 fn index(folder: &Path) -> Vec<(String, String, String)> {

@@ -50,6 +50,9 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// Reading stops at so many mistakes.
+const MOST_DIAGNOSTICS: usize = 100;
+
 /// An instruction before the first FROM.
 const NO_STAGE: &str = "K0107";
 
@@ -75,6 +78,12 @@ pub fn parse(source: &Source) -> Parsed {
             diagnostic.code == NO_STAGE && diagnostics.iter().any(|earlier| earlier.severity == Severity::Error);
         if !follows {
             diagnostics.push(diagnostic);
+        }
+        // A text of another language is wrong in every line.
+        if diagnostics.len() >= MOST_DIAGNOSTICS {
+            let last = diagnostics.pop().map(|last| last.note("there are more mistakes, which are not shown"));
+            diagnostics.extend(last);
+            break;
         }
     }
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);

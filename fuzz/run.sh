@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Fuzzes every target: `fuzz/run.sh [RUNS]`. An input that panics, takes over a second or 256 MiB ends it with an error.
+# Needs cargo-fuzz and a C++ compiler; no nightly toolchain, since no sanitizer is used: there is no unsafe code in what is
+# fuzzed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+runs=${1:-50000}
+for target in dockerfile word ignore reference values; do
+    options=(-runs="$runs" -max_len=1024 -timeout=1 -rss_limit_mb=256 -print_final_stats=1)
+    [ "$target" != dockerfile ] || options+=(-dict=fuzz/dockerfile.dict)
+    corpus=target/fuzz-corpus/$target
+    mkdir -p "$corpus"
+    log=$(mktemp)
+    if ! cargo fuzz run -s none "$target" "$corpus" -- "${options[@]}" >"$log" 2>&1; then
+        tail -40 "$log"
+        echo "$target: failed"
+        exit 1
+    fi
+    awk -v target="$target" '/number_of_executed_units/ { units = $2 } /peak_rss_mb/ { peak = $2 } /slowest_unit/ { slow = $2 }
+        END { printf "%-10s %10d executions, slowest %d s, peak %d MiB\n", target, units, slow, peak }' "$log"
+    rm -f "$log"
+done
