@@ -107,11 +107,12 @@ impl Engine {
         let root = TreeRoot::from_fd(rootfs.fd())?;
         let sandbox = request.sandbox(image, argv, id, rootfs, &root)?;
         drop(root);
+        let signals = runtime::ForwardedSignals::catch()?;
         let mut container = sandbox.start()?;
         for note in container.notes() {
             notes(note.clone());
         }
-        let exit = runtime::attach(&mut container, AttachOptions { interactive: request.interactive })?;
+        let exit = runtime::attach(&mut container, signals, AttachOptions { interactive: request.interactive })?;
         Ok(exit.status_code())
     }
 }

@@ -30,14 +30,31 @@ pub fn terminal_size() -> TerminalSize {
     size.map_or_else(|_| TerminalSize::default(), |size| TerminalSize { rows: size.ws_row, columns: size.ws_col })
 }
 
+/// Signals to this process that are the container's business, caught from the moment that this is made.
+///
+/// It is made before the container is started: one that comes in between waits, and is handed on.
+#[derive(Debug)]
+pub struct ForwardedSignals(Signals);
+
+impl ForwardedSignals {
+    /// Catches them.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn catch() -> Result<ForwardedSignals> {
+        let failed = |source| Error::Container { doing: "catching signals", source };
+        Signals::new(FORWARDED.iter().chain(&[SIGWINCH])).map(ForwardedSignals).map_err(failed)
+    }
+}
+
 /// Waits for the end of a container. Signals are handed on; with a terminal, what it shows is copied to standard output,
 /// and the user's own terminal is raw meanwhile and as it was afterwards.
 ///
 /// # Errors
-/// When signals cannot be caught or the terminal cannot be set.
-pub fn attach(container: &mut Container, options: AttachOptions) -> Result<Exit> {
+/// When the terminal cannot be set.
+pub fn attach(container: &mut Container, signals: ForwardedSignals, options: AttachOptions) -> Result<Exit> {
     let failed = |doing| move |source| Error::Container { doing, source };
-    let mut signals = Signals::new(FORWARDED.iter().chain(&[SIGWINCH])).map_err(failed("catching signals"))?;
+    let ForwardedSignals(mut signals) = signals;
     let stop = signals.handle();
     let killer = container.killer();
     let terminal = container.terminal().map(Terminal::file).transpose()?;

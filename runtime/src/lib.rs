@@ -26,7 +26,7 @@ mod user;
 mod error;
 mod sys;
 
-pub use attach::{AttachOptions, attach, terminal_size};
+pub use attach::{AttachOptions, ForwardedSignals, attach, terminal_size};
 pub use capability::{Capability, CapabilitySet};
 pub use container::{Container, Killer, Terminal};
 pub use error::{Error, Result};

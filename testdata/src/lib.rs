@@ -49,6 +49,26 @@ pub fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Compares a text with the file that holds what is expected. With `DUNNAGE_BLESS` set the file is written instead: look at
+/// what changed before you commit it.
+///
+/// # Panics
+/// When they differ, or the file cannot be read or written.
+#[track_caller]
+pub fn expect_file(path: &Path, found: &str) {
+    if std::env::var_os("DUNNAGE_BLESS").is_some() {
+        std::fs::write(path, found).expect("the expected text is written");
+        return;
+    }
+    let expected = std::fs::read_to_string(path)
+        .unwrap_or_else(|error| panic!("{}: {error}; DUNNAGE_BLESS=1 writes it", path.display()));
+    assert!(
+        expected == found,
+        "{} differs; DUNNAGE_BLESS=1 writes it anew\n--- expected\n{expected}\n--- found\n{found}",
+        path.display()
+    );
+}
+
 /// What a test may need from the machine.
 #[derive(Debug, Clone, Copy)]
 pub enum Need {

@@ -24,6 +24,7 @@ const INSTALLS: [&str; 14] = [
     "dotnet restore",
     "mvn dependency:",
 ];
+const BROKEN_JSON: &str = "this looks like a JSON array, but it is none";
 /// Endings of what ADD unpacks.
 const ARCHIVES: [&str; 9] = [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst"];
 
@@ -46,15 +47,25 @@ pub(super) fn check(parsed: &Parsed, found: &mut Vec<Diagnostic>) {
 }
 
 fn broken_json(source: &Source, node: &Node) -> Option<Diagnostic> {
-    let Arguments::Text(piece) = &node.arguments else { return None };
-    if !matches!(node.command().as_str(), "CMD" | "ENTRYPOINT" | "RUN") {
+    if !matches!(node.command().as_str(), "CMD" | "ENTRYPOINT" | "RUN" | "VOLUME" | "COPY" | "ADD") {
         return None;
     }
-    let inner = piece.text.strip_prefix('[')?.strip_suffix(']')?.trim();
+    let (text, span) = match &node.arguments {
+        Arguments::Text(piece) => (piece.text.clone(), piece.span),
+        Arguments::List(pieces) => {
+            let texts: Vec<&str> = pieces.iter().map(|piece| piece.text.as_str()).collect();
+            let span = Span::new(pieces.first()?.span.start, pieces.last()?.span.end);
+            (texts.join(" "), span)
+        }
+        _ => return None,
+    };
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?.trim();
+    if matches!(node.arguments, Arguments::List(_)) && !inner.is_empty() {
+        return Some(Rule::BrokenJsonForm.at(source, span, BROKEN_JSON));
+    }
     // `[ "$a" = b ]` is a test of the shell, and meant as one.
     let is_list = inner.starts_with(['"', '\'']) && (inner.contains(',') || !inner.contains(char::is_whitespace));
-    let message = "this looks like a JSON array, but it is none";
-    is_list.then(|| Rule::BrokenJsonForm.at(source, piece.span, message))
+    is_list.then(|| Rule::BrokenJsonForm.at(source, span, BROKEN_JSON))
 }
 
 fn unpinned(source: &Source, stage: &Stage, stages: &[Stage]) -> Option<Diagnostic> {

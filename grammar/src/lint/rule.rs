@@ -174,3 +174,17 @@ impl Rule {
         diagnostic.at(source, span).note(why).help(fix)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_is_in_the_documents() {
+        let document = include_str!("../../../docs/dockerfile.md");
+        for rule in Rule::ALL {
+            assert!(document.contains(rule.name()), "docs/dockerfile.md does not know {}", rule.name());
+            assert_eq!(Rule::parse(&rule.name().to_lowercase()), Some(*rule));
+        }
+    }
+}

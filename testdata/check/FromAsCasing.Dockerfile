@@ -1,0 +1,3 @@
+# finds FromAsCasing at 2
+FROM scratch as a
+COPY x /x

@@ -1,0 +1,3 @@
+# finds FromPlatformFlagConstDisallowed at 2
+FROM --platform=linux/arm64 debian:12
+FROM --platform=linux/arm64 debian:12 AS for-arm64

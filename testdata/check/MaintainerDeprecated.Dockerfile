@@ -1,0 +1,3 @@
+# finds MaintainerDeprecated at 3
+FROM scratch
+MAINTAINER me

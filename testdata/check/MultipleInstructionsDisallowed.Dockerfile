@@ -1,0 +1,4 @@
+# finds MultipleInstructionsDisallowed at 3
+FROM scratch
+CMD ["a"]
+CMD ["b"]

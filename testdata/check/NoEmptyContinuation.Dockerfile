@@ -1,0 +1,5 @@
+# finds NoEmptyContinuation at 3
+FROM scratch
+LABEL a=b \
+
+  c=d

@@ -1,0 +1,3 @@
+# finds RedundantTargetPlatform at 2
+FROM --platform=$TARGETPLATFORM debian:12
+FROM --platform=$BUILDPLATFORM debian:12

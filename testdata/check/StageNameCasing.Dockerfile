@@ -1,0 +1,3 @@
+# finds StageNameCasing at 2
+FROM scratch AS Build
+COPY a /a

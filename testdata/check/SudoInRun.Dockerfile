@@ -1,0 +1,3 @@
+# finds SudoInRun at 3
+FROM debian:12
+RUN sudo make

@@ -1,0 +1,3 @@
+# finds UndefinedArgInFrom at 3
+ARG DEBIAN=12
+FROM debian:${DEBAIN:-12}

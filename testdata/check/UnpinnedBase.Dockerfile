@@ -1,0 +1,4 @@
+# finds UnpinnedBase at 2
+FROM debian
+FROM debian:12
+FROM scratch

@@ -1,0 +1,4 @@
+# finds WorkdirRelativePath at 3
+FROM scratch
+WORKDIR a
+WORKDIR b

@@ -1,0 +1,8 @@
+ARG T=1
+ARG U=$T-2
+FROM scratch AS s1
+FROM s$T
+RUN $T
+ARG T
+ARG U
+RUN $T

@@ -1,0 +1,6 @@
+FROM scratch AS a
+ARG T=x
+FROM a
+RUN one
+ARG T=y
+RUN two

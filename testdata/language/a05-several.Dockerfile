@@ -1,0 +1,3 @@
+FROM scratch
+ARG A B=2 C="x y"
+RUN x

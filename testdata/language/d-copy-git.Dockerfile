@@ -1,0 +1,2 @@
+FROM scratch
+COPY git@h.invalid:a/b.git /x

@@ -1,0 +1,2 @@
+FROM scratch
+ADD https://h.invalid/b.git?bogus=1 /x

@@ -1,0 +1,6 @@
+FROM scratch AS a
+COPY one /
+FROM scratch AS a
+COPY two /
+FROM a
+COPY three /

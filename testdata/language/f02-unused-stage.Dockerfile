@@ -1,0 +1,4 @@
+FROM scratch AS unused
+RUN false
+FROM scratch
+COPY f /f

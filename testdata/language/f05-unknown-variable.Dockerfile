@@ -1,0 +1,3 @@
+FROM scratch
+ARG W
+COPY --from=$W /a /b

@@ -1,0 +1,8 @@
+FROM scratch
+RUN <<EOF
+false
+true
+EOF
+RUN <<-EOF
+	tabs
+	EOF

@@ -1,0 +1,6 @@
+FROM scratch
+COPY <<A <<B /d/
+a
+A
+b
+B

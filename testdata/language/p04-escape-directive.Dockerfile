@@ -1,0 +1,5 @@
+# escape=`
+FROM scratch
+COPY a c:\
+RUN a `
+  b

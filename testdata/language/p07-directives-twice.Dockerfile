@@ -1,0 +1,4 @@
+# escape=`
+# escape=\
+# syntax=docker/dockerfile:1
+FROM scratch

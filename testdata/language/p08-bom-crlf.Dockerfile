@@ -1,0 +1,5 @@
+﻿# escape=`
+FROM scratch
+ENV A=b `
+  C=d
+CMD ["x"]

@@ -1,0 +1,3 @@
+	 from scratch
+  env A=b
+	cmd ["x"]

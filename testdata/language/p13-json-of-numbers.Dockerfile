@@ -1,0 +1,3 @@
+FROM scratch
+RUN ["a", 2]
+ENTRYPOINT [true]

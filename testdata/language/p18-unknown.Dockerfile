@@ -1,0 +1,4 @@
+FROM scratch
+COYP a b
+HEALTH x
+/* c */

@@ -1,0 +1,2 @@
+# syntax=example.invalid/x
+FROM scratch

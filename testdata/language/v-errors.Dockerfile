@@ -1,0 +1,3 @@
+FROM scratch
+ENV A=x
+WORKDIR /${A:#x}

@@ -1,0 +1,3 @@
+FROM scratch
+ARG FOOD=x
+COPY a$FOO /b

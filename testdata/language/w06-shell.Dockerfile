@@ -1,0 +1,4 @@
+FROM scratch
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+RUN a | b
+CMD c

@@ -1,0 +1,4 @@
+FROM scratch
+ARG P=80 81
+ENV Q="7000 7001/udp"
+EXPOSE 9000-9002/udp 53/UDP $Q 80
