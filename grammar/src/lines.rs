@@ -242,12 +242,13 @@ fn is_known_frontend(value: &str) -> bool {
     matches!(repository, "docker/dockerfile" | "docker/dockerfile-upstream")
 }
 
-/// The text without its continuation mark, and whether there was one: an odd number of escapes before trailing blanks.
+/// The text without its continuation mark, and whether there was one: one escape, not two, before trailing blanks.
+/// Three are no mark either, as other builders read them.
 fn continuation(text: &str, escape: char) -> (&str, bool) {
-    let trimmed = text.trim_end_matches([' ', '\t']);
-    let without = trimmed.trim_end_matches(escape);
-    let escapes = (trimmed.len() - without.len()) / escape.len_utf8();
-    if escapes % 2 == 1 { (trimmed.strip_suffix(escape).unwrap_or(trimmed), true) } else { (text, false) }
+    match text.trim_end_matches([' ', '\t']).strip_suffix(escape) {
+        Some(before) if !before.ends_with(escape) => (before, true),
+        _ => (text, false),
+    }
 }
 
 fn may_open(text: &str) -> bool {
@@ -311,6 +312,8 @@ mod tests {
     fn builder_p01_p02_p04_p05_continuations_and_comments() {
         assert_eq!(texts("RUN a && \\\n# c\n  # d\n\n  b\n"), ["RUN a &&   b"]);
         assert_eq!(texts("ENV A=x\\\\\nENV B=y\n"), ["ENV A=x\\\\", "ENV B=y"]);
+        assert_eq!(texts("ENV A=x\\\\\\\nENV B=y\n").len(), 2);
+        assert_eq!(texts("RUN a\\ \t\n b\\\n"), ["RUN a b"]);
         assert_eq!(texts("# escape=`\nCOPY a c:\\\nRUN a `\n b\n"), ["COPY a c:\\", "RUN a  b"]);
         assert_eq!(texts("# plain\n# escape=`\nRUN a \\\nb\n"), ["RUN a b"]);
     }
