@@ -6,10 +6,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-50000}
 for target in dockerfile word ignore reference values; do
-    options=(-runs="$runs" -max_len=1024 -timeout=1 -rss_limit_mb=256 -print_final_stats=1)
-    [ "$target" != dockerfile ] || options+=(-dict=fuzz/dockerfile.dict)
+    options=(-runs="$runs" -max_len=512 -timeout=1 -rss_limit_mb=256 -print_final_stats=1)
     corpus=target/fuzz-corpus/$target
     mkdir -p "$corpus"
+    if [ "$target" = dockerfile ]; then
+        options+=(-dict=fuzz/dockerfile.dict)
+        cp testdata/language/*.Dockerfile "$corpus"
+    fi
     log=$(mktemp)
     if ! cargo fuzz run -s none "$target" "$corpus" -- "${options[@]}" >"$log" 2>&1; then
         tail -40 "$log"

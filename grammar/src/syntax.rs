@@ -2,6 +2,8 @@
 //!
 //! Which shape a keyword's arguments have is all that is known here; unknown keywords have a shape too.
 
+use std::ops::Range;
+
 use crate::diagnostic::Diagnostic;
 use crate::instruction::{Directive, Heredoc};
 use crate::lines::{self, Logical};
@@ -75,7 +77,7 @@ pub enum Arguments {
     List(Vec<Piece>),
     /// A JSON array of strings, and its place.
     Json(Vec<String>, Span),
-    /// `NAME=VALUE …`, or the old `NAME VALUE`.
+    /// `NAME=VALUE …`, or the old `NAME VALUE`; of ARG also `NAME` alone.
     Pairs(Vec<Pair>),
     /// HEALTHCHECK: a kind, and the command.
     Probe(Piece, Box<Arguments>),
@@ -83,7 +85,7 @@ pub enum Arguments {
     Trigger(Box<Node>, String),
 }
 
-/// One pair of ENV or LABEL.
+/// One pair of ENV or LABEL, or one declaration of ARG.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
     /// Left.
@@ -157,7 +159,7 @@ struct Reader<'a> {
     escape: char,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn node(self) -> Result<Node> {
         let text = &self.logical.text;
         let keyword = text.split_whitespace().next().unwrap_or_default().to_uppercase();
@@ -174,13 +176,16 @@ impl Reader<'_> {
         })
     }
 
-    fn piece(self, range: &std::ops::Range<usize>) -> Piece {
-        let text = self.logical.text.get(range.clone()).unwrap_or_default();
-        Piece { text: text.to_owned(), span: self.logical.place(range.start, range.end) }
+    fn text(self, range: &Range<usize>) -> &'a str {
+        self.logical.text.get(range.clone()).unwrap_or_default()
     }
 
-    fn flag(self, range: &std::ops::Range<usize>) -> Flag {
-        let written = self.logical.text.get(range.clone()).unwrap_or_default();
+    fn piece(self, range: &Range<usize>) -> Piece {
+        Piece { text: self.text(range).to_owned(), span: self.logical.place(range.start, range.end) }
+    }
+
+    fn flag(self, range: &Range<usize>) -> Flag {
+        let written = self.text(range);
         let plain = unquoted(written.strip_prefix("--").unwrap_or(written));
         let (name, value) = match plain.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
@@ -196,29 +201,28 @@ impl Reader<'_> {
     }
 
     fn arguments(self, keyword: &str, head: &Head) -> Result<Arguments> {
-        let pieces: Vec<Piece> =
-            head.pieces.iter().filter(|range| !range.is_empty()).map(|range| self.piece(range)).collect();
-        let whole = self.whole(head);
-        if whole.text.is_empty() && !matches!(keyword, "ENV" | "LABEL") {
+        let pieces = || head.pieces.iter().filter(|range| !range.is_empty()).map(|range| self.piece(range)).collect();
+        let range = self.whole(head);
+        let whole = self.piece(&range);
+        if range.is_empty() && !matches!(keyword, "ENV" | "LABEL") {
             return Ok(Arguments::None);
         }
         Ok(match keyword {
-            "ADD" | "COPY" | "VOLUME" => self.json(&whole)?.unwrap_or(Arguments::List(pieces)),
+            "ADD" | "COPY" | "VOLUME" => self.json(&whole)?.unwrap_or_else(|| Arguments::List(pieces())),
             "CMD" | "ENTRYPOINT" | "RUN" | "SHELL" => self.json(&whole)?.unwrap_or(Arguments::Text(whole)),
-            "ARG" | "EXPOSE" | "FROM" => Arguments::List(pieces),
-            "ENV" | "LABEL" => Arguments::Pairs(self.pairs(keyword, &pieces, &whole)?),
-            "HEALTHCHECK" => self.probe(&whole)?,
+            "EXPOSE" | "FROM" => Arguments::List(pieces()),
+            "ARG" | "ENV" | "LABEL" => Arguments::Pairs(self.pairs(keyword, &head.pieces, &range)?),
+            "HEALTHCHECK" => self.probe(&range)?,
             "ONBUILD" => self.trigger(&whole, head)?,
             _ => Arguments::Text(whole),
         })
     }
 
-    /// From the first piece to the last, as written.
-    fn whole(self, head: &Head) -> Piece {
+    /// From the first piece to the last, without blanks at the end.
+    fn whole(self, head: &Head) -> Range<usize> {
         let start = head.pieces.first().map_or(0, |range| range.start);
         let end = head.pieces.last().map_or(0, |range| range.end);
-        let text = self.logical.text.get(start..end).unwrap_or_default().trim_end();
-        Piece { text: text.to_owned(), span: self.logical.place(start, start + text.len()) }
+        start..start + self.text(&(start..end)).trim_end().len()
     }
 
     /// The JSON form; `None` for anything that is no valid JSON array, which then is plain text.
@@ -241,62 +245,62 @@ impl Reader<'_> {
         Ok(Some(Arguments::Json(texts, whole.span)))
     }
 
-    fn pairs(self, keyword: &str, words: &[Piece], whole: &Piece) -> Result<Vec<Pair>> {
-        let Some(first) = words.first() else { return Ok(Vec::new()) };
-        if !first.text.contains('=') {
-            return self.old_pair(keyword, whole).map(|pair| vec![pair]);
+    fn pairs(self, keyword: &str, words: &[Range<usize>], whole: &Range<usize>) -> Result<Vec<Pair>> {
+        let has_equals = |range: &Range<usize>| self.text(range).contains('=');
+        match words.first() {
+            None => Ok(Vec::new()),
+            Some(first) if keyword != "ARG" && !has_equals(first) => {
+                self.old_pair(keyword, whole).map(|pair| vec![pair])
+            }
+            Some(_) => words.iter().map(|word| self.pair(keyword, word)).collect(),
         }
-        let mut pairs = Vec::with_capacity(words.len());
-        for word in words {
-            let Some((key, value)) = word.text.split_once('=') else {
-                let message =
-                    format!("Syntax error - can't find = in \"{}\". Must be of the form: name=value", word.text);
-                let diagnostic = Diagnostic::error("K0118", message).at(self.source, word.span);
-                return Err(diagnostic.help("quote a value that has blanks: NAME=\"two words\""));
-            };
-            let start = word.span.start;
-            let middle = start + key.len() + 1;
-            pairs.push(Pair {
-                key: Piece { text: key.to_owned(), span: Span::new(start, start + key.len()) },
-                // A word that goes over lines is longer in the source than in the text.
-                value: Piece { text: value.to_owned(), span: Span::new(middle.min(word.span.end), word.span.end) },
-                equals: true,
-                span: word.span,
-            });
-        }
-        Ok(pairs)
+    }
+
+    fn pair(self, keyword: &str, word: &Range<usize>) -> Result<Pair> {
+        let text = self.text(word);
+        let span = self.logical.place(word.start, word.end);
+        let Some(at) = text.find('=') else {
+            if keyword == "ARG" {
+                return Ok(Pair { key: self.piece(word), value: Piece::default(), equals: false, span });
+            }
+            let message = format!("Syntax error - can't find = in \"{text}\". Must be of the form: name=value");
+            let diagnostic = Diagnostic::error("K0118", message).at(self.source, span);
+            return Err(diagnostic.help("quote a value that has blanks: NAME=\"two words\""));
+        };
+        let middle = word.start + at;
+        let (key, value) = (self.piece(&(word.start..middle)), self.piece(&(middle + 1..word.end)));
+        Ok(Pair { key, value, equals: true, span })
     }
 
     /// `NAME` and all that follows it.
-    fn old_pair(self, keyword: &str, whole: &Piece) -> Result<Pair> {
-        let Some((key, rest)) = whole.text.split_once(char::is_whitespace) else {
+    fn old_pair(self, keyword: &str, whole: &Range<usize>) -> Result<Pair> {
+        let span = self.logical.place(whole.start, whole.end);
+        let (key, value) = self.split(whole);
+        if value.is_empty() {
             let diagnostic = Diagnostic::error("K0117", format!("{keyword} must have two arguments"));
-            return Err(diagnostic.at(self.source, whole.span).help(format!("write `{keyword} NAME=VALUE`")));
-        };
-        let start = whole.span.start;
-        let value = rest.trim_start();
-        let value_start = whole.span.end.saturating_sub(value.len()).max(start + key.len());
-        Ok(Pair {
-            key: Piece { text: key.to_owned(), span: Span::new(start, start + key.len()) },
-            value: Piece { text: value.to_owned(), span: Span::new(value_start, whole.span.end) },
-            equals: false,
-            span: whole.span,
-        })
+            return Err(diagnostic.at(self.source, span).help(format!("write `{keyword} NAME=VALUE`")));
+        }
+        Ok(Pair { key: self.piece(&key), value: self.piece(&value), equals: false, span })
     }
 
-    fn probe(self, whole: &Piece) -> Result<Arguments> {
-        let (kind, rest) = whole.text.split_once(char::is_whitespace).unwrap_or((&whole.text, ""));
-        let start = whole.span.start;
-        let kind = Piece { text: kind.to_owned(), span: Span::new(start, start + kind.len()) };
-        let rest = rest.trim_start();
-        let rest_start = whole.span.end.saturating_sub(rest.len()).max(start);
-        let command = Piece { text: rest.to_owned(), span: Span::new(rest_start, whole.span.end) };
+    fn probe(self, whole: &Range<usize>) -> Result<Arguments> {
+        let (kind, command) = self.split(whole);
+        let command = self.piece(&command);
         let command = match self.json(&command)? {
             Some(json) => json,
             None if command.text.is_empty() => Arguments::None,
             None => Arguments::Text(command),
         };
-        Ok(Arguments::Probe(kind, Box::new(command)))
+        Ok(Arguments::Probe(self.piece(&kind), Box::new(command)))
+    }
+
+    /// The first word of a range, and what follows it.
+    fn split(self, whole: &Range<usize>) -> (Range<usize>, Range<usize>) {
+        let text = self.text(whole);
+        let end = text.find(char::is_whitespace).unwrap_or(text.len());
+        let rest = text.get(end..).unwrap_or_default();
+        let start = end + rest.len() - rest.trim_start().len();
+        (whole.start..whole.start + end, whole.start + start..whole.end)
     }
 
     fn trigger(self, whole: &Piece, head: &Head) -> Result<Arguments> {
@@ -369,7 +373,7 @@ mod tests {
 
     #[test]
     fn every_piece_is_where_its_span_says() {
-        let text = "COPY --from=x \\\n  a \\\n  # note\n  b /c/\nENV a=1 b=\"2 3\"\nENV old  value here\nHEALTHCHECK CMD true\n";
+        let text = "LABEL ž ❬\\\n\"T\nARG ž=\\\n❬x=\nCOPY --from=x \\\n  a \\\n  # note\n  b /c/\nENV a=1 b=\"2 3\"\nENV old  value here\nHEALTHCHECK CMD true\n";
         for node in nodes(text) {
             let pieces = match node.arguments {
                 Arguments::List(pieces) => pieces,
@@ -378,7 +382,8 @@ mod tests {
                 _ => Vec::new(),
             };
             for piece in pieces {
-                assert_eq!(&text[piece.span.start..piece.span.end], piece.text);
+                let found = text[piece.span.start..piece.span.end].replace("\\\n", "");
+                assert_eq!(found, piece.text);
             }
         }
     }

@@ -128,6 +128,13 @@ fn arguments(arguments: &Arguments, out: &mut Value) {
             out["json"] = json!(true);
             values.clone()
         }
+        Arguments::Pairs(pairs) if out["cmd"] == "arg" => {
+            let word = |pair: &grammar::Pair| match pair.equals {
+                true => format!("{}={}", pair.key.text, pair.value.text),
+                false => pair.key.text.clone(),
+            };
+            pairs.iter().map(word).collect()
+        }
         Arguments::Pairs(pairs) => {
             let pair = |pair: &grammar::Pair| {
                 [pair.key.text.clone(), pair.value.text.clone(), (if pair.equals { "=" } else { "" }).to_owned()]

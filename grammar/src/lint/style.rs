@@ -87,6 +87,9 @@ fn from(source: &Source, node: &Node, found: &mut Vec<Diagnostic>) {
 
 fn old_pairs(source: &Source, node: &Node) -> Option<Diagnostic> {
     let Arguments::Pairs(pairs) = &node.arguments else { return None };
+    if node.command() == "ARG" {
+        return None;
+    }
     let pair = pairs.iter().find(|pair| !pair.equals)?;
     let keyword = node.command();
     let message = format!("\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format");
@@ -100,9 +103,7 @@ fn old_pairs(source: &Source, node: &Node) -> Option<Diagnostic> {
 fn description(source: &Source, node: &Node) -> Option<Diagnostic> {
     let names: Vec<&str> = match (node.command().as_str(), &node.arguments) {
         ("FROM", Arguments::List(pieces)) => pieces.get(2).map(|name| name.text.as_str()).into_iter().collect(),
-        ("ARG", Arguments::List(pieces)) => {
-            pieces.iter().map(|piece| piece.text.split('=').next().unwrap_or_default()).collect()
-        }
+        ("ARG", Arguments::Pairs(pairs)) => pairs.iter().map(|pair| pair.key.text.as_str()).collect(),
         _ => return None,
     };
     let before = source.text().get(..node.span.start)?;

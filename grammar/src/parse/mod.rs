@@ -290,21 +290,14 @@ impl<'a> Reader<'a> {
     }
 
     fn args(self) -> Result<Vec<ArgDeclaration>> {
-        let declaration = |piece: &Piece| {
-            let (name, default) = match piece.text.split_once('=') {
-                Some((name, value)) => {
-                    let start = piece.span.start + name.len() + 1;
-                    let span = Span::new(start.min(piece.span.end), piece.span.end);
-                    (name, Some(Word::new(value, self.escape, span)))
-                }
-                None => (piece.text.as_str(), None),
-            };
-            if name.is_empty() {
-                return Err(self.at(piece.span, "K0116", "ARG names can not be blank"));
-            }
-            Ok(ArgDeclaration { name: name.to_owned(), default, span: piece.span })
+        let declaration = |pair: &KeyValue, equals: bool| ArgDeclaration {
+            name: pair.key.raw().to_owned(),
+            default: equals.then(|| pair.value.clone()),
+            span: pair.span,
         };
-        self.pieces().iter().map(declaration).collect()
+        let Arguments::Pairs(written) = &self.node.arguments else { return Ok(Vec::new()) };
+        let pairs = self.pairs("ARG")?;
+        Ok(pairs.iter().zip(written).map(|(pair, written)| declaration(pair, written.equals)).collect())
     }
 
     fn pairs(self, keyword: &str) -> Result<Vec<KeyValue>> {
