@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-50000}
-for target in dockerfile word ignore reference values; do
+for target in word ignore reference values dockerfile; do
     options=(-runs="$runs" -max_len=512 -timeout=1 -rss_limit_mb=256 -print_final_stats=1)
     corpus=target/fuzz-corpus/$target
     mkdir -p "$corpus"

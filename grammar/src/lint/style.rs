@@ -107,7 +107,9 @@ fn description(source: &Source, node: &Node) -> Option<Diagnostic> {
         _ => return None,
     };
     let before = source.text().get(..node.span.start)?;
-    let line = before.trim_end_matches([' ', '\t']).strip_suffix('\n')?.rsplit('\n').next()?.trim();
+    let above = before.trim_end_matches([' ', '\t']).strip_suffix('\n')?;
+    let above = above.trim_end_matches(|c: char| c != '\n' && c.is_whitespace());
+    let line = above.rsplit('\n').next()?.trim_start();
     let comment = line.strip_prefix('#')?.trim();
     let is_directive = crate::rules::directive(line)
         .is_some_and(|(name, _)| ["syntax", "escape", "check"].contains(&name.to_lowercase().as_str()));
@@ -117,7 +119,6 @@ fn description(source: &Source, node: &Node) -> Option<Diagnostic> {
     }
     let example = if names.len() > 1 { "<arg_key>" } else { first };
     let message = format!("Comment for {} should follow the format: `# {example} <description>`", node.command());
-    let end = before.trim_end_matches([' ', '\t']).len() - 1;
-    let span = crate::source::Span::new(end.saturating_sub(line.len()), end);
+    let span = crate::source::Span::new(above.len() - line.len(), above.len());
     Some(Rule::InvalidDefinitionDescription.at(source, span, message))
 }
