@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::image::{Image, ImageConfig};
 use crate::lease::{Lease, entries};
 use crate::reference::Reference;
-use crate::store::{Store, random_name, write_durably};
+use crate::store::{Store, write_durably};
 
 /// Most bytes of a configuration document.
 const CONFIG_LIMIT: usize = 8 << 20;
@@ -61,8 +61,9 @@ impl Store {
         }
         let _lock = self.shared()?;
         let path = self.image_path(&image.id);
-        if !path.exists() {
-            write_durably(&path, &self.path("images").join(format!(".{}", random_name()?)), config)?;
+        // One that is there and damaged is not good enough.
+        if std::fs::read(&path).ok().as_deref() != Some(config) {
+            write_durably(&path, &self.loose_draft()?, config)?;
         }
         for name in names {
             self.write_ref(name, &image.id)?;
@@ -75,7 +76,7 @@ impl Store {
         if std::fs::read_to_string(&path).is_ok_and(|there| there == id.to_string()) {
             return Ok(());
         }
-        write_durably(&path, &self.path("refs").join(format!(".{}", random_name()?)), id.to_string().as_bytes())
+        write_durably(&path, &self.loose_draft()?, id.to_string().as_bytes())
     }
 
     /// Looks an image up by id.

@@ -82,33 +82,48 @@ impl Drop for Lease {
 /// Looks first without a lock; only where there is something to sweep it waits for the exclusive one,
 /// under which no lease is half made.
 pub(crate) fn sweep(store: &Store) -> Result<u64> {
+    if dead_leases(store)?.is_empty() && orphans(store)?.is_empty() {
+        return Ok(0);
+    }
+    let _lock = store.exclusive()?;
+    let mut freed = 0;
+    for (name, path) in dead_leases(store)? {
+        freed += remove_tree(&store.path("drafts").join(name))?;
+        remove_file(&path)?;
+    }
+    for path in orphans(store)? {
+        if path.is_dir() {
+            freed += remove_tree(&path)?;
+        } else {
+            freed += crate::usage::disk_bytes(&path).unwrap_or(0);
+            remove_file(&path)?;
+        }
+    }
+    Ok(freed)
+}
+
+fn dead_leases(store: &Store) -> Result<Vec<(String, PathBuf)>> {
     let mut dead = Vec::new();
     for (name, path) in entries(&store.path("leases"))? {
         if !is_alive(&path)? {
             dead.push((name, path));
         }
     }
-    if dead.is_empty() {
-        return Ok(0);
-    }
-    let _lock = store.exclusive()?;
-    sweep_locked(store, &dead)
+    Ok(dead)
 }
 
-fn sweep_locked(store: &Store, leases: &[(String, PathBuf)]) -> Result<u64> {
-    let mut freed = 0;
-    for (name, path) in leases {
-        if is_alive(path)? {
-            continue;
-        }
-        freed += remove_tree(&store.path("drafts").join(name))?;
-        match std::fs::remove_file(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::path("remove", path)(error)),
-        }
+/// Drafts of no lease. Small files lie there while their maker holds the store's lock, and doomed layers while prune does.
+fn orphans(store: &Store) -> Result<Vec<PathBuf>> {
+    let drafts = entries(&store.path("drafts"))?;
+    let leases = store.path("leases");
+    Ok(drafts.into_iter().filter(|(name, _)| !leases.join(name).exists()).map(|(_, path)| path).collect())
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::path("remove", path)(error)),
+        _ => Ok(()),
     }
-    Ok(freed)
 }
 
 /// The layers that living processes work with. The caller holds the exclusive lock.
@@ -189,6 +204,8 @@ mod tests {
         std::fs::write(store.path("leases").join("dead"), "").unwrap();
         std::fs::create_dir(store.path("drafts").join("dead")).unwrap();
         std::fs::write(store.path("drafts").join("dead/0"), vec![1; 5000]).unwrap();
+        std::fs::write(store.path("drafts").join("loose-1"), "").unwrap();
+        std::fs::create_dir(store.path("drafts").join("pruned-1")).unwrap();
         Store::open(directory.path()).unwrap();
         assert!(entries(&store.path("leases")).unwrap().is_empty());
         assert!(entries(&store.path("drafts")).unwrap().is_empty());

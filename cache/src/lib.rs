@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod blob;
+mod check;
 mod claim;
 mod containers;
 mod descriptor;
@@ -24,6 +25,7 @@ mod tree;
 mod usage;
 
 pub use blob::{Blob, BlobWriter};
+pub use check::{Problem, StoreCheck};
 pub use claim::Claim;
 pub use containers::{ContainerPlace, ContainerRecord};
 pub use descriptor::{Descriptor, MediaType, Platform};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{CacheKey, DiffId, TreeHash};
 use crate::error::{Error, Result};
-use crate::store::{Store, random_name, write_atomically};
+use crate::store::{Store, write_atomically};
 
 /// The result of a step, with the named parts of its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +52,8 @@ impl Store {
         let shard = path.parent().unwrap_or(&path).to_owned();
         std::fs::create_dir_all(&shard).map_err(Error::path("make", &shard))?;
         let bytes = serde_json::to_vec(record).map_err(|error| Error::document("the step record", error))?;
-        write_atomically(&path, &shard.join(format!(".{}", random_name()?)), &bytes)
+        let _lock = self.shared()?;
+        write_atomically(&path, &self.loose_draft()?, &bytes)
     }
 }
 

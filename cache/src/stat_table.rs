@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
-use crate::store::{Store, random_name, write_atomically};
+use crate::store::{Store, write_atomically};
 
 const MAGIC: &[u8; 8] = b"dnstat01";
 const RECORD: usize = 72;
@@ -30,6 +30,7 @@ pub struct StatKey {
 /// The table of one context.
 #[derive(Debug)]
 pub struct StatTable {
+    store: Store,
     path: PathBuf,
     known: BTreeMap<StatKey, [u8; 32]>,
     changed: bool,
@@ -46,7 +47,7 @@ impl Store {
         let name = blake3::hash(absolute.as_os_str().as_bytes()).to_hex();
         let path = self.path("stats").join(name.as_str());
         let known = std::fs::read(&path).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default();
-        Ok(StatTable { path, known, changed: false })
+        Ok(StatTable { store: self.clone(), path, known, changed: false })
     }
 }
 
@@ -87,8 +88,8 @@ impl StatTable {
             }
             bytes.extend_from_slice(hash);
         }
-        let draft = self.path.with_file_name(format!(".{}", random_name()?));
-        write_atomically(&self.path, &draft, &bytes)?;
+        let _lock = self.store.shared()?;
+        write_atomically(&self.path, &self.store.loose_draft()?, &bytes)?;
         self.changed = false;
         Ok(())
     }

@@ -14,6 +14,7 @@
 //!   records/KK/KEY.json     what a step with this key gave
 //!   stats/HASH              hashes of a context's files by device, inode, size and times
 //!   drafts/LEASE/           what is being made; swept when the holder of LEASE is dead
+//!   quarantine/             what a check found damaged and took out of use
 //!   leases/LEASE            flock held by a living process; lists the layers it works with
 //!   claims                  byte locks: which steps are being performed
 //!   containers/ID/          writable trees of containers
@@ -127,6 +128,12 @@ impl Store {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root().join(name)
+    }
+
+    /// A place for a small file that becomes another at once. The caller holds the store's lock: what lies here while
+    /// nobody holds it was left by a process that died.
+    pub(crate) fn loose_draft(&self) -> Result<PathBuf> {
+        Ok(self.path("drafts").join(format!("loose-{}", random_name()?)))
     }
 
     pub(crate) fn shared(&self) -> Result<StoreLock> {

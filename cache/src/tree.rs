@@ -217,12 +217,13 @@ impl TreeRoot {
         Ok(OsString::from_vec(link.into_bytes()))
     }
 
-    /// The extended attributes of a file or directory that images keep: capabilities and the user's.
+    /// The extended attributes of a file or directory that images keep: capabilities and the user's. Links are followed
+    /// inside the root.
     ///
     /// # Errors
     /// When they cannot be read.
     pub fn xattrs(&self, path: &Path) -> Result<Vec<(OsString, Vec<u8>)>> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = self.resolve(path, flags).map_err(Error::errno("open", path))?;
         xattrs(&fd).map_err(Error::errno("read the attributes of", path))
     }

@@ -9,6 +9,14 @@ use crate::Engine;
 use crate::error::Result;
 
 impl Engine {
+    /// Reads everything in the store again, and repairs what can be.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn check_store(&self, repair: bool) -> Result<cache::StoreCheck> {
+        Ok(self.store.check(repair)?)
+    }
+
     /// What the store holds, in true bytes on disk.
     ///
     /// # Errors

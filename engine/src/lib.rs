@@ -20,7 +20,7 @@ pub use archives::{ArchiveFormat, LoadInput, Loaded, SaveOutput};
 pub use bootstrap::{BootstrapBase, SearchPath};
 pub use build::{BuildRequest, Built};
 pub use builder::{Cancel, Event, MissReason, StepId, StepInfo, Stream};
-pub use cache::{Platform, PruneOptions, Pruned, Reference, StoredImage, Usage};
+pub use cache::{Platform, Problem, PruneOptions, Pruned, Reference, StoreCheck, StoredImage, Usage};
 pub use check::{Checked, check};
 pub use error::{Error, Result};
 pub use housekeeping::{Cgroups, Info};

@@ -29,7 +29,6 @@ struct Pattern {
     text: String,
     brings_back: bool,
     tokens: Vec<Token>,
-    components: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +78,7 @@ impl IgnoreRules {
             }
             let tokens = tokens(&clean)
                 .ok_or_else(|| ValueError(format!("line {}: syntax error in pattern `{pattern}`", index + 1)))?;
-            let components = clean.split('/').map(str::to_owned).collect();
-            rules.patterns.push(Pattern { line: index + 1, text: line.to_owned(), brings_back, tokens, components });
+            rules.patterns.push(Pattern { line: index + 1, text: line.to_owned(), brings_back, tokens });
             rules.brings_back |= brings_back;
         }
         Ok(rules)
@@ -126,22 +124,34 @@ impl IgnoreRules {
 impl Pattern {
     /// Matches the path or a directory above it: one run over the path, looking at each `/`.
     fn matches(&self, path: &[char]) -> bool {
+        let (covered, reached) = self.run(path.iter().copied());
+        covered || reached.last() == Some(&true)
+    }
+
+    /// Whether something below a directory can match: it or one above it does, or tokens are left to go on with.
+    fn reaches_below(&self, directory: &str) -> bool {
+        let (covered, reached) = self.run(directory.chars().chain(['/']));
+        covered || reached.contains(&true)
+    }
+
+    /// Whether a directory on the way matched, and the tokens that are reached at the end.
+    fn run(&self, path: impl Iterator<Item = char>) -> (bool, Vec<bool>) {
         let tokens = &self.tokens;
         let mut reached = vec![false; tokens.len() + 1];
         if let Some(slot) = reached.first_mut() {
             *slot = true;
         }
         close(tokens, &mut reached);
-        for (position, c) in path.iter().enumerate() {
-            if *c == '/' && position > 0 && reached.last() == Some(&true) {
-                return true;
+        for (position, c) in path.enumerate() {
+            if c == '/' && position > 0 && reached.last() == Some(&true) {
+                return (true, reached);
             }
             let mut next = vec![false; tokens.len() + 1];
             for (at, token) in tokens.iter().enumerate() {
                 if reached.get(at) != Some(&true) {
                     continue;
                 }
-                for to in token.step(at, *c) {
+                for to in token.step(at, c) {
                     if let Some(slot) = next.get_mut(to) {
                         *slot = true;
                     }
@@ -150,21 +160,7 @@ impl Pattern {
             reached = next;
             close(tokens, &mut reached);
         }
-        reached.last() == Some(&true)
-    }
-
-    /// Whether something below a directory can match.
-    fn reaches_below(&self, directory: &str) -> bool {
-        let mut components = self.components.iter();
-        for name in directory.split('/') {
-            match components.next() {
-                None => return true,
-                Some(component) if component.contains("**") => return true,
-                Some(component) if crate::glob::glob_match(component, name) == Ok(true) => {}
-                Some(_) => return false,
-            }
-        }
-        true
+        (false, reached)
     }
 }
 
@@ -246,7 +242,7 @@ fn tokens(pattern: &str) -> Option<Vec<Token>> {
 }
 
 fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Token> {
-    let negated = chars.next_if(|c| matches!(c, '^' | '!')).is_some();
+    let negated = chars.next_if_eq(&'^').is_some();
     let mut ranges = Vec::new();
     loop {
         let low = match chars.next()? {
@@ -308,6 +304,11 @@ mod tests {
         assert_eq!(rules.verdict("logs", true), IgnoreVerdict::Drop);
         assert_eq!(rules.verdict("logs/a.log", false), IgnoreVerdict::Prune);
         assert_eq!(rules.verdict("src", true), IgnoreVerdict::Keep);
+        // Names that a class or an escape hides the slash of are looked into.
+        let hidden = IgnoreRules::parse("*\n!a[/]b]c\n!d/**/e\n!f/[^x]/g\n").unwrap();
+        let verdicts = ["a", "d", "d/x/y", "f", "f/x", "f/y", "z"].map(|path| hidden.verdict(path, true));
+        use IgnoreVerdict::{Drop, Prune};
+        assert_eq!(verdicts, [Prune, Drop, Drop, Drop, Prune, Drop, Prune]);
         assert_eq!(rules.deciding_line("logs/a.log"), Some((2, "logs")));
     }
 }

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod cli;
+mod random;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub use cli::{Dunnage, Ran, copy_tree};
+pub use random::{Random, rounds};
 
 /// The root of the workspace.
 pub fn workspace() -> PathBuf {

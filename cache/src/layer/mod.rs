@@ -26,7 +26,7 @@ use self::write::pack;
 use crate::digest::{DiffId, Digest, TreeHash};
 use crate::error::{Error, Result};
 use crate::lease::Lease;
-use crate::store::{Store, now, random_name, sync_directory, write_atomically};
+use crate::store::{Store, now, sync_directory, write_atomically};
 use crate::tree::TreeRoot;
 
 /// How hard the original bytes of a foreign layer are packed: they are written once and seldom read.
@@ -60,6 +60,12 @@ pub struct Committed {
     pub layer: Layer,
     /// The store had a layer with this tree: that one was given back.
     pub existed: bool,
+}
+
+/// A layer that is what it was.
+pub(crate) struct LayerCheck {
+    /// Bytes of file content that were read.
+    pub(crate) size: u64,
 }
 
 /// `layer.json`.
@@ -176,6 +182,37 @@ impl Store {
         }
     }
 
+    /// Reads all of a layer again and says what is not as it was recorded.
+    pub(crate) fn verify_layer(&self, name: &str) -> Result<std::result::Result<LayerCheck, String>> {
+        let directory = self.path("layers").join(name);
+        let file: LayerFile =
+            match std::fs::read(directory.join("layer.json")).map(|bytes| serde_json::from_slice(&bytes)) {
+                Ok(Ok(file)) => file,
+                Ok(Err(error)) => return Ok(Err(format!("its record cannot be read: {error}"))),
+                Err(error) => return Ok(Err(format!("its record cannot be read: {error}"))),
+            };
+        if file.diff_id.hex() != name {
+            return Ok(Err(format!("its record is that of {}", file.diff_id)));
+        }
+        let (canonical, tree, size) = match measure(&directory.join("fs")) {
+            Ok(measured) => measured,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        if tree != file.tree {
+            return Ok(Err("its files are not those that it was made with".to_owned()));
+        }
+        if !file.original && canonical != file.diff_id {
+            return Ok(Err("the times of its files are not those that it was made with".to_owned()));
+        }
+        if file.original {
+            let layer = Layer { diff_id: file.diff_id, tree, size, created: file.created, path: directory.join("fs") };
+            if let Err(error) = self.export_layer(&layer, &mut io::sink()) {
+                return Ok(Err(format!("its original bytes: {error}")));
+            }
+        }
+        Ok(Ok(LayerCheck { size }))
+    }
+
     pub(crate) fn read_layer(&self, id: &DiffId) -> Result<Option<Layer>> {
         let directory = self.layer_dir(id);
         let path = directory.join("layer.json");
@@ -249,11 +286,7 @@ impl Store {
         lease.pin(&file.diff_id)?;
         let pointer = self.tree_path(&file.tree);
         if !pointer.exists() {
-            write_atomically(
-                &pointer,
-                &self.path("trees").join(format!(".{}", random_name()?)),
-                file.diff_id.to_string().as_bytes(),
-            )?;
+            write_atomically(&pointer, &self.loose_draft()?, file.diff_id.to_string().as_bytes())?;
         }
         self.read_layer(&file.diff_id)?.ok_or(Error::LayerNotFound(file.diff_id))
     }

@@ -18,7 +18,7 @@ pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
 pub(crate) use run::{Network, RunArgs};
-pub(crate) use system::{DfArgs, PruneArgs, System};
+pub(crate) use system::{DfArgs, PruneArgs, StoreCheckArgs, System};
 
 /// Build and run container images: one binary, no daemon.
 #[derive(Debug, Parser)]

@@ -8,6 +8,8 @@ pub(crate) enum System {
     Df(DfArgs),
     /// Remove what nothing uses
     Prune(PruneArgs),
+    /// Read everything in the store again and say what is damaged
+    Check(StoreCheckArgs),
 }
 
 /// Show what the store holds, in bytes on the disk
@@ -30,4 +32,16 @@ pub(crate) struct PruneArgs {
     /// Only tell what would go
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Read everything in the store again and say what is damaged
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code 0 says that all is well, or was repaired; 1 that something is damaged.")]
+pub(crate) struct StoreCheckArgs {
+    /// Take what is damaged out of use: steps run again, images have to be built or loaded again
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// `json`, for scripts
+    #[arg(long, value_name = "FORMAT", value_parser = ["json"])]
+    pub(crate) format: Option<String>,
 }

@@ -3,11 +3,11 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
-use engine::{Cgroups, PruneOptions, Usage};
+use engine::{Cgroups, Problem, PruneOptions, Usage};
 use serde_json::{Map, Value, json};
 
 use super::{Failure, Outcome, open};
-use crate::args::{DfArgs, PruneArgs, System};
+use crate::args::{DfArgs, PruneArgs, StoreCheckArgs, System};
 use crate::ui::table::{self, Column};
 use crate::ui::{self, units};
 
@@ -18,7 +18,40 @@ pub(super) fn system(root: Option<PathBuf>, system: &System) -> Outcome {
     match system {
         System::Df(args) => df(root, args),
         System::Prune(args) => prune(root, args),
+        System::Check(args) => check(root, args),
     }
+}
+
+fn check(root: Option<PathBuf>, args: &StoreCheckArgs) -> Outcome {
+    let found = open(root)?.check_store(args.repair)?;
+    let problem = |problem: &Problem| json!({"what": problem.what, "repaired": problem.repaired});
+    if args.format.is_some() {
+        let document = json!({
+            "layers": found.layers, "images": found.images, "names": found.names, "blobs": found.blobs,
+            "records": found.records, "bytes": found.bytes,
+            "problems": found.problems.iter().map(problem).collect::<Vec<_>>(),
+        });
+        ui::line(&document.to_string())?;
+    } else {
+        for problem in &found.problems {
+            ui::line(&format!("{}{}", problem.what, if problem.repaired { " (taken out of use)" } else { "" }))?;
+        }
+        ui::line(&format!(
+            "{} layers, {} images, {} names, {} blobs, {} step records; {} read: {}",
+            found.layers,
+            found.images,
+            found.names,
+            found.blobs,
+            found.records,
+            units::bytes(found.bytes),
+            if found.problems.is_empty() {
+                "all is well".to_owned()
+            } else {
+                format!("{} damaged", found.problems.len())
+            },
+        ))?;
+    }
+    Ok(u8::from(found.problems.iter().any(|problem| !problem.repaired)))
 }
 
 fn df(root: Option<PathBuf>, args: &DfArgs) -> Outcome {
