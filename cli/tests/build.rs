@@ -303,7 +303,7 @@ fn no_cache_runs_everything_and_build_arguments_reach_run() {
 }
 
 #[test]
-fn sixteen_builds_of_one_file_at_once_run_each_step_once() {
+fn security_f08_sixteen_builds_of_one_file_at_once_run_each_step_once() {
     let Some(dunnage) = dunnage() else { return };
     dunnage.write("context/Dockerfile", "FROM base\nRUN sleep 0.2; echo a > /a\nRUN echo b > /b\n");
     let mut children = Vec::new();
@@ -324,4 +324,13 @@ fn sixteen_builds_of_one_file_at_once_run_each_step_once() {
     let ids: std::collections::BTreeSet<String> = (0..16).map(read).collect();
     assert_eq!(ids.len(), 1, "{ids:?}");
     assert_eq!(dunnage.leftovers(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn builder_c08_a_link_of_a_stage_that_is_named_itself_gives_its_file() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.build(
+        "FROM base AS make\nRUN mkdir /out && echo one > /out/one && ln -s one /out/link\nFROM base\nCOPY --from=make /out/link /file\nCMD [\"sh\", \"-c\", \"test -f /file && ! test -L /file && cat /file\"]\n",
+    );
+    assert_eq!(dunnage.run(["run", "--rm", "app"]).ok().stdout, "one\n");
 }
