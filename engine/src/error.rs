@@ -55,6 +55,14 @@ pub enum Error {
         /// The rule.
         reason: String,
     },
+    /// A project file says something that cannot be.
+    #[error("{file}: {reason}")]
+    ProjectFile {
+        /// The file, or the part of it.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A combination of options that cannot be.
     #[error("{0}")]
     Usage(String),

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod archives;
+mod bake;
 mod bootstrap;
 mod build;
 mod check;
@@ -17,6 +18,7 @@ mod run;
 use std::path::{Path, PathBuf};
 
 pub use archives::{ArchiveFormat, LoadInput, Loaded, SaveOutput};
+pub use bake::{BakeChoice, BakeFile, BakeFormat, BakeGroup, BakePlan, BakeTarget, BakeVariable, Fields, Project};
 pub use bootstrap::{BootstrapBase, SearchPath};
 pub use build::{BuildRequest, Built};
 pub use builder::{Cancel, Event, MissReason, StepId, StepInfo, Stream};
