@@ -38,6 +38,14 @@ pub enum Error {
         /// The path inside the context.
         path: PathBuf,
     },
+    /// What the build was asked to give cannot be written.
+    #[error("cannot write {what}: {source}")]
+    Output {
+        /// The file, or the path inside the tree.
+        what: String,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] cache::Error),
@@ -60,5 +68,12 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
 impl From<Diagnostic> for Error {
     fn from(diagnostic: Diagnostic) -> Self {
         Error::Dockerfile(vec![diagnostic])
+    }
+}
+
+impl Error {
+    pub(crate) fn output(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Error {
+        let what = what.to_string();
+        move |source| Error::Output { what, source }
     }
 }

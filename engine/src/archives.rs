@@ -6,11 +6,12 @@ use std::path::PathBuf;
 
 use cache::{History, ImageConfig, Platform, Reference};
 pub use registry::ArchiveFormat;
-use registry::NamedImage;
+use registry::{LayerCompression, NamedImage};
 
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::images::parse_name;
+use crate::outputs::whole_file;
 
 /// Where images are written.
 pub enum SaveOutput<'a> {
@@ -71,40 +72,18 @@ impl Engine {
                 if format != ArchiveFormat::Oci {
                     return Err(Error::Usage("a directory is written in the OCI format: add --format oci".to_owned()));
                 }
-                Ok(registry::save_directory(&self.store, &lease, &images, &path)?)
+                let compression = LayerCompression::usual(format);
+                Ok(registry::save_directory(&self.store, &lease, &images, compression, &path)?)
             }
             SaveOutput::Stream(out) => {
                 let mut out = BufWriter::with_capacity(1 << 20, out);
-                registry::save(&self.store, &lease, &images, format, &mut out)?;
+                registry::save(&self.store, &lease, &images, &format.into(), &mut out)?;
                 out.flush().map_err(|error| Error::file("write", "the output", error))
             }
             SaveOutput::File(path) => {
-                let mut draft = path.as_os_str().to_owned();
-                draft.push(format!(".dunnage-{}", std::process::id()));
-                let draft = PathBuf::from(draft);
-                let written = self.save_file(&lease, &images, format, &draft);
-                if written.is_err() {
-                    // The error of the write is the one to tell.
-                    let _ = std::fs::remove_file(&draft);
-                }
-                written?;
-                std::fs::rename(&draft, &path).map_err(|error| Error::file("write", &path, error))
+                whole_file(&path, |out| Ok(registry::save(&self.store, &lease, &images, &format.into(), out)?))
             }
         }
-    }
-
-    fn save_file(
-        &self,
-        lease: &cache::Lease,
-        images: &[NamedImage],
-        format: ArchiveFormat,
-        path: &PathBuf,
-    ) -> Result<()> {
-        let file = File::create(path).map_err(|error| Error::file("write", path, error))?;
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        registry::save(&self.store, lease, images, format, &mut out)?;
-        out.flush().map_err(|error| Error::file("write", path, error))?;
-        out.get_ref().sync_all().map_err(|error| Error::file("write", path, error))
     }
 
     /// Images in the order given; the same image under several names is written once with all of them.

@@ -13,6 +13,7 @@ mod elf;
 mod error;
 mod housekeeping;
 mod images;
+mod outputs;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub use check::{Checked, check};
 pub use error::{Error, Result};
 pub use housekeeping::{Cgroups, Info};
 pub use images::{HistoryEntry, Removed};
+pub use outputs::{Destination, Output};
 pub use run::{RunRequest, VolumeSpec};
 pub use runtime::NetworkMode;
 

@@ -30,6 +30,7 @@ pub use instruction::{
 pub use lint::{CheckChoice, Rule, RuleKind, lint};
 pub use nearest::nearest;
 pub use parse::{Mount, MountFlag, MountKind, Parsed, Sharing, parse, parse_trigger};
+pub use rules::comma_separated;
 pub use source::{Source, Span};
 pub use syntax::{Arguments, Flag, Node, Pair, Piece, Syntax, syntax};
 pub use values::{ValueError, is_http_url, parse_bool, parse_duration, parse_port_spec, parse_signal, parse_size};

@@ -86,8 +86,9 @@ pub(crate) fn directive(line: &str) -> Option<(&str, &str)> {
     Some((parts.next()?, parts.next()?))
 }
 
-/// The fields of comma-separated values; `None` when a quote stands where none may.
-pub(crate) fn options(text: &str) -> Option<Vec<String>> {
+/// The fields of comma-separated values (RFC 4180), as flags of the form `type=bind,target=/a` are written; `None` when
+/// a quote stands where none may.
+pub fn comma_separated(text: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
     for field in inner(Rule::options, text).filter(|pair| pair.as_rule() == Rule::field) {
         let text = field.as_str();
@@ -111,7 +112,7 @@ mod tests {
 
     #[test]
     fn comma_separated_values_as_rfc_4180_has_them() {
-        let fields = |text| options(text).map(|fields| fields.join("|"));
+        let fields = |text| comma_separated(text).map(|fields| fields.join("|"));
         assert_eq!(fields("type=bind,target=/a").as_deref(), Some("type=bind|target=/a"));
         assert_eq!(fields("\"target=/a,b\",x=\"\"").as_deref(), None);
         assert_eq!(fields("\"a \"\"b\"\"\",c").as_deref(), Some("a \"b\"|c"));

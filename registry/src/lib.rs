@@ -11,4 +11,4 @@ mod save;
 
 pub use error::{Error, Result};
 pub use load::{Loaded, load, load_directory};
-pub use save::{ArchiveFormat, NamedImage, save, save_directory};
+pub use save::{ArchiveFormat, LayerCompression, NamedImage, SaveOptions, save, save_directory};

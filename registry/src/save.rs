@@ -22,6 +22,62 @@ pub enum ArchiveFormat {
     Oci,
 }
 
+/// How layers are packed in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LayerCompression {
+    /// As they are.
+    #[default]
+    None,
+    /// gzip, level 0 to 9.
+    Gzip(u32),
+    /// zstd, level 1 to 22.
+    Zstd(i32),
+}
+
+impl LayerCompression {
+    /// gzip at a level; `None` for one that there is not.
+    pub fn gzip(level: Option<u32>) -> Option<LayerCompression> {
+        Some(level.unwrap_or(6)).filter(|level| *level <= 9).map(LayerCompression::Gzip)
+    }
+
+    /// zstd at a level; `None` for one that there is not.
+    pub fn zstd(level: Option<u32>) -> Option<LayerCompression> {
+        let level = Some(level.unwrap_or(3)).filter(|level| (1..=22).contains(level));
+        level.and_then(|level| i32::try_from(level).ok()).map(LayerCompression::Zstd)
+    }
+
+    /// What archives of this format have when nothing is asked for.
+    pub fn usual(format: ArchiveFormat) -> LayerCompression {
+        match format {
+            ArchiveFormat::Docker => LayerCompression::None,
+            ArchiveFormat::Oci => LayerCompression::Gzip(6),
+        }
+    }
+
+    fn media_type(self) -> MediaType {
+        match self {
+            LayerCompression::None => MediaType::OciLayer,
+            LayerCompression::Gzip(_) => MediaType::OciLayerGzip,
+            LayerCompression::Zstd(_) => MediaType::OciLayerZstd,
+        }
+    }
+}
+
+/// How images are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SaveOptions {
+    /// The kind of archive.
+    pub format: ArchiveFormat,
+    /// How its layers are packed.
+    pub compression: LayerCompression,
+}
+
+impl From<ArchiveFormat> for SaveOptions {
+    fn from(format: ArchiveFormat) -> Self {
+        SaveOptions { format, compression: LayerCompression::usual(format) }
+    }
+}
+
 /// An image and the names that it is saved under.
 #[derive(Debug, Clone)]
 pub struct NamedImage {
@@ -39,11 +95,11 @@ pub fn save(
     store: &Store,
     lease: &Lease,
     images: &[NamedImage],
-    format: ArchiveFormat,
+    options: &SaveOptions,
     out: &mut dyn Write,
 ) -> Result<()> {
     let mut sink = TarSink { tar: tar::Builder::new(out), written: BTreeSet::new() };
-    write_images(store, lease, images, format, &mut sink)?;
+    write_images(store, lease, images, options, &mut sink)?;
     sink.tar.finish().map_err(Error::write("the archive"))
 }
 
@@ -51,9 +107,16 @@ pub fn save(
 ///
 /// # Errors
 /// When a layer is missing or damaged, or the disk fails.
-pub fn save_directory(store: &Store, lease: &Lease, images: &[NamedImage], directory: &Path) -> Result<()> {
+pub fn save_directory(
+    store: &Store,
+    lease: &Lease,
+    images: &[NamedImage],
+    compression: LayerCompression,
+    directory: &Path,
+) -> Result<()> {
     std::fs::create_dir_all(directory).map_err(Error::write(directory))?;
-    write_images(store, lease, images, ArchiveFormat::Oci, &mut DirectorySink { directory: directory.to_owned() })
+    let options = SaveOptions { format: ArchiveFormat::Oci, compression };
+    write_images(store, lease, images, &options, &mut DirectorySink { directory: directory.to_owned() })
 }
 
 /// Where files of an archive go.
@@ -119,12 +182,12 @@ fn write_images(
     store: &Store,
     lease: &Lease,
     images: &[NamedImage],
-    format: ArchiveFormat,
+    options: &SaveOptions,
     sink: &mut dyn Sink,
 ) -> Result<()> {
-    match format {
-        ArchiveFormat::Docker => docker(store, lease, images, sink),
-        ArchiveFormat::Oci => oci(store, lease, images, sink),
+    match options.format {
+        ArchiveFormat::Docker => docker(store, lease, images, options.compression, sink),
+        ArchiveFormat::Oci => oci(store, lease, images, options.compression, sink),
     }
 }
 
@@ -141,30 +204,42 @@ fn config_bytes(store: &Store, image: &Image) -> Result<Vec<u8>> {
 }
 
 /// Writes a layer to a draft, so that its size is known before it goes into a tar.
-fn spool(store: &Store, lease: &Lease, layer: &Layer, gzip: bool) -> Result<(PathBuf, Digest, u64)> {
+fn spool(store: &Store, lease: &Lease, layer: &Layer, compression: LayerCompression) -> Result<(PathBuf, Digest, u64)> {
     let path = lease.draft();
     let file = File::create_new(&path).map_err(Error::write(&path))?;
     let mut out = Hashing { hasher: sha2_hasher(), inner: io::BufWriter::with_capacity(1 << 20, file), size: 0 };
-    if gzip {
+    match compression {
+        LayerCompression::None => store.export_layer(layer, &mut out)?,
         // No name and no time in the header: the same layer gives the same bytes.
-        let mut encoder = GzEncoder::new(&mut out, Compression::new(6));
-        store.export_layer(layer, &mut encoder)?;
-        encoder.finish().map_err(Error::write(&path))?;
-    } else {
-        store.export_layer(layer, &mut out)?;
+        LayerCompression::Gzip(level) => {
+            let mut encoder = GzEncoder::new(&mut out, Compression::new(level));
+            store.export_layer(layer, &mut encoder)?;
+            encoder.finish().map_err(Error::write(&path))?;
+        }
+        LayerCompression::Zstd(level) => {
+            let mut encoder = zstd::stream::write::Encoder::new(&mut out, level).map_err(Error::write(&path))?;
+            store.export_layer(layer, &mut encoder)?;
+            encoder.finish().map_err(Error::write(&path))?;
+        }
     }
     out.flush().map_err(Error::write(&path))?;
     Ok((path, out.digest()?, out.size))
 }
 
-fn docker(store: &Store, lease: &Lease, images: &[NamedImage], sink: &mut dyn Sink) -> Result<()> {
+fn docker(
+    store: &Store,
+    lease: &Lease,
+    images: &[NamedImage],
+    compression: LayerCompression,
+    sink: &mut dyn Sink,
+) -> Result<()> {
     let mut manifest = Vec::new();
     for named in images {
         let mut paths = Vec::new();
         for layer in layers(store, lease, &named.image)? {
             let name = format!("blobs/sha256/{}", layer.diff_id.hex());
             if !sink.has(&name) {
-                let (path, _, size) = spool(store, lease, &layer, false)?;
+                let (path, _, size) = spool(store, lease, &layer, compression)?;
                 send(sink, &name, size, &path)?;
             }
             paths.push(name);
@@ -185,10 +260,16 @@ fn send(sink: &mut dyn Sink, name: &str, size: u64, path: &Path) -> Result<()> {
     std::fs::remove_file(path).map_err(Error::write(path))
 }
 
-fn oci(store: &Store, lease: &Lease, images: &[NamedImage], sink: &mut dyn Sink) -> Result<()> {
+fn oci(
+    store: &Store,
+    lease: &Lease,
+    images: &[NamedImage],
+    compression: LayerCompression,
+    sink: &mut dyn Sink,
+) -> Result<()> {
     let mut manifests = Vec::new();
     for named in images {
-        let manifest = oci_manifest(store, lease, named, sink)?;
+        let manifest = oci_manifest(store, lease, named, compression, sink)?;
         let bytes = json("manifest", &manifest)?;
         let digest = Digest::sha256_of(&bytes);
         let name = blob_name(&digest);
@@ -217,15 +298,21 @@ fn oci(store: &Store, lease: &Lease, images: &[NamedImage], sink: &mut dyn Sink)
     sink.bytes("index.json", &json("index.json", &index)?)
 }
 
-fn oci_manifest(store: &Store, lease: &Lease, named: &NamedImage, sink: &mut dyn Sink) -> Result<Manifest> {
+fn oci_manifest(
+    store: &Store,
+    lease: &Lease,
+    named: &NamedImage,
+    compression: LayerCompression,
+    sink: &mut dyn Sink,
+) -> Result<Manifest> {
     let mut descriptors = Vec::new();
     for layer in layers(store, lease, &named.image)? {
-        let (path, digest, size) = spool(store, lease, &layer, true)?;
+        let (path, digest, size) = spool(store, lease, &layer, compression)?;
         let name = blob_name(&digest);
         if !sink.has(&name) {
             send(sink, &name, size, &path)?;
         }
-        descriptors.push(descriptor(MediaType::OciLayerGzip, digest, size));
+        descriptors.push(descriptor(compression.media_type(), digest, size));
     }
     let config = config_bytes(store, &named.image)?;
     let digest = named.image.id.0.clone();

@@ -113,7 +113,7 @@ const KEYS: [&str; 18] = [
 impl MountFlag {
     /// `from=` as written: the stage or image has to be known before any variable is.
     pub fn from(&self) -> Option<String> {
-        let fields = rules::options(&self.text)?;
+        let fields = rules::comma_separated(&self.text)?;
         fields.iter().find_map(|field| {
             let (key, value) = field.split_once('=')?;
             key.eq_ignore_ascii_case("from").then(|| value.to_owned())
@@ -125,7 +125,7 @@ impl MountFlag {
     /// # Errors
     /// What is wrong with an option, in one sentence.
     pub fn resolve(&self, scope: &dyn Scope) -> Result<(Mount, BTreeSet<String>)> {
-        let fields = rules::options(&self.text)
+        let fields = rules::comma_separated(&self.text)
             .ok_or_else(|| ValueError(format!("a quote stands inside an option: {}", self.text)))?;
         let mut options = Options::default();
         let mut unmatched = BTreeSet::new();

@@ -1,0 +1,367 @@
+//! `--output`: where a build goes besides the store, or instead of it.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use builder::Written;
+use cache::{Image, Lease, MergedTree, Owner, Reference};
+use registry::{ArchiveFormat, LayerCompression, NamedImage};
+
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::images::parse_name;
+
+/// One `--output`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// `type=image`: an image of the store, which is where a build goes when nothing is asked for.
+    Image {
+        /// Names besides those of `--tag`.
+        names: Vec<Reference>,
+    },
+    /// `type=local`: the tree as files of a directory.
+    Local {
+        /// The directory; made when it is missing.
+        directory: PathBuf,
+    },
+    /// `type=tar`: the tree as one tar.
+    Tar {
+        /// Where to.
+        destination: Destination,
+    },
+    /// `type=oci` and `type=docker`: the image as an archive that other tools load.
+    Archive {
+        /// Which.
+        format: ArchiveFormat,
+        /// Where to.
+        destination: Destination,
+        /// `tar=false`: an OCI layout directory.
+        unpacked: bool,
+        /// Names besides those of `--tag`.
+        names: Vec<Reference>,
+        /// How layers are packed.
+        compression: LayerCompression,
+    },
+    /// `type=cacheonly`: nothing but the records of the steps.
+    CacheOnly,
+}
+
+/// A file, or the stream that the caller offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Appears whole or not at all.
+    File(PathBuf),
+    /// Standard output.
+    Stream,
+}
+
+impl Output {
+    /// The image is kept under its names.
+    pub fn is_image(&self) -> bool {
+        matches!(self, Output::Image { .. })
+    }
+
+    /// It writes to the caller's stream.
+    pub fn is_stream(&self) -> bool {
+        matches!(
+            self,
+            Output::Tar { destination: Destination::Stream } | Output::Archive { destination: Destination::Stream, .. }
+        )
+    }
+}
+
+impl FromStr for Output {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Output> {
+        if text == "-" {
+            return Ok(Output::Tar { destination: Destination::Stream });
+        }
+        if !text.contains('=') {
+            return Ok(Output::Local { directory: PathBuf::from(text) });
+        }
+        let mut fields = Fields::parse(text)?;
+        let kind = fields.take("type").ok_or_else(|| fields.wrong("it needs a type, as in type=local,dest=out"))?;
+        let output = match kind.as_str() {
+            "local" => Output::Local { directory: fields.directory()? },
+            "tar" => Output::Tar { destination: fields.destination() },
+            "oci" => fields.archive(ArchiveFormat::Oci)?,
+            "docker" => fields.archive(ArchiveFormat::Docker)?,
+            "image" => fields.image()?,
+            "cacheonly" => Output::CacheOnly,
+            "registry" => return Err(fields.wrong("this version of dunnage does not push to registries")),
+            other => {
+                let known = ["local", "tar", "oci", "docker", "image", "cacheonly"];
+                let help = match grammar::nearest(other, known.into_iter()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("there are {}", known.join(", ")),
+                };
+                return Err(fields.wrong(format!("`{other}` is no type of output: {help}")));
+            }
+        };
+        fields.end()?;
+        Ok(output)
+    }
+}
+
+/// The `key=value` fields of one `--output`.
+struct Fields<'a> {
+    text: &'a str,
+    pairs: Vec<(String, String)>,
+}
+
+impl<'a> Fields<'a> {
+    fn parse(text: &'a str) -> Result<Fields<'a>> {
+        let mut fields = Fields { text, pairs: Vec::new() };
+        let split = grammar::comma_separated(text).ok_or_else(|| fields.wrong("its quotes do not match"))?;
+        for field in split {
+            let Some((key, value)) = field.split_once('=') else {
+                return Err(fields.wrong(format!("`{field}` must be like key=value")));
+            };
+            fields.pairs.push((key.trim().to_lowercase(), value.to_owned()));
+        }
+        Ok(fields)
+    }
+
+    fn wrong(&self, reason: impl std::fmt::Display) -> Error {
+        Error::Usage(format!("--output {}: {reason}", self.text))
+    }
+
+    fn take(&mut self, key: &str) -> Option<String> {
+        let at = self.pairs.iter().position(|(known, _)| known == key)?;
+        Some(self.pairs.remove(at).1)
+    }
+
+    fn destination(&mut self) -> Destination {
+        match self.take("dest") {
+            Some(path) if path != "-" => Destination::File(PathBuf::from(path)),
+            _ => Destination::Stream,
+        }
+    }
+
+    fn directory(&mut self) -> Result<PathBuf> {
+        self.take("dest").map(PathBuf::from).ok_or_else(|| self.wrong("type=local needs dest=DIRECTORY"))
+    }
+
+    fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
+        match self.take(key).as_deref() {
+            None => Ok(default),
+            Some("true" | "1" | "") => Ok(true),
+            Some("false" | "0") => Ok(false),
+            Some(other) => Err(self.wrong(format!("{key}={other} is neither true nor false"))),
+        }
+    }
+
+    fn names(&mut self) -> Result<Vec<Reference>> {
+        self.take("name").unwrap_or_default().split(',').filter(|name| !name.is_empty()).map(parse_name).collect()
+    }
+
+    fn image(&mut self) -> Result<Output> {
+        if self.flag("push", false)? {
+            return Err(self.wrong("this version of dunnage does not push to registries"));
+        }
+        Ok(Output::Image { names: self.names()? })
+    }
+
+    fn archive(&mut self, format: ArchiveFormat) -> Result<Output> {
+        let unpacked = !self.flag("tar", true)?;
+        let destination = self.destination();
+        let compression = self.compression(format)?;
+        if unpacked && (format == ArchiveFormat::Docker || destination == Destination::Stream) {
+            return Err(self.wrong("tar=false goes with type=oci and dest=DIRECTORY"));
+        }
+        Ok(Output::Archive { format, destination, unpacked, names: self.names()?, compression })
+    }
+
+    fn compression(&mut self, format: ArchiveFormat) -> Result<LayerCompression> {
+        let level = self.take("compression-level");
+        let level = level.map(|text| text.parse::<u32>().map_err(|_| self.wrong("compression-level must be a number")));
+        let level = level.transpose()?;
+        let named = self.take("compression");
+        match (named.as_deref(), format) {
+            (None, ArchiveFormat::Docker) | (Some("uncompressed"), _) => Ok(LayerCompression::None),
+            (None | Some("gzip"), _) => {
+                LayerCompression::gzip(level).ok_or_else(|| self.wrong("gzip has the levels 0 to 9"))
+            }
+            (Some("zstd"), ArchiveFormat::Oci) => {
+                LayerCompression::zstd(level).ok_or_else(|| self.wrong("zstd has the levels 1 to 22"))
+            }
+            (Some("zstd"), ArchiveFormat::Docker) => {
+                Err(self.wrong("docker archives have no zstd layers: use type=oci"))
+            }
+            (Some(other), _) => {
+                Err(self.wrong(format!("compression={other} is not known: gzip, zstd and uncompressed are")))
+            }
+        }
+    }
+
+    fn end(&self) -> Result<()> {
+        match self.pairs.first() {
+            None => Ok(()),
+            Some((key, _)) => Err(self.wrong(format!("`{key}` is not known here"))),
+        }
+    }
+}
+
+/// What an output became, for the user's eyes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// One sentence.
+    pub note: String,
+}
+
+impl Engine {
+    /// Hands a finished image to one output.
+    ///
+    /// # Errors
+    /// When the output fails; a file is then not there, a directory may have a part.
+    pub(crate) fn deliver(
+        &self,
+        lease: &Lease,
+        image: &Image,
+        names: &[Reference],
+        output: &Output,
+        delivery: &Delivery<'_>,
+    ) -> Result<Option<Delivered>> {
+        match output {
+            Output::Image { .. } | Output::CacheOnly => Ok(None),
+            Output::Local { directory } => {
+                let written = builder::write_directory(&self.tree(lease, image)?, directory, delivery.owner)?;
+                Ok(Some(local_note(directory, &written)))
+            }
+            Output::Tar { destination } => {
+                let tree = self.tree(lease, image)?;
+                let write = |out: &mut dyn Write| Ok(builder::write_tar(&tree, out, delivery.clamp)?);
+                self.stream(destination, delivery, write)
+            }
+            Output::Archive { format, destination, unpacked, names: own, compression } => {
+                let names = names.iter().chain(own).cloned().collect();
+                let images = [NamedImage { image: image.clone(), names }];
+                let options = registry::SaveOptions { format: *format, compression: *compression };
+                match destination {
+                    Destination::File(path) if *unpacked => {
+                        registry::save_directory(&self.store, lease, &images, *compression, path)?;
+                        Ok(Some(Delivered { note: format!("wrote {}", path.display()) }))
+                    }
+                    _ => self.stream(destination, delivery, |out| {
+                        Ok(registry::save(&self.store, lease, &images, &options, out)?)
+                    }),
+                }
+            }
+        }
+    }
+
+    fn tree(&self, lease: &Lease, image: &Image) -> Result<MergedTree> {
+        let layers = image
+            .layers
+            .iter()
+            .map(|id| Ok(self.store.layer(lease, id)?.ok_or_else(|| cache::Error::LayerNotFound(id.clone()))?));
+        Ok(MergedTree::new(&layers.collect::<Result<Vec<_>>>()?))
+    }
+
+    fn stream(
+        &self,
+        destination: &Destination,
+        delivery: &Delivery<'_>,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<Option<Delivered>> {
+        match destination {
+            Destination::Stream => {
+                let mut out = BufWriter::with_capacity(1 << 20, (delivery.stream)());
+                write(&mut out)?;
+                out.flush().map_err(|error| Error::file("write", "the output", error))?;
+                Ok(None)
+            }
+            Destination::File(path) => {
+                whole_file(path, write)?;
+                Ok(Some(Delivered { note: format!("wrote {}", path.display()) }))
+            }
+        }
+    }
+}
+
+/// What outputs need of the caller.
+pub(crate) struct Delivery<'a> {
+    /// Whom files of a directory belong to.
+    pub(crate) owner: Owner,
+    /// SOURCE_DATE_EPOCH.
+    pub(crate) clamp: Option<i64>,
+    /// Standard output.
+    pub(crate) stream: &'a dyn Fn() -> Box<dyn Write>,
+}
+
+fn local_note(directory: &Path, written: &Written) -> Delivered {
+    let mut note = format!("wrote {} entries to {}", written.entries, directory.display());
+    if written.left_out > 0 {
+        note.push_str(&format!("; {} device nodes were left out", written.left_out));
+    }
+    Delivered { note }
+}
+
+/// Writes a file so that it is whole or not there.
+pub(crate) fn whole_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".dunnage-{}", std::process::id()));
+    let draft = PathBuf::from(draft);
+    let written = (|| {
+        let file = File::create(&draft).map_err(|error| Error::file("write", path, error))?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        write(&mut out)?;
+        out.flush().map_err(|error| Error::file("write", path, error))?;
+        out.get_ref().sync_all().map_err(|error| Error::file("write", path, error))?;
+        std::fs::rename(&draft, path).map_err(|error| Error::file("write", path, error))
+    })();
+    if written.is_err() {
+        // The error of the write is the one to tell.
+        let _ = std::fs::remove_file(&draft);
+    }
+    written
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_read_as_docker_has_them() {
+        let local = |path: &str| Output::Local { directory: path.into() };
+        assert_eq!("out".parse::<Output>().unwrap(), local("out"));
+        assert_eq!("type=local,dest=out".parse::<Output>().unwrap(), local("out"));
+        assert_eq!("type=local,\"dest=a,b\"".parse::<Output>().unwrap(), local("a,b"));
+        assert!("-".parse::<Output>().unwrap().is_stream());
+        assert!("type=tar".parse::<Output>().unwrap().is_stream());
+        assert!("type=image,name=a:b".parse::<Output>().unwrap().is_image());
+        assert_eq!("type=cacheonly".parse::<Output>().unwrap(), Output::CacheOnly);
+        let Output::Archive { compression, unpacked, .. } =
+            "type=oci,dest=x,tar=false,compression=zstd,compression-level=7".parse().unwrap()
+        else {
+            unreachable!()
+        };
+        assert!(unpacked);
+        assert_eq!(Some(compression), LayerCompression::zstd(Some(7)));
+    }
+
+    #[test]
+    fn mistakes_are_told_with_what_was_written() {
+        for (text, expected) in [
+            ("type=loca,dest=x", "did you mean `local`"),
+            ("type=local", "needs dest=DIRECTORY"),
+            ("dest=x", "needs a type"),
+            ("type=tar,dst=x", "`dst` is not known"),
+            ("type=registry,name=x", "does not push"),
+            ("type=image,push=true", "does not push"),
+            ("type=docker,compression=zstd", "use type=oci"),
+            ("type=oci,compression=lzma", "is not known"),
+            ("type=oci,compression=gzip,compression-level=10", "levels 0 to 9"),
+            ("type=oci,tar=maybe", "neither true nor false"),
+            ("type=docker,tar=false,dest=x", "goes with type=oci"),
+            ("type=local,\"dest=x", "quotes"),
+        ] {
+            let found = text.parse::<Output>().unwrap_err().to_string();
+            assert!(found.contains(expected) && found.contains(text), "{found}");
+        }
+    }
+}
