@@ -34,5 +34,6 @@ pub use event::{Event, MissReason, StepInfo, Stream, Verdict};
 pub use key::KeyParts;
 pub use options::Options;
 pub use outputs::{Written, write_directory, write_tar};
+pub use perform::rootfs;
 pub use plan::{CopyOp, CopySource, Op, Plan, RunOp, Script, Step, StepId, WorkdirOp, check, plan};
 pub use solve::{Cancel, Solved, Solver};

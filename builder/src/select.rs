@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use cache::{Follow, Kind, Metadata, TreeRoot};
+use cache::{Follow, Kind, Metadata, TreeView};
 use grammar::{IgnoreRules, IgnoreVerdict};
 use rayon::prelude::*;
 
@@ -17,7 +17,7 @@ use crate::paths::clean;
 /// Where sources are looked up.
 #[derive(Clone, Copy)]
 pub(crate) struct SourceTree<'a> {
-    pub(crate) root: &'a TreeRoot,
+    pub(crate) root: &'a dyn TreeView,
     /// The context, when that is what it is: its rules filter and its table knows hashes.
     pub(crate) context: Option<&'a Context>,
     /// `--exclude` patterns.

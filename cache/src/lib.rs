@@ -41,7 +41,7 @@ pub use lease::Lease;
 pub use prune::{PruneOptions, Pruned};
 pub use record::StepRecord;
 pub use reference::Reference;
-pub use snapshot::{CommitOptions, Snapshot};
+pub use snapshot::{CommitOptions, MergedTree, Snapshot, StorageDriver, TreeView, Writable};
 pub use stat_table::{StatKey, StatTable};
 pub use store::Store;
 pub use tree::{Attributes, Follow, Kind, Metadata, Owner, TreeRoot};

@@ -18,6 +18,7 @@
 //!   leases/LEASE            flock held by a living process; lists the layers it works with
 //!   claims                  byte locks: which steps are being performed
 //!   containers/ID/          writable trees of containers
+//!   overlay                 which kernel and mount overlay was seen to work with
 //!   stubs/, empty/          the mount-point layer of sandboxes, and an empty directory
 //! ```
 //!
@@ -34,6 +35,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Error, Result};
 use crate::lease::{self, Lease};
+use crate::snapshot::StorageDriver;
 
 /// The layout's version.
 const FORMAT: u32 = 1;
@@ -57,6 +59,7 @@ const DIRECTORIES: [&str; 12] = [
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    driver: StorageDriver,
 }
 
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl Store {
     /// # Errors
     /// When the directory cannot be made, or a newer version wrote it.
     pub fn open(root: &Path) -> Result<Store> {
-        let store = Store { inner: Arc::new(Inner { root: root.to_owned() }) };
+        let store = Store { inner: Arc::new(Inner { root: root.to_owned() }), driver: StorageDriver::default() };
         if !root.join("format").exists() {
             store.create()?;
         }
@@ -106,6 +109,17 @@ impl Store {
     /// Where the store is.
     pub fn root(&self) -> &Path {
         &self.inner.root
+    }
+
+    /// The same store, with snapshots made by this driver.
+    #[must_use]
+    pub fn with_storage_driver(&self, driver: StorageDriver) -> Store {
+        Store { inner: Arc::clone(&self.inner), driver }
+    }
+
+    /// What makes snapshots.
+    pub fn storage_driver(&self) -> StorageDriver {
+        self.driver
     }
 
     /// Takes a lease: what is pinned through it is not pruned while it lives.

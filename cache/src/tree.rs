@@ -454,14 +454,14 @@ fn give(fd: impl AsFd, attributes: &Attributes) -> rustix::io::Result<()> {
     rustix::fs::futimens(&fd, &times(attributes.mtime_ns))
 }
 
-fn times(mtime_ns: i64) -> Timestamps {
+pub(crate) fn times(mtime_ns: i64) -> Timestamps {
     const SECOND: i64 = 1_000_000_000;
     let time = Timespec { tv_sec: mtime_ns.div_euclid(SECOND), tv_nsec: mtime_ns.rem_euclid(SECOND) };
     Timestamps { last_access: time, last_modification: time }
 }
 
 /// Copies the data of a file; what is a hole in the source is one in the target.
-fn copy_file(source: &mut File, target: &mut File) -> io::Result<u64> {
+pub(crate) fn copy_file(source: &mut File, target: &mut File) -> io::Result<u64> {
     let stat = rustix::fs::fstat(&*source)?;
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     let on_disk = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);

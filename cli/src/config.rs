@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use engine::SearchPath;
+use clap::ValueEnum;
+use engine::{SearchPath, StorageChoice};
+
+use crate::args::StorageDriver;
 
 /// The store's directory: `$DUNNAGE_ROOT`, else where the system or the user keeps such data.
 pub(crate) fn store_root(flag: Option<PathBuf>) -> PathBuf {
@@ -21,6 +24,25 @@ pub(crate) fn store_root(flag: Option<PathBuf>) -> PathBuf {
 pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// What makes snapshots: the flag, else `$DUNNAGE_STORAGE_DRIVER`.
+///
+/// # Errors
+/// The sentence to show when the variable names none.
+pub(crate) fn storage(flag: Option<StorageDriver>) -> Result<StorageChoice, String> {
+    let variable = variable("DUNNAGE_STORAGE_DRIVER").filter(|value| !value.is_empty());
+    let driver = match (flag, variable) {
+        (Some(driver), _) => driver,
+        (None, Some(text)) => StorageDriver::from_str(&text, false)
+            .map_err(|_| format!("DUNNAGE_STORAGE_DRIVER is `{text}` and must be auto, overlay or copy"))?,
+        (None, None) => StorageDriver::Auto,
+    };
+    Ok(match driver {
+        StorageDriver::Auto => StorageChoice::Auto,
+        StorageDriver::Overlay => StorageChoice::Overlay,
+        StorageDriver::Copy => StorageChoice::Copy,
+    })
 }
 
 /// Where programs of this machine are.

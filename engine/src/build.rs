@@ -80,8 +80,9 @@ impl Engine {
         let (rules, rules_name) = request.ignore_rules(&path)?;
         let context = Context::open(&request.context, rules, &rules_name, &self.store)?;
         let jobs = request.jobs.unwrap_or_else(default_jobs);
+        let store = self.working_store()?;
         let solver = Solver {
-            store: &self.store,
+            store: &store,
             lease: &lease,
             context: &context,
             events,
@@ -90,6 +91,9 @@ impl Engine {
             jobs,
         };
         let solved = solver.solve(&plan)?;
+        if let Some(note) = self.storage()?.note().filter(|_| solved.performed > 0) {
+            events(Event::Note(None, note));
+        }
         let image = builder::assemble(&plan, &solved, &self.store, &lease, &names)?;
         Ok(Built {
             id: image.id.to_string(),

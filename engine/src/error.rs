@@ -63,6 +63,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// `--storage-driver overlay` where the kernel has none for the store.
+    #[error("overlay cannot be had: {why}; {remedy}, or use --storage-driver copy")]
+    NoOverlay {
+        /// What is in the way.
+        why: String,
+        /// What would help.
+        remedy: String,
+    },
     /// A combination of options that cannot be.
     #[error("{0}")]
     Usage(String),
@@ -98,7 +106,7 @@ impl Error {
         match self {
             Error::Usage(_) | Error::BadName { .. } => 2,
             Error::Build(builder::Error::Cancelled) => 130,
-            Error::Build(builder::Error::Sandbox(_)) | Error::Sandbox(_) => 3,
+            Error::Build(builder::Error::Sandbox(_)) | Error::Sandbox(_) | Error::NoOverlay { .. } => 3,
             Error::Build(builder::Error::Store(error)) | Error::Store(error) if error.is_environment() => 3,
             _ => 1,
         }

@@ -7,6 +7,7 @@ use cache::{Platform, PruneOptions, Pruned, Usage};
 
 use crate::Engine;
 use crate::error::Result;
+use crate::storage::Storage;
 
 impl Engine {
     /// Reads everything in the store again, and repairs what can be.
@@ -45,7 +46,7 @@ impl Engine {
             platform: Platform::host().to_string(),
             kernel: kernel.trim().to_owned(),
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            overlay: kernel_lists("/proc/filesystems", "overlay"),
+            storage: self.storage()?.clone(),
             cgroups: cgroups(),
             seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
         })
@@ -65,8 +66,8 @@ pub struct Info {
     pub kernel: String,
     /// Processors that this process may use.
     pub cpus: usize,
-    /// The kernel has overlayfs, loaded as of now.
-    pub overlay: bool,
+    /// What makes snapshots.
+    pub storage: Storage,
     /// How control groups are laid out.
     pub cgroups: Cgroups,
     /// The kernel filters system calls.
@@ -96,8 +97,4 @@ fn cgroups() -> Cgroups {
         (false, true) => Cgroups::V1,
         (false, false) => Cgroups::None,
     }
-}
-
-fn kernel_lists(file: &str, word: &str) -> bool {
-    fs::read_to_string(file).unwrap_or_default().split_whitespace().any(|known| known == word)
 }

@@ -15,8 +15,10 @@ mod housekeeping;
 mod images;
 mod outputs;
 mod run;
+mod storage;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 pub use archives::{ArchiveFormat, LoadInput, Loaded, SaveOutput};
 pub use bake::{BakeChoice, BakeFile, BakeFormat, BakeGroup, BakePlan, BakeTarget, BakeVariable, Fields, Project};
@@ -31,18 +33,23 @@ pub use images::{HistoryEntry, Removed};
 pub use outputs::{Destination, Output};
 pub use run::{RunRequest, VolumeSpec};
 pub use runtime::NetworkMode;
+pub use storage::{Storage, StorageChoice};
 
 /// How an engine is opened.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// The store's directory; made when it is missing.
     pub root: PathBuf,
+    /// What makes snapshots.
+    pub storage: StorageChoice,
 }
 
 /// A handle on a store and what works on it.
 #[derive(Debug)]
 pub struct Engine {
     store: cache::Store,
+    choice: StorageChoice,
+    storage: OnceLock<Storage>,
 }
 
 impl Engine {
@@ -52,7 +59,7 @@ impl Engine {
     /// When the directory cannot be made or was written by a newer version.
     pub fn open(options: &EngineOptions) -> Result<Engine> {
         let store = cache::Store::open(&options.root)?;
-        Ok(Engine { store })
+        Ok(Engine { store, choice: options.storage, storage: OnceLock::new() })
     }
 
     /// Where the store is.

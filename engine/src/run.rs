@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cache::{Image, Lease, Snapshot, TreeRoot};
-use runtime::{AttachOptions, Mount, MountPoints, OverlayOptions, Rootfs, Sandbox, Stdio};
+use runtime::{AttachOptions, Mount, Rootfs, Sandbox, Stdio};
 
 use crate::error::{Error, Result};
 use crate::{Engine, NetworkMode};
@@ -88,7 +88,8 @@ impl Engine {
             let layer = self.store.layer(lease, id)?.ok_or_else(|| cache::Error::LayerNotFound(id.clone()))?;
             layers.push(layer);
         }
-        Ok(self.store.container_snapshot(&layers, container)?)
+        runtime::mount_point_layer(&self.store.mount_points_dir())?;
+        Ok(self.working_store()?.container_snapshot(lease, &layers, container)?)
     }
 
     fn run_in(
@@ -100,10 +101,7 @@ impl Engine {
         id: &str,
         notes: &dyn Fn(String),
     ) -> Result<i32> {
-        let points = self.store.mount_points_dir();
-        runtime::mount_point_layer(&points)?;
-        let options = OverlayOptions { volatile: request.remove, mount_points: MountPoints::Shared(points) };
-        let rootfs = Arc::new(Rootfs::overlay(&snapshot.lowers(), &snapshot.upper(), &snapshot.work(), options)?);
+        let rootfs = Arc::new(builder::rootfs(snapshot, request.remove)?);
         let root = TreeRoot::from_fd(rootfs.fd())?;
         let sandbox = request.sandbox(image, argv, id, rootfs, &root)?;
         drop(root);

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -14,6 +15,7 @@ use rustix::mount::{
     fsmount, fsopen, open_tree,
 };
 
+use crate::classic;
 use crate::error::{Error, Result};
 use crate::sys::mount::{Reach, set_attributes};
 
@@ -29,6 +31,18 @@ pub struct OverlayOptions {
     pub volatile: bool,
     /// Whether the places that a sandbox mounts on are there.
     pub mount_points: MountPoints,
+    /// How the kernel is told of the layers.
+    pub interface: OverlayInterface,
+}
+
+/// How the kernel is told of the layers of an overlay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverlayInterface {
+    /// One by one where the kernel can do that (since 6.5), else as before.
+    #[default]
+    Newest,
+    /// All in the one page of options that mount(2) takes.
+    Classic,
 }
 
 /// The lowest layer of an overlay: the places that a sandbox mounts on.
@@ -53,6 +67,10 @@ pub struct Rootfs {
 impl Rootfs {
     /// Joins `lowers_top_first` and a writable `upper`. `work` is an empty directory on the file system of `upper`.
     pub fn overlay(lowers_top_first: &[PathBuf], upper: &Path, work: &Path, options: OverlayOptions) -> Result<Rootfs> {
+        if options.interface == OverlayInterface::Classic || !takes_single_layers() {
+            let mount = classic::mount(lowers_top_first, upper, work, &options)?;
+            return Ok(Rootfs { mount, moved: AtomicBool::new(false) });
+        }
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Error::rootfs("overlay"))?;
         // Descriptors in /proc/self/fd stand for paths that are too long; they must live until the mount exists.
         let mut held = Vec::new();
@@ -71,20 +89,6 @@ impl Rootfs {
         add_directory(&context, "upperdir", upper, &mut held)?;
         add_directory(&context, "workdir", work, &mut held)?;
         Rootfs::join(context, &options, held)
-    }
-
-    /// The layers alone, for reading.
-    pub fn read_only(lowers_top_first: &[PathBuf]) -> Result<Rootfs> {
-        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Error::rootfs("overlay"))?;
-        let mut held = Vec::new();
-        for lower in lowers_top_first {
-            add_directory(&context, "lowerdir+", lower, &mut held)?;
-        }
-        // Without an upper directory overlay needs two lower ones at the least.
-        for _ in lowers_top_first.len()..2 {
-            add_descriptor(&context, "lowerdir+", empty_directory()?, &mut held)?;
-        }
-        Rootfs::join(context, &OverlayOptions::default(), held)
     }
 
     /// `held` are the descriptors that stand for directories: they must live until the mount exists.
@@ -153,22 +157,40 @@ fn add_descriptor(context: &OwnedFd, key: &str, directory: OwnedFd, held: &mut V
 }
 
 /// Redirects and metadata-only copies would make an upper directory mean nothing without its lowers; the upper is the layer here.
-fn set_overlay_options(context: &OwnedFd, options: &OverlayOptions) -> Result<()> {
-    let set = |key: &str, value: &str| fsconfig_set_string(context, key, value).map_err(Error::rootfs(key));
-    set("source", "overlay")?;
-    let flag = |key: &str| fsconfig_set_flag(context, key).map_err(Error::rootfs(key));
-    if in_user_namespace() {
+pub(crate) fn overlay_settings(options: &OverlayOptions) -> Vec<(&'static str, Option<&'static str>)> {
+    let mut settings = if in_user_namespace() {
         // The kernel chooses nofollow and no metacopy itself, and refuses to be told.
-        flag("userxattr")?;
+        vec![("userxattr", None)]
     } else {
-        set("redirect_dir", "nofollow")?;
-        set("metacopy", "off")?;
-    }
-    set("index", "off")?;
+        vec![("redirect_dir", Some("nofollow")), ("metacopy", Some("off"))]
+    };
+    settings.push(("index", Some("off")));
     if options.volatile {
-        flag("volatile")?;
+        settings.push(("volatile", None));
+    }
+    settings
+}
+
+fn set_overlay_options(context: &OwnedFd, options: &OverlayOptions) -> Result<()> {
+    fsconfig_set_string(context, "source", "overlay").map_err(Error::rootfs("source"))?;
+    for (key, value) in overlay_settings(options) {
+        let set = match value {
+            Some(value) => fsconfig_set_string(context, key, value),
+            None => fsconfig_set_flag(context, key),
+        };
+        set.map_err(Error::rootfs(key))?;
     }
     Ok(())
+}
+
+/// Whether this kernel takes layers one by one. Asked once; where there is no overlay at all, the mount itself tells.
+fn takes_single_layers() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let asked = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+            .and_then(|context| fsconfig_set_string(&context, "lowerdir+", "/"));
+        asked != Err(Errno::INVAL)
+    })
 }
 
 fn in_user_namespace() -> bool {

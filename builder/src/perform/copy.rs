@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use cache::{Kind, Layer, Owner, TreeRoot};
-use runtime::MountPoints;
+use cache::{Kind, Layer, MergedTree, Owner, TreeRoot, TreeView};
 
 use super::place::{Placer, Rules};
 use super::{Work, tree_of};
@@ -18,10 +17,8 @@ impl Work<'_> {
         if self.selected.is_some() {
             return Ok(());
         }
-        self.open_source(op)?;
-        let stage_root = self.source.as_ref().map(tree_of).transpose()?;
-        let root = stage_root.as_ref().unwrap_or_else(|| self.solver.context.root());
-        let tree = self.source_tree(root, op.from_context);
+        self.open_source(op);
+        let tree = self.source_tree(self.source(), op.from_context);
         let mut selected = Vec::new();
         for source in &op.sources {
             let CopySource::Path(text) = source else { continue };
@@ -40,14 +37,19 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// A read-only view of the stage or image that the files come from.
-    fn open_source(&mut self, op: &CopyOp) -> Result<()> {
-        if op.from_context || self.source.is_some() {
-            return Ok(());
+    /// A view of the stage or image that the files come from; the context has its own.
+    fn open_source(&mut self, op: &CopyOp) {
+        if !op.from_context && self.source.is_none() {
+            let layers = self.inputs.get(1).map(|tree| tree.layers.as_slice()).unwrap_or_default();
+            self.source = Some(MergedTree::new(layers));
         }
-        let layers = self.inputs.get(1).map(|tree| tree.layers.as_slice()).unwrap_or_default();
-        self.source = Some(self.view(layers)?);
-        Ok(())
+    }
+
+    fn source(&self) -> &dyn TreeView {
+        match &self.source {
+            Some(view) => view,
+            None => self.solver.context.root(),
+        }
     }
 
     fn missing(&self, op: &CopyOp, source: &str, missing: &Missing) -> Error {
@@ -76,36 +78,25 @@ impl Work<'_> {
         self.select(op)?;
         let selected = self.selected.take().unwrap_or_default();
         let layers = if op.link { &[] } else { self.parent() };
-        let snapshot = self.snapshot(layers)?;
+        let (snapshot, rootfs) = self.snapshot(layers)?;
         {
-            let rootfs = self.mount(&snapshot, MountPoints::Absent)?;
             let root = tree_of(&rootfs)?;
             let owner = self.owner(op, &root)?;
-            let stage_root = self.source.as_ref().map(tree_of).transpose()?;
-            let source = stage_root.as_ref().unwrap_or_else(|| self.solver.context.root());
             let chmod =
                 op.chmod.as_deref().map(grammar::Chmod::parse).transpose().map_err(|error| {
                     Error::from(self.diagnostic("K0332", format!("invalid --chmod value: {error}")))
                 })?;
             let rules = Rules { owner, chmod, keep_owner: !op.from_context, unpack: op.unpack };
-            let placer = Placer { source, target: &root, rules: &rules };
+            let placer = Placer { source: self.source(), target: &root, rules: &rules };
             self.place_all(op, &placer, &root, &selected)?;
         }
+        drop(rootfs);
         self.commit(snapshot)
     }
 
     fn owner(&self, op: &CopyOp, root: &TreeRoot) -> Result<Option<Owner>> {
         let Some(spec) = &op.chown else { return Ok(None) };
-        let parent;
-        let view;
-        let root = if op.link {
-            view = self.view(self.parent())?;
-            parent = tree_of(&view)?;
-            &parent
-        } else {
-            root
-        };
-        let user = self.user(root, spec)?;
+        let user = if op.link { self.user(&MergedTree::new(self.parent()), spec)? } else { self.user(root, spec)? };
         // `--chown=1` without a group means group 1, where USER would mean the user's own group.
         let gid = if spec.contains(':') {
             user.ids.gid

@@ -6,9 +6,9 @@ mod run;
 mod workdir;
 
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use cache::{CommitOptions, Layer, Snapshot, TreeRoot};
+use cache::{CommitOptions, Layer, MergedTree, Snapshot, TreeRoot, TreeView, Writable};
 use grammar::{Diagnostic, IgnoreRules};
 use runtime::{MountPoints, OverlayOptions, ResolvedUser, Rootfs};
 
@@ -33,7 +33,7 @@ pub(crate) struct Work<'a> {
     /// The selection of a COPY, read at most once.
     selected: Option<Vec<Selected>>,
     exclude: IgnoreRules,
-    source: Option<Rootfs>,
+    source: Option<MergedTree>,
 }
 
 impl<'a> Work<'a> {
@@ -91,8 +91,11 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn snapshot(&self, layers: &[Layer]) -> Result<Snapshot> {
-        Ok(self.solver.store.snapshot(self.solver.lease, layers)?)
+    /// A writable tree over layers, for files to be placed in.
+    fn snapshot(&self, layers: &[Layer]) -> Result<(Snapshot, Rootfs)> {
+        let snapshot = self.solver.store.snapshot(self.solver.lease, layers)?;
+        let rootfs = rootfs(&snapshot, true)?;
+        Ok((snapshot, rootfs))
     }
 
     fn commit(&self, snapshot: Snapshot) -> Result<(Layer, bool)> {
@@ -100,27 +103,15 @@ impl<'a> Work<'a> {
         Ok((committed.layer, committed.existed))
     }
 
-    /// A writable view of a snapshot.
-    fn mount(&self, snapshot: &Snapshot, mount_points: MountPoints) -> Result<Rootfs> {
-        let options = OverlayOptions { volatile: true, mount_points };
-        Ok(Rootfs::overlay(&snapshot.lowers(), &snapshot.upper(), &snapshot.work(), options)?)
-    }
-
-    /// The layers of a tree, for reading.
-    fn view(&self, layers: &[Layer]) -> Result<Rootfs> {
-        let lowers: Vec<PathBuf> = layers.iter().rev().map(|layer| layer.path().to_owned()).collect();
-        Ok(Rootfs::read_only(&lowers)?)
-    }
-
     /// Numbers of a USER or `--chown`, looked up in the tree's own files.
-    fn user(&self, root: &TreeRoot, spec: &str) -> Result<ResolvedUser> {
+    fn user(&self, root: &dyn TreeView, spec: &str) -> Result<ResolvedUser> {
         let passwd = root.read_file(Path::new("etc/passwd"), USER_FILE_LIMIT)?.unwrap_or_default();
         let group = root.read_file(Path::new("etc/group"), USER_FILE_LIMIT)?.unwrap_or_default();
         runtime::resolve_user(spec, &passwd, &group)
             .map_err(|error| diagnostic(self.plan, self.step, "K0341", error.to_string()).into())
     }
 
-    fn source_tree<'s>(&'s self, root: &'s TreeRoot, from_context: bool) -> SourceTree<'s> {
+    fn source_tree<'s>(&'s self, root: &'s dyn TreeView, from_context: bool) -> SourceTree<'s> {
         SourceTree { root, context: from_context.then_some(self.solver.context), exclude: &self.exclude }
     }
 
@@ -132,6 +123,19 @@ impl<'a> Work<'a> {
 /// An error at the instruction of a step.
 fn diagnostic(plan: &Plan, step: &Step, code: &'static str, message: impl Into<String>) -> Diagnostic {
     Diagnostic::error(code, message.into()).at(&plan.source, step.span)
+}
+
+/// A snapshot as the root of a sandbox. `volatile` skips flushes: what is written is worth nothing after a crash.
+///
+/// # Errors
+/// When it cannot be mounted.
+pub fn rootfs(snapshot: &Snapshot, volatile: bool) -> Result<Rootfs> {
+    let options = OverlayOptions { volatile, mount_points: MountPoints::Absent, ..OverlayOptions::default() };
+    Ok(match snapshot.writable() {
+        // The snapshot has the mount points among its lowers.
+        Writable::Overlay { lowers, upper, work } => Rootfs::overlay(lowers, &upper, &work, options)?,
+        Writable::Directory(path) => Rootfs::directory(path)?,
+    })
 }
 
 /// The tree behind a mounted root file system.

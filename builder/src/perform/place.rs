@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use cache::{Attributes, Follow, Kind, Metadata, Owner, TreeRoot};
+use cache::{Attributes, Follow, Kind, Metadata, Owner, TreeRoot, TreeView};
 use grammar::Chmod;
 
 use crate::error::{Error, Result};
@@ -47,7 +47,7 @@ impl Rules {
 
 /// Copies from one tree into another.
 pub(super) struct Placer<'a> {
-    pub(super) source: &'a TreeRoot,
+    pub(super) source: &'a dyn TreeView,
     pub(super) target: &'a TreeRoot,
     pub(super) rules: &'a Rules,
 }

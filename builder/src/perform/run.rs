@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cache::{Attributes, Layer, Owner, TreeRoot};
-use runtime::{Exit, Mount, MountPoints, Sandbox, Stdio};
+use runtime::{Exit, Mount, Sandbox, Stdio};
 
-use super::{Work, tree_of};
+use super::{Work, rootfs, tree_of};
 use crate::error::{Error, Result};
 use crate::event::{Event, Stream};
 use crate::plan::RunOp;
@@ -20,10 +20,9 @@ const TAIL_LINES: usize = 20;
 
 impl Work<'_> {
     pub(super) fn run(&self, op: &RunOp) -> Result<(Layer, bool)> {
-        let snapshot = self.snapshot(self.parent())?;
-        let points = self.solver.store.mount_points_dir();
-        runtime::mount_point_layer(&points)?;
-        let rootfs = Arc::new(self.mount(&snapshot, MountPoints::Shared(points))?);
+        runtime::mount_point_layer(&self.solver.store.mount_points_dir())?;
+        let snapshot = self.solver.store.sandbox_snapshot(self.solver.lease, self.parent())?;
+        let rootfs = Arc::new(rootfs(&snapshot, true)?);
         let root = tree_of(&rootfs)?;
         let sandbox = self.sandbox(op, &root, rootfs)?;
         drop(root);

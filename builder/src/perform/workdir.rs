@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use cache::{Layer, Owner};
-use runtime::MountPoints;
 
 use super::{Work, tree_of};
 use crate::error::Result;
@@ -11,9 +10,8 @@ use crate::plan::WorkdirOp;
 
 impl Work<'_> {
     pub(super) fn workdir(&self, op: &WorkdirOp) -> Result<(Layer, bool)> {
-        let snapshot = self.snapshot(self.parent())?;
+        let (snapshot, rootfs) = self.snapshot(self.parent())?;
         {
-            let rootfs = self.mount(&snapshot, MountPoints::Absent)?;
             let root = tree_of(&rootfs)?;
             let user = self.user(&root, &op.user)?;
             let owner = Owner { uid: user.ids.uid, gid: user.ids.gid };
@@ -22,6 +20,7 @@ impl Work<'_> {
                 self.diagnostic("K0342", format!("cannot make the working directory {}: {error}", op.path.display()))
             })?;
         }
+        drop(rootfs);
         self.commit(snapshot)
     }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::StorageArgs;
+
 /// Build an image from a Dockerfile
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -11,6 +13,8 @@ use clap::{Args, ValueEnum};
   dunnage build -f deploy/Dockerfile src     another Dockerfile, another context
   dunnage build --target test --no-cache .   one stage, and nothing from the cache")]
 pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
     /// Name of the image, as NAME or NAME:TAG; can be repeated
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,

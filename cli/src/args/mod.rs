@@ -18,7 +18,7 @@ pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
 pub(crate) use run::{Network, RunArgs};
-pub(crate) use system::{DfArgs, PruneArgs, StoreCheckArgs, System};
+pub(crate) use system::{DfArgs, PruneArgs, StorageArgs, StorageDriver, StoreCheckArgs, System};
 
 /// Build and run container images: one binary, no daemon.
 #[derive(Debug, Parser)]
@@ -78,7 +78,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Image(Image),
     /// Show what this machine and this dunnage are
-    Info,
+    Info(StorageArgs),
     /// Show the version
     Version,
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+
+use super::StorageArgs;
 use engine::VolumeSpec;
 
 /// Run a command in a new container
@@ -15,6 +17,8 @@ use engine::VolumeSpec;
 The exit code is the container's own; 125 when dunnage failed, 126 when the command cannot be executed, 127 when it is
 not found, 128+n when signal n ended it.")]
 pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
     /// Remove the container's files when it ends
     #[arg(long)]
     pub(crate) rm: bool,

@@ -1,6 +1,6 @@
 //! `dunnage system`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum System {
@@ -44,4 +44,23 @@ pub(crate) struct StoreCheckArgs {
     /// `json`, for scripts
     #[arg(long, value_name = "FORMAT", value_parser = ["json"])]
     pub(crate) format: Option<String>,
+}
+
+/// What makes snapshots.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct StorageArgs {
+    /// How layers become a tree that can be written [default: $DUNNAGE_STORAGE_DRIVER, else auto]
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) storage_driver: Option<StorageDriver>,
+}
+
+/// How files of layers become a tree to write in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StorageDriver {
+    /// Overlay where it can be had, else copies
+    Auto,
+    /// The kernel's overlayfs: nothing is copied
+    Overlay,
+    /// A copy of all files for each step and container
+    Copy,
 }

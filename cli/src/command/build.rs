@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use engine::{BuildRequest, Built, Cancel, NetworkMode};
 
-use super::{Failure, Outcome, open};
+use super::{Failure, Outcome, open_for_snapshots};
 use crate::args::{BuildArgs, BuildNetwork, CheckFormat, Progress as Mode};
 use crate::ui::progress::Progress;
 use crate::{config, ui};
@@ -17,8 +17,9 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
     }
     let progress = Progress::new(mode(&args)?);
     let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
+    let storage = args.storage;
     let request = request(args)?;
-    let engine = open(root)?;
+    let engine = open_for_snapshots(root, storage)?;
     let cancel = Cancel::default();
     let interrupt = ui::interrupt::watch(&cancel)?;
     let result = engine.build(&request, &|event| progress.event(&event), &cancel);

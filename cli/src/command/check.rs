@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::{BuildRequest, Checked, Engine, EngineOptions};
+use engine::{BuildRequest, Checked, Engine, EngineOptions, StorageChoice};
 use grammar::{Rule, RuleKind, Severity};
 
 use super::{Failure, Outcome};
@@ -48,7 +48,8 @@ pub(super) fn found(
 ) -> Outcome {
     // Base images are looked into where they are; a check makes no store, and needs none.
     let root = config::store_root(root);
-    let engine = if root.is_dir() { Engine::open(&EngineOptions { root }).ok() } else { None };
+    let engine =
+        if root.is_dir() { Engine::open(&EngineOptions { root, storage: StorageChoice::Auto }).ok() } else { None };
     let checked = engine::check(request, choice, engine.as_ref())?;
     match format {
         CheckFormat::Text => text(&checked)?,

@@ -10,9 +10,9 @@ mod system;
 use std::io;
 use std::path::PathBuf;
 
-use engine::{Engine, EngineOptions};
+use engine::{Engine, EngineOptions, StorageChoice};
 
-use crate::args::{Arguments, Command, Image};
+use crate::args::{Arguments, Command, Image, StorageArgs};
 use crate::{config, ui};
 
 /// Why a command ends without success.
@@ -89,12 +89,18 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Save(args) | Command::Image(Image::Save(args)) => archive::save(root, &args),
         Command::Load(args) | Command::Image(Image::Load(args)) => archive::load(root, &args),
         Command::System(system) => system::system(root, &system),
-        Command::Info => system::info(root),
+        Command::Info(args) => system::info(root, args),
         Command::Version => system::version(),
     };
     result.unwrap_or_else(|failure| failure.tell())
 }
 
 fn open(root: Option<PathBuf>) -> Result<Engine, engine::Error> {
-    Engine::open(&EngineOptions { root: config::store_root(root) })
+    Engine::open(&EngineOptions { root: config::store_root(root), storage: StorageChoice::Auto })
+}
+
+/// For commands that make snapshots.
+fn open_for_snapshots(root: Option<PathBuf>, storage: StorageArgs) -> Result<Engine, Failure> {
+    let storage = config::storage(storage.storage_driver).map_err(Failure::Usage)?;
+    Ok(Engine::open(&EngineOptions { root: config::store_root(root), storage })?)
 }

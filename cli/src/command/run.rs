@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use engine::{NetworkMode, RunRequest};
 
-use super::{Failure, open};
+use super::{Failure, open_for_snapshots};
 use crate::args::{Network, RunArgs};
 use crate::{config, ui};
 
@@ -29,8 +29,9 @@ pub(super) fn run(root: Option<PathBuf>, args: RunArgs) -> u8 {
 }
 
 fn perform(root: Option<PathBuf>, args: RunArgs) -> Result<i32, Failure> {
+    let storage = args.storage;
     let request = request(args)?;
-    Ok(open(root)?.run(&request, &|sentence| ui::note(&sentence))?)
+    Ok(open_for_snapshots(root, storage)?.run(&request, &|sentence| ui::note(&sentence))?)
 }
 
 fn request(args: RunArgs) -> Result<RunRequest, Failure> {

@@ -3,11 +3,11 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
-use engine::{Cgroups, Problem, PruneOptions, Usage};
+use engine::{Cgroups, Problem, PruneOptions, Storage, Usage};
 use serde_json::{Map, Value, json};
 
-use super::{Failure, Outcome, open};
-use crate::args::{DfArgs, PruneArgs, StoreCheckArgs, System};
+use super::{Failure, Outcome, open, open_for_snapshots};
+use crate::args::{DfArgs, PruneArgs, StorageArgs, StoreCheckArgs, System};
 use crate::ui::table::{self, Column};
 use crate::ui::{self, units};
 
@@ -110,8 +110,8 @@ fn confirmed(all: bool) -> Result<bool, Failure> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-pub(super) fn info(root: Option<PathBuf>) -> Outcome {
-    let engine = open(root)?;
+pub(super) fn info(root: Option<PathBuf>, args: StorageArgs) -> Outcome {
+    let engine = open_for_snapshots(root, args)?;
     let info = engine.info()?;
     for (name, value) in [
         ("Version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -120,13 +120,18 @@ pub(super) fn info(root: Option<PathBuf>) -> Outcome {
         ("Platform", info.platform),
         ("Kernel", info.kernel),
         ("CPUs", info.cpus.to_string()),
-        ("Snapshots", if info.overlay { "overlay" } else { "overlay (the kernel must load it)" }.to_owned()),
+        ("Snapshots", snapshots(&info.storage)),
         ("Control groups", cgroups(info.cgroups).to_owned()),
         ("Seccomp", if info.seccomp { "yes" } else { "not in this kernel" }.to_owned()),
     ] {
         ui::line(&format!("{name}: {value}"))?;
     }
     Ok(0)
+}
+
+fn snapshots(storage: &Storage) -> String {
+    let remedy = storage.remedy.as_ref().map_or_else(String::new, |remedy| format!("; for overlay, {remedy}"));
+    format!("{} ({}{remedy})", storage.driver, storage.why)
 }
 
 fn cgroups(layout: Cgroups) -> &'static str {

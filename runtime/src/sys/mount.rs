@@ -1,4 +1,4 @@
-//! mount_setattr, which rustix does not wrap.
+//! mount_setattr, which rustix does not wrap, and a thread's own mounts.
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;
@@ -47,4 +47,11 @@ pub(crate) fn set_attributes(fd: impl AsFd, set: u64, reach: Reach) -> Result<()
         )
     };
     super::check(result).map(drop)
+}
+
+/// Gives the calling thread a mount namespace and a working directory of its own.
+pub(crate) fn separate_mounts() -> Result<(), Errno> {
+    use rustix::thread::UnshareFlags;
+    // SAFETY: neither memory nor descriptors are separated, so nothing that Rust shares between threads is touched.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS | UnshareFlags::NEWNS) }
 }

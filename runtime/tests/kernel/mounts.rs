@@ -25,7 +25,11 @@ fn layers_are_stacked_top_first() {
     let lowers = [image.path("top"), image.path("low"), image.path("lower")];
     mount_point_layer(&image.path("points")).unwrap();
     mount_point_layer(&image.path("points")).unwrap();
-    let options = OverlayOptions { volatile: true, mount_points: MountPoints::Shared(image.path("points")) };
+    let options = OverlayOptions {
+        volatile: true,
+        mount_points: MountPoints::Shared(image.path("points")),
+        ..OverlayOptions::default()
+    };
     let rootfs = Rootfs::overlay(&lowers, &image.path("upper"), &image.path("work"), options).unwrap();
     let mut sandbox = Sandbox::new(Arc::new(rootfs), ["cat", "/file"]);
     sandbox.stdio = Stdio::Pipes;

@@ -1,0 +1,186 @@
+//! Snapshots: layers below, a private writable directory on top. What becomes of the top decides: a layer, a container, nothing.
+//!
+//! Two drivers make them. Overlay mounts the layers as they lie there. The copy driver, for where overlay cannot be had, copies
+//! what they show and finds afterwards what changed. Both give the same layer for the same change.
+
+mod canonical;
+mod compare;
+mod copy;
+mod diff;
+mod flatten;
+mod merged;
+mod scan;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use self::merged::MergedTree;
+use self::scan::Scanned;
+pub use self::view::TreeView;
+use crate::containers::ContainerPlace;
+use crate::error::{Error, Result};
+use crate::layer::{Committed, DraftDir, Layer};
+use crate::lease::Lease;
+use crate::store::Store;
+
+/// How layers become a tree that can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StorageDriver {
+    /// The kernel's overlayfs: nothing is copied.
+    #[default]
+    Overlay,
+    /// A plain directory with a copy of all files.
+    Copy,
+}
+
+impl std::fmt::Display for StorageDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            StorageDriver::Overlay => "overlay",
+            StorageDriver::Copy => "copy",
+        })
+    }
+}
+
+/// How a snapshot becomes a layer.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct CommitOptions {}
+
+/// A writable tree over layers. Dropping it removes what can be written.
+#[derive(Debug)]
+pub struct Snapshot {
+    layers: Vec<Layer>,
+    draft: DraftDir,
+    /// Directories below, top first; all that overlay mounts, and all that a copy was made of.
+    lowers: Vec<PathBuf>,
+    /// Of a copy: what it was before anything changed it.
+    before: Option<Scanned>,
+}
+
+/// What a snapshot is made of, for who mounts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Writable<'a> {
+    /// The directories of an overlay.
+    Overlay {
+        /// Read only, top first.
+        lowers: &'a [PathBuf],
+        /// Takes what is written.
+        upper: PathBuf,
+        /// Overlay's own.
+        work: PathBuf,
+    },
+    /// All of it in one place.
+    Directory(PathBuf),
+}
+
+impl Store {
+    /// A fresh writable tree over `layers`, bottom first.
+    ///
+    /// # Errors
+    /// When its directories cannot be made.
+    pub fn snapshot(&self, lease: &Lease, layers: &[Layer]) -> Result<Snapshot> {
+        Snapshot::make(self, lease, layers, &lease.draft(), None)
+    }
+
+    /// The same for a process to run in: the places that a sandbox mounts on lie below all layers.
+    /// [`mount_points_dir`](Store::mount_points_dir) must be there.
+    ///
+    /// # Errors
+    /// When its directories cannot be made.
+    pub fn sandbox_snapshot(&self, lease: &Lease, layers: &[Layer]) -> Result<Snapshot> {
+        Snapshot::make(self, lease, layers, &lease.draft(), Some(self.mount_points_dir()))
+    }
+
+    /// The writable tree of a container, with the places that a sandbox mounts on.
+    ///
+    /// # Errors
+    /// When its directories cannot be made.
+    pub fn container_snapshot(&self, lease: &Lease, layers: &[Layer], container: &ContainerPlace) -> Result<Snapshot> {
+        Snapshot::make(self, lease, layers, &container.path().join("tree"), Some(self.mount_points_dir()))
+    }
+}
+
+impl Snapshot {
+    fn make(
+        store: &Store,
+        lease: &Lease,
+        layers: &[Layer],
+        path: &Path,
+        mount_points: Option<PathBuf>,
+    ) -> Result<Snapshot> {
+        let draft = DraftDir::make(path)?;
+        let stacked = match store.storage_driver() {
+            StorageDriver::Overlay => store.stackable(lease, layers)?,
+            StorageDriver::Copy => layers.to_vec(),
+        };
+        let mut lowers: Vec<PathBuf> = stacked.iter().rev().map(|layer| layer.path().to_owned()).collect();
+        lowers.extend(mount_points);
+        let before = match store.storage_driver() {
+            StorageDriver::Overlay => {
+                let work = path.join("work");
+                std::fs::create_dir(&work).map_err(Error::path("make", &work))?;
+                None
+            }
+            StorageDriver::Copy => {
+                let root = copy::copy_tree(&MergedTree::of_directories(lowers.clone()), &path.join("fs"))?;
+                Some(copy::record(&root)?)
+            }
+        };
+        Ok(Snapshot { layers: layers.to_vec(), draft, lowers, before })
+    }
+
+    /// What to mount.
+    pub fn writable(&self) -> Writable<'_> {
+        match self.before {
+            Some(_) => Writable::Directory(self.upper()),
+            None => Writable::Overlay { lowers: &self.lowers, upper: self.upper(), work: self.work() },
+        }
+    }
+
+    /// The writable directory.
+    pub fn upper(&self) -> PathBuf {
+        self.draft.path.join("fs")
+    }
+
+    fn work(&self) -> PathBuf {
+        self.draft.path.join("work")
+    }
+
+    /// The layers, bottom first.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// What changed becomes a layer. A known tree gives the old layer back, bit for bit.
+    ///
+    /// # Errors
+    /// When it cannot be read or written; nothing is left then.
+    pub fn commit(self, store: &Store, lease: &Lease, _options: &CommitOptions) -> Result<Committed> {
+        let (work, upper) = (self.work(), self.upper());
+        let lowers = MergedTree::of_directories(self.lowers);
+        let Some(before) = self.before else {
+            std::fs::remove_dir_all(&work).map_err(Error::path("remove", &work))?;
+            canonical::canonicalize(&upper, &lowers)?;
+            return store.commit_tree(lease, self.draft);
+        };
+        // The copy moves aside; what changed in it moves into the place from which layers are taken.
+        let copy = DraftDir::make(&lease.draft())?;
+        let aside = copy.path.join("copy");
+        std::fs::rename(&upper, &aside).map_err(Error::path("move", &upper))?;
+        std::fs::rename(copy.path.join("fs"), &upper).map_err(Error::path("move", &upper))?;
+        diff::move_changes(&aside, &before, &lowers, &upper)?;
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop(copy));
+            store.commit_tree(lease, self.draft)
+        })
+    }
+
+    /// Leaves the directories where they are.
+    pub fn keep(self) {
+        self.draft.release();
+    }
+}

@@ -1,0 +1,80 @@
+//! What can be asked of a tree that is only read, whether it is a directory or layers that nothing mounted.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::tree::{Follow, Metadata, TreeRoot};
+
+/// A tree whose content is foreign, for reading. Links are followed inside of it, never out.
+pub trait TreeView: Sync {
+    /// What is at a path, if anything.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    fn metadata(&self, path: &Path, follow: Follow) -> Result<Option<Metadata>>;
+
+    /// Names and metadata of a directory's entries, in byte order; links are not followed.
+    ///
+    /// # Errors
+    /// When it is no directory or cannot be read.
+    fn read_dir(&self, path: &Path) -> Result<Vec<(OsString, Metadata)>>;
+
+    /// Opens a regular file.
+    ///
+    /// # Errors
+    /// When it is not there or is no regular file.
+    fn open_file(&self, path: &Path) -> Result<File>;
+
+    /// Where a link points.
+    ///
+    /// # Errors
+    /// When it is no link.
+    fn read_link(&self, path: &Path) -> Result<OsString>;
+
+    /// The extended attributes that images keep.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn xattrs(&self, path: &Path) -> Result<Vec<(OsString, Vec<u8>)>>;
+
+    /// The content of a small regular file; `None` when nothing is there.
+    ///
+    /// # Errors
+    /// When it is larger than `limit`, or no regular file.
+    fn read_file(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+        if self.metadata(path, Follow::Yes)?.is_none() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        self.open_file(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(Error::path("read", path))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::Limit(format!("{} is larger than {limit} bytes", path.display())));
+        }
+        Ok(Some(bytes))
+    }
+}
+
+impl TreeView for TreeRoot {
+    fn metadata(&self, path: &Path, follow: Follow) -> Result<Option<Metadata>> {
+        TreeRoot::metadata(self, path, follow)
+    }
+
+    fn read_dir(&self, path: &Path) -> Result<Vec<(OsString, Metadata)>> {
+        TreeRoot::read_dir(self, path)
+    }
+
+    fn open_file(&self, path: &Path) -> Result<File> {
+        TreeRoot::open_file(self, path)
+    }
+
+    fn read_link(&self, path: &Path) -> Result<OsString> {
+        TreeRoot::read_link(self, path)
+    }
+
+    fn xattrs(&self, path: &Path) -> Result<Vec<(OsString, Vec<u8>)>> {
+        TreeRoot::xattrs(self, path)
+    }
+}
