@@ -269,9 +269,10 @@ fn the_tar_is_one_that_gnu_tar_reads() {
         return;
     }
     let fixture = fixture();
-    let snapshot = fixture.store.snapshot(&fixture.lease, &[]).unwrap();
-    make_tree(&snapshot.upper());
-    let layer = snapshot.commit(&fixture.store, &fixture.lease, &CommitOptions::default()).unwrap().layer;
+    // Not by way of a snapshot, which would drop the opaque mark of a directory that hides nothing.
+    let draft = super::DraftDir::make(&fixture.lease.draft()).unwrap();
+    make_tree(&draft.path.join("fs"));
+    let layer = fixture.store.commit_tree(&fixture.lease, draft).unwrap().layer;
     let path = fixture.directory.path().join("layer.tar");
     fixture.store.export_layer(&layer, &mut File::create(&path).unwrap()).unwrap();
     let output = std::process::Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(&path).output().unwrap();

@@ -4,7 +4,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
-use dunnage_runtime::{BindSource, Mount, MountPoints, OverlayOptions, Rootfs, Sandbox, Stdio, mount_point_layer};
+use dunnage_runtime::{
+    BindSource, Mount, MountPoints, Overlay, OverlayInterface, OverlayOptions, Rootfs, Sandbox, Stdio,
+    mount_point_layer, probe_overlay,
+};
 
 use crate::fixture::{Image, finish, run};
 use crate::image;
@@ -55,6 +58,53 @@ fn many_layers_and_long_paths_fit() {
     let mut sandbox = Sandbox::new(Arc::new(rootfs), ["sh", "-c", "echo /file* | wc -w"]);
     sandbox.stdio = Stdio::Pipes;
     assert_eq!(run(sandbox).unwrap().stdout, "150\n");
+}
+
+/// As kernels before 6.5 are told of layers: all in one page, and nothing of it in the host's mount table.
+#[test]
+fn the_classic_interface_takes_as_many_layers() {
+    let image = image!();
+    let mut lowers = vec![image.path("lower")];
+    for number in 0..498 {
+        let layer = image.path(&format!("a-long-name-for-a-layer-{number}"));
+        fs::create_dir(&layer).unwrap();
+        fs::write(layer.join(format!("file{number}")), "").unwrap();
+        fs::write(layer.join("same"), number.to_string()).unwrap();
+        lowers.insert(0, layer);
+    }
+    mount_point_layer(&image.path("points")).unwrap();
+    let options = OverlayOptions {
+        volatile: true,
+        mount_points: MountPoints::Shared(image.path("points")),
+        interface: OverlayInterface::Classic,
+    };
+    let table = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = table();
+    let rootfs = Rootfs::overlay(&lowers, &image.path("upper"), &image.path("work"), options).unwrap();
+    assert_eq!(table(), before);
+    let mut sandbox = Sandbox::new(Arc::new(rootfs), ["sh", "-c", "cat /same; echo /file* | wc -w; rm /same"]);
+    sandbox.stdio = Stdio::Pipes;
+    assert_eq!(run(sandbox).unwrap().stdout, "497498\n");
+    assert_eq!(image.upper(), [image.path("upper/same")]);
+}
+
+#[test]
+fn a_probe_tells_whether_overlay_works() {
+    let image = image!();
+    let probe = |name: &str| {
+        fs::create_dir_all(image.path(name)).unwrap();
+        probe_overlay(&image.path(name)).unwrap()
+    };
+    assert_eq!(probe("probe"), Overlay::Works);
+    // On an overlay the kernel stacks no other.
+    let rootfs = image.rootfs();
+    rustix::fs::mkdirat(rootfs.fd(), "probe", rustix::fs::Mode::RWXU).unwrap();
+    let inside =
+        std::path::PathBuf::from(format!("/proc/self/fd/{}/probe", std::os::fd::AsRawFd::as_raw_fd(&rootfs.fd())));
+    match probe_overlay(&inside).unwrap() {
+        Overlay::Missing { why, remedy } => assert!(why.contains("overlay") && remedy.contains("volume"), "{why}"),
+        Overlay::Works => panic!("an overlay upon an overlay"),
+    }
 }
 
 #[test]
