@@ -25,6 +25,7 @@ size: build
 
 bench: build
 	@DUNNAGE=$(CURDIR)/$(OUT) sh bench/rebuild.sh
+	@DUNNAGE=$(CURDIR)/$(OUT) sh bench/copy-driver.sh
 
 install: build
 	install -m 0755 $(OUT) $(or $(PREFIX),/usr/local)/bin/dunnage

@@ -13,17 +13,11 @@ pub(crate) fn store_root(flag: Option<PathBuf>) -> PathBuf {
     if let Some(root) = flag.or_else(|| set("DUNNAGE_ROOT")) {
         return root;
     }
-    if is_root() {
+    if engine::is_superuser() {
         return PathBuf::from("/var/lib/dunnage");
     }
     let data = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")));
     data.unwrap_or_else(|| PathBuf::from("/var/tmp")).join("dunnage")
-}
-
-/// Whether this process is the superuser: its own /proc directory belongs to it.
-pub(crate) fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
 /// What makes snapshots: the flag, else `$DUNNAGE_STORAGE_DRIVER`.

@@ -266,15 +266,12 @@ fn security_f21_a_poor_environment_is_enough_or_gets_one_sentence() {
             ("no TMPDIR", "export TMPDIR=/no/such/place"),
             ("a HOME that cannot be written", "mkdir -p home; mount -t tmpfs -o ro none home; export HOME=$PWD/home"),
             ("no HOME", "unset HOME"),
+            ("no /proc", "umount -l /proc"),
         ] {
             let built = apart(&dunnage, setup, &build);
             assert_eq!(built.code, 0, "{what}, {driver}: {}", built.stderr);
             let ran = apart(&dunnage, setup, &run);
             assert!(ran.code == 0 && ran.stdout.contains("FROM base"), "{what}, {driver}: {}", ran.stderr);
         }
-        // A sandbox has a /proc of its own, which needs the host's.
-        let refused = apart(&dunnage, "umount -l /proc", &build);
-        assert!(!refused.stderr.contains("panicked"), "{}", refused.stderr);
-        println!("no /proc: {} {}", refused.code, refused.stderr);
     }
 }

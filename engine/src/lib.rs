@@ -32,7 +32,7 @@ pub use housekeeping::{Cgroups, Info};
 pub use images::{HistoryEntry, Removed};
 pub use outputs::{Destination, Output};
 pub use run::{RunRequest, VolumeSpec};
-pub use runtime::NetworkMode;
+pub use runtime::{NetworkMode, is_superuser};
 pub use storage::{Storage, StorageChoice};
 
 /// How an engine is opened.

@@ -35,7 +35,7 @@ pub use error::{Error, Result};
 pub use exit::{Exit, Usage};
 pub use mount::{BindSource, Mount, default_masked_paths, default_read_only_paths};
 pub use plan::{SetupOp, SetupPlan, Slot};
-pub use probe::{Overlay, mount_identity, probe_overlay};
+pub use probe::{Overlay, is_superuser, mount_identity, probe_overlay};
 pub use rootfs::{MountPoints, OverlayInterface, OverlayOptions, Rootfs, mount_point_layer};
 pub use sandbox::{DEFAULT_PATH, EtcFiles, NetworkMode, Resource, Rlimit, Sandbox, Seccomp, Stdio, TerminalSize};
 pub use signal::Signal;

@@ -54,6 +54,12 @@ pub fn probe_overlay(directory: &Path) -> Result<Overlay> {
     })
 }
 
+/// Whether this process acts as user 0, asked of the kernel: /proc may not be there.
+#[must_use]
+pub fn is_superuser() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// What the answer of a probe depends on: the running kernel, and the mount that holds the directory.
 ///
 /// # Errors
@@ -94,7 +100,7 @@ fn missing(directory: &Path, error: &io::Error) -> Overlay {
     let (why, remedy) = match Errno::from_io_error(error) {
         _ if on_overlay => (
             "the store itself lies on an overlay, as in a container, and the kernel stacks no other on it".to_owned(),
-            format!("mount a volume for the store, or {ELSEWHERE}"),
+            "mount a volume for the store (--root or DUNNAGE_ROOT)".to_owned(),
         ),
         Some(Errno::NODEV) => {
             ("this kernel has no overlayfs".to_owned(), "load its module (modprobe overlay)".to_owned())
