@@ -1,22 +1,14 @@
-//! The image: configuration, history and layers of a solved plan, written into the store.
+//! The image of a solved plan: configuration, history and layers.
 
-use cache::{History, Image, ImageConfig, Lease, Reference, Store};
+use cache::{History, ImageConfig};
 
-use crate::error::Result;
 use crate::plan::Plan;
 use crate::solve::Solved;
 
-/// Writes the image of a solved plan and points `names` at it.
+/// The configuration of a solved plan's image.
 ///
 /// Times come from the layers, not from the clock: a build that hits throughout gives the same image again.
-///
-/// # Errors
-/// What the store says.
-pub fn assemble(plan: &Plan, solved: &Solved, store: &Store, lease: &Lease, names: &[Reference]) -> Result<Image> {
-    Ok(store.put_image(lease, &image_config(plan, solved), names)?)
-}
-
-fn image_config(plan: &Plan, solved: &Solved) -> ImageConfig {
+pub fn image_config(plan: &Plan, solved: &Solved) -> ImageConfig {
     let mut image = plan.config.image.clone();
     image.rootfs.diff_ids = solved.layers.iter().map(|layer| layer.diff_id.clone()).collect();
     let base_created = plan.config.base_history.iter().rev().find_map(|entry| entry.created.clone());

@@ -2,7 +2,7 @@
 //!
 //! The way of a build, each word a module of that name:
 //! [`bases`] says which images the reachable stages need, [`plan`] turns the text into a DAG of [`Step`]s (pure),
-//! [`solve`] walks the DAG against a store and a kernel, [`assemble`] writes the image.
+//! [`solve`] walks the DAG against a store and a kernel, [`image_config`] is the image.
 //! HTTP, system calls and terminals are not known here.
 #![forbid(unsafe_code)]
 
@@ -26,7 +26,7 @@ mod stages;
 mod walk;
 mod walk_files;
 
-pub use assemble::assemble;
+pub use assemble::image_config;
 pub use bases::{Base, BaseImages, bases};
 pub use context::Context;
 pub use error::{Error, Result};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use engine::{SearchPath, StorageChoice};
+use engine::{Owner, SearchPath, StorageChoice};
 
 use crate::args::StorageDriver;
 
@@ -18,6 +18,12 @@ pub(crate) fn store_root(flag: Option<PathBuf>) -> PathBuf {
     }
     let data = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")));
     data.unwrap_or_else(|| PathBuf::from("/var/tmp")).join("dunnage")
+}
+
+/// Who runs this process: what it writes for the user belongs to them.
+pub(crate) fn owner() -> Owner {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").map_or(Owner::default(), |me| Owner { uid: me.uid(), gid: me.gid() })
 }
 
 /// What makes snapshots: the flag, else `$DUNNAGE_STORAGE_DRIVER`.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use builder::{BaseImages, Cancel, Context, Event, Options, Solver};
-use cache::Reference;
+use builder::{BaseImages, Cancel, Context, Event, Options, Plan, Solved, Solver};
+use cache::{Image, Lease, Owner, Reference};
 use grammar::{CheckChoice, Diagnostic, IgnoreRules, Severity, Source};
 
 use crate::error::{Error, Result};
 use crate::images::parse_name;
+use crate::outputs::{Delivery, Output};
 use crate::{Engine, NetworkMode};
 
 /// Most of a Dockerfile or ignore file that is read.
@@ -37,6 +38,12 @@ pub struct BuildRequest {
     pub jobs: Option<usize>,
     /// SOURCE_DATE_EPOCH.
     pub source_date_epoch: Option<i64>,
+    /// `--output`; an image of the store when there are none.
+    pub outputs: Vec<Output>,
+    /// Whom the files of `type=local` belong to.
+    pub owner: Owner,
+    /// Where an output goes that names no file.
+    pub stream: Option<fn() -> Box<dyn std::io::Write>>,
 }
 
 /// A finished build.
@@ -94,7 +101,7 @@ impl Engine {
         if let Some(note) = self.storage()?.note().filter(|_| solved.performed > 0) {
             events(Event::Note(None, note));
         }
-        let image = builder::assemble(&plan, &solved, &self.store, &lease, &names)?;
+        let image = self.finish(request, &plan, &solved, &lease, &names, events)?;
         Ok(Built {
             id: image.id.to_string(),
             names: names.iter().map(Reference::familiar).collect(),
@@ -103,6 +110,35 @@ impl Engine {
             size: solved.layers.iter().map(|layer| layer.size).sum(),
             warnings,
         })
+    }
+
+    /// The image, handed to every output. Where none of them is the store, it is not left there.
+    fn finish(
+        &self,
+        request: &BuildRequest,
+        plan: &Plan,
+        solved: &Solved,
+        lease: &Lease,
+        names: &[Reference],
+        events: &(dyn Fn(Event) + Sync),
+    ) -> Result<Image> {
+        let kept = request.outputs.is_empty() || request.outputs.iter().any(Output::is_image);
+        let own = request.outputs.iter().flat_map(Output::image_names);
+        let store_names: Vec<Reference> = if kept { names.iter().chain(own).cloned().collect() } else { Vec::new() };
+        let config = builder::image_config(plan, solved).to_bytes()?;
+        let known = self.store.image(&Image::from_bytes(&config)?.id)?.is_some();
+        let image = self.store.put_image_bytes(lease, &config, &store_names)?;
+        let delivery = Delivery { owner: request.owner, clamp: request.source_date_epoch, stream: request.stream };
+        let delivered = request.outputs.iter().try_for_each(|output| {
+            if let Some(note) = self.deliver(lease, &image, names, output, &delivery)? {
+                events(Event::Note(None, note));
+            }
+            Ok(())
+        });
+        if !kept && !known {
+            self.store.remove_image(&image.id)?;
+        }
+        delivered.map(|()| image)
     }
 
     /// Opens the images that the plan stands on; one that is missing is an error at its FROM.

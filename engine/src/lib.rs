@@ -25,7 +25,7 @@ pub use bake::{BakeChoice, BakeFile, BakeFormat, BakeGroup, BakePlan, BakeTarget
 pub use bootstrap::{BootstrapBase, SearchPath};
 pub use build::{BuildRequest, Built};
 pub use builder::{Cancel, Event, MissReason, StepId, StepInfo, Stream};
-pub use cache::{Platform, Problem, PruneOptions, Pruned, Reference, StoreCheck, StoredImage, Usage};
+pub use cache::{Owner, Platform, Problem, PruneOptions, Pruned, Reference, StoreCheck, StoredImage, Usage};
 pub use check::{Checked, check};
 pub use error::{Error, Result};
 pub use housekeeping::{Cgroups, Info};

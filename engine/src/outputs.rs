@@ -63,6 +63,14 @@ impl Output {
         matches!(self, Output::Image { .. })
     }
 
+    /// The names that it gives to the image in the store.
+    pub(crate) fn image_names(&self) -> &[Reference] {
+        match self {
+            Output::Image { names } => names,
+            _ => &[],
+        }
+    }
+
     /// It writes to the caller's stream.
     pub fn is_stream(&self) -> bool {
         matches!(
@@ -205,15 +213,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What an output became, for the user's eyes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivered {
-    /// One sentence.
-    pub note: String,
-}
-
 impl Engine {
-    /// Hands a finished image to one output.
+    /// Hands a finished image to one output, and tells what became of it in one sentence.
     ///
     /// # Errors
     /// When the output fails; a file is then not there, a directory may have a part.
@@ -223,8 +224,8 @@ impl Engine {
         image: &Image,
         names: &[Reference],
         output: &Output,
-        delivery: &Delivery<'_>,
-    ) -> Result<Option<Delivered>> {
+        delivery: &Delivery,
+    ) -> Result<Option<String>> {
         match output {
             Output::Image { .. } | Output::CacheOnly => Ok(None),
             Output::Local { directory } => {
@@ -243,7 +244,7 @@ impl Engine {
                 match destination {
                     Destination::File(path) if *unpacked => {
                         registry::save_directory(&self.store, lease, &images, *compression, path)?;
-                        Ok(Some(Delivered { note: format!("wrote {}", path.display()) }))
+                        Ok(Some(format!("wrote {}", path.display())))
                     }
                     _ => self.stream(destination, delivery, |out| {
                         Ok(registry::save(&self.store, lease, &images, &options, out)?)
@@ -264,40 +265,42 @@ impl Engine {
     fn stream(
         &self,
         destination: &Destination,
-        delivery: &Delivery<'_>,
+        delivery: &Delivery,
         write: impl FnOnce(&mut dyn Write) -> Result<()>,
-    ) -> Result<Option<Delivered>> {
+    ) -> Result<Option<String>> {
         match destination {
             Destination::Stream => {
-                let mut out = BufWriter::with_capacity(1 << 20, (delivery.stream)());
+                let stream =
+                    delivery.stream.ok_or_else(|| Error::Usage("an output needs dest=FILE here".to_owned()))?;
+                let mut out = BufWriter::with_capacity(1 << 20, stream());
                 write(&mut out)?;
                 out.flush().map_err(|error| Error::file("write", "the output", error))?;
                 Ok(None)
             }
             Destination::File(path) => {
                 whole_file(path, write)?;
-                Ok(Some(Delivered { note: format!("wrote {}", path.display()) }))
+                Ok(Some(format!("wrote {}", path.display())))
             }
         }
     }
 }
 
 /// What outputs need of the caller.
-pub(crate) struct Delivery<'a> {
+pub(crate) struct Delivery {
     /// Whom files of a directory belong to.
     pub(crate) owner: Owner,
     /// SOURCE_DATE_EPOCH.
     pub(crate) clamp: Option<i64>,
     /// Standard output.
-    pub(crate) stream: &'a dyn Fn() -> Box<dyn Write>,
+    pub(crate) stream: Option<fn() -> Box<dyn Write>>,
 }
 
-fn local_note(directory: &Path, written: &Written) -> Delivered {
+fn local_note(directory: &Path, written: &Written) -> String {
     let mut note = format!("wrote {} entries to {}", written.entries, directory.display());
     if written.left_out > 0 {
         note.push_str(&format!("; {} device nodes were left out", written.left_out));
     }
-    Delivered { note }
+    note
 }
 
 /// Writes a file so that it is whole or not there.

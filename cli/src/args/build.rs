@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use engine::Output;
 
 use super::StorageArgs;
 
@@ -11,7 +12,8 @@ use super::StorageArgs;
 #[command(after_help = "Examples:
   dunnage build -t app .                     build the directory and name the image app:latest
   dunnage build -f deploy/Dockerfile src     another Dockerfile, another context
-  dunnage build --target test --no-cache .   one stage, and nothing from the cache")]
+  dunnage build --target test --no-cache .   one stage, and nothing from the cache
+  dunnage build -o out .                     the files of the last stage into the directory out")]
 pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
@@ -48,6 +50,13 @@ pub(crate) struct BuildArgs {
     /// File to write the image's id to
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
+    /// Where the result goes, as DIRECTORY, - for a tar, or type=local|tar|oci|docker|image|cacheonly,dest=PATH; can be
+    /// repeated [default: an image of the store]
+    #[arg(short, long, value_name = "OUTPUT")]
+    pub(crate) output: Vec<Output>,
+    /// Keep the image in the store, as is done without --output
+    #[arg(long)]
+    pub(crate) load: bool,
     /// Steps to perform at once [default: by the machine]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,

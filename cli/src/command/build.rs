@@ -1,10 +1,11 @@
 //! `dunnage build`.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use engine::{BuildRequest, Built, Cancel, NetworkMode};
+use engine::{BuildRequest, Built, Cancel, NetworkMode, Output};
 
 use super::{Failure, Outcome, open_for_snapshots};
 use crate::args::{BuildArgs, BuildNetwork, CheckFormat, Progress as Mode};
@@ -16,9 +17,12 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
         return super::check::found(root, &request(args)?, None, CheckFormat::Text);
     }
     let progress = Progress::new(mode(&args)?);
+    let outputs = outputs(&args)?;
+    // What goes to standard output is then the image, and nothing else.
+    let streams = outputs.iter().any(Output::is_stream);
     let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
     let storage = args.storage;
-    let request = request(args)?;
+    let request = BuildRequest { outputs, owner: config::owner(), stream: Some(ui::stream), ..request(args)? };
     let engine = open_for_snapshots(root, storage)?;
     let cancel = Cancel::default();
     let interrupt = ui::interrupt::watch(&cancel)?;
@@ -26,7 +30,7 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
     progress.finish(result.as_ref());
     match result {
         Ok(built) => {
-            finish(&built, quiet, iidfile)?;
+            finish(&built, quiet, streams, iidfile)?;
             Ok(0)
         }
         Err(error) => {
@@ -40,7 +44,7 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
     }
 }
 
-fn finish(built: &Built, quiet: bool, iidfile: Option<PathBuf>) -> Result<(), Failure> {
+fn finish(built: &Built, quiet: bool, streams: bool, iidfile: Option<PathBuf>) -> Result<(), Failure> {
     if !quiet {
         ui::diagnostic::summary(&built.warnings);
     }
@@ -48,10 +52,26 @@ fn finish(built: &Built, quiet: bool, iidfile: Option<PathBuf>) -> Result<(), Fa
         std::fs::write(&path, &built.id)
             .map_err(|error| Failure::usage(format!("cannot write --iidfile {}: {error}", path.display())))?;
     }
-    if quiet {
+    if quiet && !streams {
         ui::line(&built.id)?;
     }
     Ok(())
+}
+
+fn outputs(args: &BuildArgs) -> Result<Vec<Output>, Failure> {
+    let mut outputs = args.output.clone();
+    if args.load && !outputs.iter().any(Output::is_image) {
+        outputs.push(Output::Image { names: Vec::new() });
+    }
+    match outputs.iter().filter(|output| output.is_stream()).count() {
+        0 => {}
+        1 if io::stdout().is_terminal() => {
+            return Err(Failure::usage("a tar is not written to a terminal: add dest=FILE, or use a pipe"));
+        }
+        1 => {}
+        _ => return Err(Failure::usage("only one --output can go to standard output: add dest=FILE to the others")),
+    }
+    Ok(outputs)
 }
 
 fn mode(args: &BuildArgs) -> Result<Mode, Failure> {
@@ -84,6 +104,7 @@ fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
         }),
         jobs: args.jobs.map(usize::from),
         source_date_epoch: config::source_date_epoch().map_err(Failure::Usage)?,
+        ..BuildRequest::default()
     })
 }
 

@@ -53,6 +53,11 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Standard output for bytes that are no text.
+pub(crate) fn stream() -> Box<dyn Write> {
+    Box::new(io::stdout())
+}
+
 /// One sentence on standard error. A stream that is gone has nobody to tell.
 pub(crate) fn error(sentence: &str) {
     say(&format!("{RED}error{RED:#}: {sentence}"));
