@@ -287,6 +287,7 @@ impl Solver<'_> {
             tree: Some(layer.tree),
             parts: Vec::new(),
             created: layer.created,
+            text: step.text.clone(),
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
         let mut keys = work.keys();

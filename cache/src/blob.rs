@@ -20,6 +20,7 @@ pub struct Blob {
     /// Their number.
     pub size: u64,
     path: PathBuf,
+    store: Store,
 }
 
 impl Blob {
@@ -31,7 +32,7 @@ impl Blob {
         File::open(&self.path).map_err(Error::path("open", &self.path))
     }
 
-    /// All of them, when they are no more than `limit`.
+    /// All of them, when they are no more than `limit`. Damaged ones are put aside: the store does not have them then.
     ///
     /// # Errors
     /// When they are more, cannot be read, or are damaged.
@@ -43,6 +44,9 @@ impl Blob {
         self.open()?.take(limit + 1).read_to_end(&mut bytes).map_err(Error::path("read", &self.path))?;
         let found = Digest::sha256_of(&bytes);
         if found != self.digest {
+            self.store.set_aside_with_notice(&self.path, "blob", || {
+                format!("blob {} was damaged and is in quarantine", self.digest)
+            });
             return Err(Error::DigestMismatch { expected: self.digest.clone(), found });
         }
         Ok(bytes)
@@ -94,7 +98,7 @@ impl BlobWriter {
         std::fs::rename(&self.path, &path).map_err(Error::path("write", &path))?;
         self.committed = true;
         sync_directory(&self.store.path("blobs/sha256"))?;
-        Ok(Blob { digest: found, size: self.size, path })
+        Ok(Blob { digest: found, size: self.size, path, store: self.store.clone() })
     }
 }
 
@@ -119,7 +123,7 @@ impl Store {
     pub fn blob(&self, digest: &Digest) -> Result<Option<Blob>> {
         let path = self.blob_path(digest);
         match std::fs::metadata(&path) {
-            Ok(metadata) => Ok(Some(Blob { digest: digest.clone(), size: metadata.len(), path })),
+            Ok(metadata) => Ok(Some(Blob { digest: digest.clone(), size: metadata.len(), path, store: self.clone() })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::path("read", path)(error)),
         }
@@ -156,6 +160,11 @@ mod tests {
         let blob = writer.commit(None).unwrap();
         assert_eq!(store.blob(&blob.digest).unwrap().unwrap().read_all(10).unwrap(), b"bytes");
         assert!(blob.read_all(4).is_err());
+
+        std::fs::write(store.blob_path(&blob.digest), b"bytEs").unwrap();
+        assert!(matches!(blob.read_all(10), Err(Error::DigestMismatch { .. })));
+        assert!(store.blob(&blob.digest).unwrap().is_none());
+        assert_eq!(store.take_notices().len(), 1);
 
         let mut writer = store.blob_writer(&lease).unwrap();
         writer.write_all(b"other").unwrap();

@@ -1,7 +1,10 @@
 //! `system check`: reads everything again, says what is not as it was written, and with leave takes it out of use.
 //!
-//! Truth is the files themselves, named by digest, so nothing but them is needed to tell.
+//! Truth is the files themselves, named by digest or sealed, so nothing but them is needed to tell. What nothing vouches
+//! for cannot be checked: the writable trees of containers, the data of volumes, and to which of two images a name should
+//! point.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -9,17 +12,23 @@ use rayon::prelude::*;
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
+use crate::guard::{self, Sight};
 use crate::image::Image;
+use crate::index::facts::layer_id;
 use crate::lease::entries;
-use crate::store::{Store, random_name, sync_directory};
+use crate::sealed::{seal, unseal};
+use crate::store::{Store, sync_directory, write_durably};
+use crate::volumes::bare_volume;
 
 /// Something that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// What, in one sentence.
     pub what: String,
-    /// It was taken out of use: what needs it is made anew, or has to be loaded again.
-    pub repaired: bool,
+    /// What was done about it, when something was: what needs it is made anew, or has to be loaded again.
+    pub repaired: Option<&'static str>,
+    /// Names or ids of the images that cannot be used without it.
+    pub images: Vec<String>,
 }
 
 /// What a check saw.
@@ -31,10 +40,10 @@ pub struct StoreCheck {
     pub images: usize,
     /// Names of images.
     pub names: usize,
-    /// Blobs.
-    pub blobs: usize,
     /// Step records.
     pub records: usize,
+    /// Blobs.
+    pub blobs: usize,
     /// Bytes of content that were read.
     pub bytes: u64,
     /// What is wrong; empty when all is well.
@@ -42,21 +51,39 @@ pub struct StoreCheck {
 }
 
 impl Store {
-    /// Reads everything that the store holds. With `repair`, what is damaged goes to `quarantine/`, and what points
-    /// at nothing goes.
+    /// Reads everything that the store holds. With `repair`, what is damaged goes to `quarantine/`, what can be written
+    /// anew is, and what points at nothing goes.
     ///
     /// # Errors
     /// When the disk fails while looking, or while repairing.
     pub fn check(&self, repair: bool) -> Result<StoreCheck> {
         let _lock = if repair { self.exclusive()? } else { self.shared()? };
-        let mut checker = Checker { store: self, repair, found: StoreCheck::default() };
+        let mut checker = Checker { store: self, repair, found: StoreCheck::default(), users: self.users_of_layers()? };
         checker.layers()?;
         checker.blobs()?;
         checker.images()?;
         checker.names()?;
         checker.pointers()?;
         checker.records()?;
+        checker.tables()?;
+        checker.volumes()?;
+        checker.small_files()?;
         Ok(checker.found)
+    }
+
+    /// Which images have each layer, as people call them.
+    fn users_of_layers(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        let names = self.names()?;
+        let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (hex, image) in self.image_facts()? {
+            let called: Vec<String> =
+                names.iter().filter(|(_, id)| id.hex() == hex).map(|(name, _)| name.familiar()).collect();
+            let called = if called.is_empty() { vec![hex.chars().take(12).collect()] } else { called };
+            for layer in image.layers {
+                users.entry(layer).or_default().extend(called.iter().cloned());
+            }
+        }
+        Ok(users)
     }
 }
 
@@ -64,20 +91,21 @@ struct Checker<'a> {
     store: &'a Store,
     repair: bool,
     found: StoreCheck,
+    users: BTreeMap<String, Vec<String>>,
 }
 
 impl Checker<'_> {
+    fn note(&mut self, what: String, done: &'static str) {
+        self.found.problems.push(Problem { what, repaired: self.repair.then_some(done), images: Vec::new() });
+    }
+
     /// Notes a problem; the thing goes to the quarantine, where it can be looked at.
-    fn damaged(&mut self, path: &Path, what: String) -> Result<()> {
+    fn damaged(&mut self, path: &Path, kind: &str, what: String) -> Result<()> {
         if self.repair {
-            let quarantine = self.store.path("quarantine");
-            std::fs::create_dir_all(&quarantine).map_err(Error::path("make", &quarantine))?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let target = quarantine.join(format!("{name}.{}", random_name()?));
-            std::fs::rename(path, &target).map_err(Error::path("move", path))?;
+            self.store.put_aside(path, kind)?;
             sync_directory(path.parent().unwrap_or(path))?;
         }
-        self.found.problems.push(Problem { what, repaired: self.repair });
+        self.note(what, "put into quarantine");
         Ok(())
     }
 
@@ -86,20 +114,51 @@ impl Checker<'_> {
         if self.repair {
             std::fs::remove_file(path).map_err(Error::path("remove", path))?;
         }
-        self.found.problems.push(Problem { what, repaired: self.repair });
+        self.note(what, "removed");
         Ok(())
     }
 
     /// Each on a thread of its own: reading and hashing is all there is to it.
     fn layers(&mut self) -> Result<()> {
         let layers = entries(&self.store.path("layers"))?;
+        let guards: Vec<_> = layers.par_iter().map(|(_, path)| guard::look(path)).collect();
+        for ((name, path), sight) in layers.iter().zip(&guards) {
+            if *sight == Sight::RecordDamaged {
+                if self.repair {
+                    self.store.restore_record(path)?;
+                }
+                self.note(format!("the record of layer {name} is damaged"), "written anew from its copy");
+            }
+        }
         let checked: Vec<_> = layers.par_iter().map(|(name, _)| self.store.verify_layer(name)).collect();
-        for ((name, path), checked) in layers.into_iter().zip(checked) {
+        for (((name, path), sight), checked) in layers.into_iter().zip(guards).zip(checked) {
             self.found.layers += 1;
             match checked? {
-                Ok(layer) => self.found.bytes += layer.size,
-                Err(why) => self.damaged(&path, format!("layer {name} is damaged: {why}"))?,
+                Ok(layer) => {
+                    self.found.bytes += layer.size;
+                    self.renew_guard(&name, &path, &sight)?;
+                }
+                // Without leave to repair, a damaged record misleads the reading: it was told already.
+                Err(_) if sight == Sight::RecordDamaged && !self.repair => {}
+                Err(why) => {
+                    self.damaged(&path, "layer", format!("layer {name} is damaged: {why}"))?;
+                    let images = self.users.get(&name).cloned().unwrap_or_default();
+                    if let Some(problem) = self.found.problems.last_mut() {
+                        problem.images = images;
+                    }
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// The layer is sound, and its guard is not: damaged, or of another place where the store was.
+    fn renew_guard(&mut self, name: &str, path: &Path, sight: &Sight) -> Result<()> {
+        if matches!(sight, Sight::TreeTouched | Sight::NoGuard) && self.repair {
+            guard::write(path)?;
+        }
+        if *sight == Sight::NoGuard {
+            self.note(format!("the guard of layer {name} is damaged; the layer itself is sound"), "written anew");
         }
         Ok(())
     }
@@ -112,7 +171,8 @@ impl Checker<'_> {
                 let (digest, size) = sha256_of(&path)?;
                 self.found.bytes += size;
                 if algorithm == "sha256" && digest.to_string() != expected {
-                    self.damaged(&path, format!("blob {expected} is damaged: its bytes are those of {digest}"))?;
+                    let what = format!("blob {expected} is damaged: its bytes are those of {digest}");
+                    self.damaged(&path, "blob", what)?;
                 }
             }
         }
@@ -131,13 +191,22 @@ impl Checker<'_> {
                     .layers
                     .iter()
                     .find(|layer| !self.has_layer(layer))
-                    .map(|layer| format!("its layer {layer} is not there; build or load the image again")),
+                    .map(|layer| format!("its layer {layer} is not there")),
             };
             if let Some(why) = problem {
-                self.damaged(&path, format!("image {id} is damaged: {why}"))?;
+                let called = self.called(&id)?;
+                self.damaged(&path, "image", format!("image {id} is damaged: {why}; build or load it again"))?;
+                if let Some(problem) = self.found.problems.last_mut() {
+                    problem.images = called;
+                }
             }
         }
         Ok(())
+    }
+
+    fn called(&self, hex: &str) -> Result<Vec<String>> {
+        let names = self.store.names()?;
+        Ok(names.into_iter().filter(|(_, id)| id.hex() == hex).map(|(name, _)| name.familiar()).collect())
     }
 
     fn has_layer(&self, id: &DiffId) -> bool {
@@ -149,23 +218,37 @@ impl Checker<'_> {
             self.found.names += 1;
             let shown = name.replace("%2F", "/").replace("%25", "%");
             let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let hex = text.trim().strip_prefix("sha256:").unwrap_or_default().to_owned();
-            if hex.is_empty() || !self.store.path("images").join(format!("{hex}.json")).exists() {
-                self.dangling(&path, format!("the name {shown} points at an image that is not there"))?;
+            let id = text.parse::<crate::ImageId>().ok().filter(|id| self.store.image_path(id).exists());
+            if id.is_none() {
+                let what = format!("the name {shown} points at an image that is not there: give it again with `tag`");
+                self.damaged(&path, "name", what)?;
             }
         }
         Ok(())
     }
 
+    /// What points from trees to layers. A layer that has none is shared less, nothing else.
     fn pointers(&mut self) -> Result<()> {
         for (tree, path) in entries(&self.store.path("trees"))? {
-            let id = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<DiffId>().ok());
+            let id = std::fs::read_to_string(&path).ok().and_then(|text| text.parse::<DiffId>().ok());
             let layer = match &id {
                 Some(id) if self.has_layer(id) => self.store.read_layer(id).unwrap_or_default(),
                 _ => None,
             };
             if layer.is_none_or(|layer| layer.tree.to_string() != tree) {
                 self.dangling(&path, format!("the tree {tree} points at a layer that is not there"))?;
+            }
+        }
+        if !self.repair {
+            return Ok(());
+        }
+        for (name, _) in entries(&self.store.path("layers"))? {
+            let Some(layer) = layer_id(&name).and_then(|id| self.store.read_layer(&id).ok().flatten()) else {
+                continue;
+            };
+            let pointer = self.store.path("trees").join(layer.tree.to_string());
+            if !pointer.exists() {
+                write_durably(&pointer, &self.store.loose_draft()?, layer.diff_id.to_string().as_bytes())?;
             }
         }
         Ok(())
@@ -177,10 +260,67 @@ impl Checker<'_> {
             for (name, path) in entries(&shard)? {
                 self.found.records += 1;
                 let bytes = std::fs::read(&path).map_err(Error::path("read", &path))?;
-                if let Err(error) = serde_json::from_slice::<crate::StepRecord>(&bytes) {
-                    self.dangling(&path, format!("the step record {name} cannot be read: {error}"))?;
+                if unseal::<crate::StepRecord>(&bytes).is_none() {
+                    self.damaged(&path, "record", format!("the step record {name} is damaged: its step runs again"))?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn tables(&mut self) -> Result<()> {
+        for (name, path) in entries(&self.store.path("stats"))? {
+            let bytes = std::fs::read(&path).map_err(Error::path("read", &path))?;
+            if crate::stat_table::parse(&bytes).is_none() {
+                self.damaged(
+                    &path,
+                    "stats",
+                    format!("the table {name} of a context's files is damaged: they are read again"),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn volumes(&mut self) -> Result<()> {
+        for (name, directory) in entries(&self.store.path("volumes"))? {
+            let path = directory.join("volume.json");
+            let record: Option<crate::Volume> = std::fs::read(&path).ok().and_then(|bytes| unseal(&bytes));
+            if record.is_some_and(|record| record.name == name) {
+                continue;
+            }
+            if self.repair {
+                self.store.put_aside(&path, "volume")?;
+                let bytes = seal("the volume", &bare_volume(&name, &directory))?;
+                write_durably(&path, &self.store.loose_draft()?, &bytes)?;
+            }
+            self.note(
+                format!("the record of volume {name} is damaged: its labels are lost"),
+                "written anew without labels",
+            );
+        }
+        Ok(())
+    }
+
+    /// The generation and the index.
+    fn small_files(&mut self) -> Result<()> {
+        let generation = self.store.path("generation");
+        let found: Option<u64> = std::fs::read(&generation).ok().and_then(|bytes| unseal(&bytes));
+        if found.is_none() {
+            if self.repair {
+                let newest = self.store.uses().values().map(|used| used.generation).max().unwrap_or(0);
+                self.store.raise_generation(newest)?;
+            }
+            self.note("the store's generation is damaged".to_owned(), "written anew");
+        }
+        if !self.store.index_is_sound() {
+            if self.repair {
+                self.store.discard_index();
+                self.store.layer_facts()?;
+                self.store.record_facts()?;
+                self.store.image_facts()?;
+            }
+            self.note("the index is damaged".to_owned(), "made anew from the files");
         }
         Ok(())
     }

@@ -23,6 +23,9 @@ pub struct ContainerRecord {
     pub image: ImageId,
     /// Unix seconds.
     pub created: u64,
+    /// Names of the volumes that it mounts.
+    #[serde(default)]
+    pub volumes: Vec<String>,
 }
 
 /// The directory of a container that this process runs.
@@ -73,6 +76,7 @@ impl Store {
             name: name.map(str::to_owned),
             image: image.clone(),
             created: now(),
+            volumes: Vec::new(),
         };
         let path = self.path("containers").join(&record.id);
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(Error::path("make", &path))?;

@@ -32,6 +32,17 @@ pub enum Error {
         /// What we write.
         known: u32,
     },
+    /// Others could put anything into the store.
+    #[error("the store {} can be written by others, so nothing in it can be trusted: chmod 700 it, or use another DUNNAGE_ROOT", .0.display())]
+    OpenToOthers(PathBuf),
+    /// The store belongs to somebody else.
+    #[error("the store {} belongs to user {owner}: work as that user, or use another DUNNAGE_ROOT", root.display())]
+    OfAnother {
+        /// The store.
+        root: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
     /// Text that is no digest.
     #[error("`{0}` is not a digest: it must be like sha256: and 64 hexadecimal digits")]
     BadDigest(String),
@@ -60,6 +71,14 @@ pub enum Error {
         /// A name much alike.
         nearest: Option<String>,
     },
+    /// An image's configuration is not what its id says.
+    #[error(
+        "the configuration of image {0} is damaged: build or load it again, or put it aside with `dunnage system check --repair`"
+    )]
+    ImageDamaged(String),
+    /// A name's file holds no image id.
+    #[error("the name `{0}` is damaged: give it again with `dunnage tag`, or build or load its image again")]
+    NameDamaged(String),
     /// Several images have ids that begin so.
     #[error("`{0}` is the beginning of several image ids: give more digits")]
     AmbiguousId(String),
@@ -92,6 +111,22 @@ pub enum Error {
         /// Its holder.
         id: String,
     },
+    /// A volume's name breaks the rules.
+    #[error("`{name}` is not a valid volume name: {reason}")]
+    BadVolumeName {
+        /// As the user wrote it.
+        name: String,
+        /// The rule.
+        reason: String,
+    },
+    /// A container has the volume.
+    #[error("volume `{name}` is in use by container {}: remove that one first", container.chars().take(12).collect::<String>())]
+    VolumeInUse {
+        /// Its name.
+        name: String,
+        /// The container's id.
+        container: String,
+    },
     /// A path inside a tree cannot be what it should be.
     #[error("{}: {reason}", path.display())]
     Tree {
@@ -109,7 +144,10 @@ fn suggestion(nearest: Option<&str>) -> String {
 impl Error {
     /// The machine is to blame (disk, rights), not the input.
     pub fn is_environment(&self) -> bool {
-        matches!(self, Error::Path { .. } | Error::NewerFormat { .. })
+        matches!(
+            self,
+            Error::Path { .. } | Error::NewerFormat { .. } | Error::OpenToOthers(_) | Error::OfAnother { .. }
+        )
     }
 
     pub(crate) fn path(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {

@@ -28,12 +28,12 @@ pub struct StoredImage {
 }
 
 impl Store {
-    fn image_path(&self, id: &ImageId) -> PathBuf {
+    pub(crate) fn image_path(&self, id: &ImageId) -> PathBuf {
         self.path("images").join(format!("{}.json", id.hex()))
     }
 
     /// A name as a file name: `/` and `%` escaped, nothing else can be trouble.
-    fn ref_path(&self, name: &Reference) -> PathBuf {
+    pub(crate) fn ref_path(&self, name: &Reference) -> PathBuf {
         self.path("refs").join(name.to_string().replace('%', "%25").replace('/', "%2F"))
     }
 
@@ -62,7 +62,13 @@ impl Store {
         let _lock = self.shared()?;
         let path = self.image_path(&image.id);
         // One that is there and damaged is not good enough.
-        if std::fs::read(&path).ok().as_deref() != Some(config) {
+        let there = std::fs::read(&path).ok();
+        if there.as_deref() != Some(config) {
+            if there.is_some() {
+                self.set_aside_with_notice(&path, "image", || {
+                    format!("the configuration of image {} was damaged and is in quarantine", image.id)
+                });
+            }
             write_durably(&path, &self.loose_draft()?, config)?;
         }
         for name in names {
@@ -84,11 +90,17 @@ impl Store {
     /// # Errors
     /// When it is there and cannot be read.
     pub fn image(&self, id: &ImageId) -> Result<Option<Image>> {
-        match std::fs::read(self.image_path(id)) {
-            Ok(bytes) => Image::from_bytes(&bytes).map(Some),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::path("read", self.image_path(id))(error)),
+        let Some(bytes) = self.image_bytes(id)? else { return Ok(None) };
+        match Image::from_bytes(&bytes).ok().filter(|image| image.id == *id) {
+            Some(image) => Ok(Some(image)),
+            None => Err(self.damaged_image(id)?),
         }
+    }
+
+    fn damaged_image(&self, id: &ImageId) -> Result<Error> {
+        let names = self.names()?.into_iter().filter(|(_, there)| there == id).map(|(name, _)| name.familiar());
+        let called = names.collect::<Vec<_>>().join(", ");
+        Ok(Error::ImageDamaged(if called.is_empty() { id.to_string() } else { called }))
     }
 
     /// The image's configuration bytes.
@@ -110,7 +122,8 @@ impl Store {
     pub fn resolve(&self, name: &Reference) -> Result<Option<ImageId>> {
         let path = self.ref_path(name);
         match std::fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map(Some),
+            Ok(text) => text.parse().map(Some).map_err(|_| Error::NameDamaged(name.familiar())),
+            Err(error) if error.kind() == ErrorKind::InvalidData => Err(Error::NameDamaged(name.familiar())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::path("read", path)(error)),
         }
@@ -218,10 +231,19 @@ impl Store {
         let names = self.names()?;
         let mut images = Vec::new();
         for id in self.image_ids()? {
-            let Some(image) = self.image(&id)? else { continue };
+            let image = match self.image(&id) {
+                Ok(Some(image)) => image,
+                Ok(None) => continue,
+                // The others are worth a list all the same.
+                Err(error @ Error::ImageDamaged(_)) => {
+                    self.notice(error.to_string());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let mut size = 0;
             for layer in &image.layers {
-                size += self.read_layer(layer)?.map_or(0, |layer| layer.size);
+                size += self.read_layer(layer).ok().flatten().map_or(0, |layer| layer.size);
             }
             let names = names.iter().filter(|(_, there)| **there == id).map(|(name, _)| name.clone()).collect();
             images.push(StoredImage { image, names, size });

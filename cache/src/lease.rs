@@ -58,6 +58,11 @@ impl Lease {
         file.write_all(format!("{}\n", id.hex()).as_bytes()).map_err(Error::path("write the lease", self.path()))
     }
 
+    /// Whether it keeps this layer already.
+    pub(crate) fn has(&self, id: &DiffId) -> bool {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
     /// A path for something that is being made; nothing is there yet.
     pub fn draft(&self) -> PathBuf {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -71,6 +76,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        // Before the lock goes: who prunes meanwhile sees either the lease or its uses.
+        self.store.stamp_uses(self.pinned.lock().unwrap_or_else(PoisonError::into_inner).iter());
         // What cannot be removed now is swept by the next process: its lock is gone with this one.
         let _ = std::fs::remove_dir_all(self.store.path("drafts").join(&self.name));
         let _ = std::fs::remove_file(self.path());

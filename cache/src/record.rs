@@ -1,4 +1,4 @@
-//! Step records: what a step with a certain key gave.
+//! Step records: what a step with a certain key gave. They are sealed: a damaged one is put aside and its step runs again.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{CacheKey, DiffId, TreeHash};
 use crate::error::{Error, Result};
+use crate::sealed::{seal, unseal};
 use crate::store::{Store, write_atomically};
 
 /// The result of a step, with the named parts of its key.
@@ -21,6 +22,9 @@ pub struct StepRecord {
     pub created: u64,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
+    /// The step as the Dockerfile has it, for lists.
+    #[serde(default)]
+    pub text: String,
 }
 
 impl Store {
@@ -30,14 +34,23 @@ impl Store {
         self.path("records").join(shard).join(format!("{name}.json"))
     }
 
-    /// Looks a record up. A damaged one counts as none: the step runs again and writes it anew.
+    /// Looks a record up, which is a use of it. A damaged one is put aside: the step runs again and writes it anew.
     ///
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn record(&self, key: &CacheKey) -> Result<Option<StepRecord>> {
         let path = self.record_path(key);
         match std::fs::read(&path) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Ok(bytes) => {
+                let record = unseal(&bytes);
+                match &record {
+                    Some(_) => self.note_use(key),
+                    None => self.set_aside_with_notice(&path, "record", || {
+                        "a step record was damaged and is in quarantine: its step runs again".to_owned()
+                    }),
+                }
+                Ok(record)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::path("read", path)(error)),
         }
@@ -50,10 +63,15 @@ impl Store {
     pub fn put_record(&self, key: &CacheKey, record: &StepRecord) -> Result<()> {
         let path = self.record_path(key);
         let shard = path.parent().unwrap_or(&path).to_owned();
-        std::fs::create_dir_all(&shard).map_err(Error::path("make", &shard))?;
-        let bytes = serde_json::to_vec(record).map_err(|error| Error::document("the step record", error))?;
-        let _lock = self.shared()?;
-        write_atomically(&path, &self.loose_draft()?, &bytes)
+        let bytes = seal("the step record", record)?;
+        {
+            // A collection removes shards that are empty.
+            let _lock = self.shared()?;
+            std::fs::create_dir_all(&shard).map_err(Error::path("make", &shard))?;
+            write_atomically(&path, &self.loose_draft()?, &bytes)?;
+        }
+        self.note_use(key);
+        Ok(())
     }
 }
 
@@ -68,11 +86,13 @@ mod tests {
         let store = Store::open(directory.path()).unwrap();
         let key = CacheKey::from_bytes([3; 32]);
         assert_eq!(store.record(&key).unwrap(), None);
-        let record =
-            StepRecord { layer: None, tree: None, parts: vec![("a".into(), "b".into())], created: 5, duration_ms: 6 };
+        let parts = vec![("a".into(), "b".into())];
+        let record = StepRecord { layer: None, tree: None, parts, created: 5, duration_ms: 6, text: "RUN c".into() };
         store.put_record(&key, &record).unwrap();
         assert_eq!(store.record(&key).unwrap(), Some(record));
         std::fs::write(store.record_path(&key), "{").unwrap();
         assert_eq!(store.record(&key).unwrap(), None);
+        assert_eq!(store.take_notices().len(), 1);
+        assert!(!store.record_path(&key).exists());
     }
 }

@@ -1,7 +1,8 @@
 //! Hashes of a context's files by what `stat` says, so that an unchanged context is one walk.
 //!
 //! A file is known by device, inode, size, mtime and ctime: ctime shows the change behind an old mtime. Records are 72
-//! bytes, sorted, behind a header; a file that is damaged or of another version counts as empty.
+//! bytes, sorted, between a header and the BLAKE3 hash of all before it: a wrong hash here would be a wrong build, so a
+//! table that is damaged is put aside and counts as empty, as does one of another version.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::store::{Store, write_atomically};
 
-const MAGIC: &[u8; 8] = b"dnstat01";
+const MAGIC: &[u8; 8] = b"dnstat02";
 const RECORD: usize = 72;
+const CHECK: usize = 32;
 
 /// What tells a file's content apart without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,7 +48,16 @@ impl Store {
         let absolute = std::fs::canonicalize(context).unwrap_or_else(|_| context.to_owned());
         let name = blake3::hash(absolute.as_os_str().as_bytes()).to_hex();
         let path = self.path("stats").join(name.as_str());
-        let known = std::fs::read(&path).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default();
+        let known = match std::fs::read(&path).map(|bytes| parse(&bytes)) {
+            Ok(Some(known)) => known,
+            Ok(None) => {
+                self.set_aside_with_notice(&path, "stats", || {
+                    "the table of the context's files was damaged and is in quarantine: they are read again".to_owned()
+                });
+                BTreeMap::new()
+            }
+            Err(_) => BTreeMap::new(),
+        };
         Ok(StatTable { store: self.clone(), path, known, changed: false })
     }
 }
@@ -77,7 +88,7 @@ impl StatTable {
         if !self.changed {
             return Ok(());
         }
-        let mut bytes = Vec::with_capacity(MAGIC.len() + self.known.len() * RECORD);
+        let mut bytes = Vec::with_capacity(MAGIC.len() + self.known.len() * RECORD + CHECK);
         bytes.extend_from_slice(MAGIC);
         for (key, hash) in &self.known {
             for number in [key.dev, key.ino, key.size] {
@@ -88,6 +99,8 @@ impl StatTable {
             }
             bytes.extend_from_slice(hash);
         }
+        let check = blake3::hash(&bytes);
+        bytes.extend_from_slice(check.as_bytes());
         let _lock = self.store.shared()?;
         write_atomically(&self.path, &self.store.loose_draft()?, &bytes)?;
         self.changed = false;
@@ -95,8 +108,13 @@ impl StatTable {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<BTreeMap<StatKey, [u8; 32]>> {
-    let records = bytes.strip_prefix(MAGIC)?.chunks_exact(RECORD);
+/// The records of a table, when it is whole.
+pub(crate) fn parse(bytes: &[u8]) -> Option<BTreeMap<StatKey, [u8; 32]>> {
+    let (body, check) = bytes.split_last_chunk::<CHECK>()?;
+    if blake3::hash(body).as_bytes() != check {
+        return None;
+    }
+    let records = body.strip_prefix(MAGIC)?.chunks_exact(RECORD);
     if !records.remainder().is_empty() {
         return None;
     }
@@ -127,7 +145,10 @@ mod tests {
         table.save().unwrap();
         let again = store.stat_table(directory.path()).unwrap();
         assert_eq!((again.lookup(&key), again.lookup(&newer)), (None, Some([2; 32])));
-        std::fs::write(&again.path, b"dnstat01short").unwrap();
+        let mut bytes = std::fs::read(&again.path).unwrap();
+        *bytes.get_mut(60).unwrap() ^= 1;
+        std::fs::write(&again.path, &bytes).unwrap();
         assert_eq!(store.stat_table(directory.path()).unwrap().lookup(&newer), None);
+        assert_eq!(store.take_notices().len(), 1);
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! root/                     0700
-//!   format                  "1": the layout's version
+//!   format                  the layout's version, twice: damage is not taken for a newer version
+//!   generation              a counter that each garbage collection raises
+//!   index.db                SQLite: makes lists and pruning fast; made anew from the rest whenever it is not sound
 //!   lock                    flock: shared around "look up and pin" and commits, exclusive while prune marks and sweeps
 //!   blobs/sha256/HEX        content by digest (original bytes of foreign layers)
 //!   layers/HEX/             a layer by diff id, whole or not there: renamed into place after it is on the disk
@@ -14,11 +16,12 @@
 //!   records/KK/KEY.json     what a step with this key gave
 //!   stats/HASH              hashes of a context's files by device, inode, size and times
 //!   drafts/LEASE/           what is being made; swept when the holder of LEASE is dead
-//!   quarantine/             what a check found damaged and took out of use
 //!   leases/LEASE            flock held by a living process; lists the layers it works with
 //!   claims                  byte locks: which steps are being performed
 //!   containers/ID/          writable trees of containers
 //!   overlay                 which kernel and mount overlay was seen to work with
+//!   volumes/NAME/           `_data`, and volume.json
+//!   quarantine/             damaged content, put aside
 //!   stubs/, empty/          the mount-point layer of sandboxes, and an empty directory
 //! ```
 //!
@@ -27,12 +30,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::digest::CacheKey;
 use crate::error::{Error, Result};
 use crate::lease::{self, Lease};
 use crate::snapshot::StorageDriver;
@@ -40,7 +44,7 @@ use crate::snapshot::StorageDriver;
 /// The layout's version.
 const FORMAT: u32 = 1;
 
-const DIRECTORIES: [&str; 12] = [
+const DIRECTORIES: [&str; 14] = [
     "blobs/sha256",
     "layers",
     "trees",
@@ -51,6 +55,8 @@ const DIRECTORIES: [&str; 12] = [
     "drafts",
     "leases",
     "containers",
+    "volumes",
+    "quarantine",
     "stubs",
     "empty",
 ];
@@ -65,6 +71,12 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
+    /// Opened at the first use.
+    index: Mutex<Option<rusqlite::Connection>>,
+    /// Records used by this process and not yet written to the index, in order.
+    used_records: Mutex<Vec<CacheKey>>,
+    /// What was found damaged and not yet told.
+    notices: Mutex<Vec<String>>,
 }
 
 /// The store's lock, held for as long as this lives.
@@ -79,16 +91,57 @@ impl Store {
     /// # Errors
     /// When the directory cannot be made, or a newer version wrote it.
     pub fn open(root: &Path) -> Result<Store> {
-        let store = Store { inner: Arc::new(Inner { root: root.to_owned() }), driver: StorageDriver::default() };
+        let store = Store {
+            inner: Arc::new(Inner {
+                root: root.to_owned(),
+                index: Mutex::default(),
+                used_records: Mutex::default(),
+                notices: Mutex::default(),
+            }),
+            driver: StorageDriver::default(),
+        };
         if !root.join("format").exists() {
             store.create()?;
         }
-        let found = std::fs::read_to_string(root.join("format")).map_err(Error::path("read", root.join("format")))?;
-        if found.trim() != FORMAT.to_string() {
-            return Err(Error::NewerFormat { root: root.to_owned(), found: found.trim().to_owned(), known: FORMAT });
-        }
+        store.check_owner()?;
+        store.check_format()?;
         lease::sweep(&store)?;
         Ok(store)
+    }
+
+    /// A directory that others can write could hold anything, links to other places among it.
+    fn check_owner(&self) -> Result<()> {
+        let metadata = std::fs::metadata(self.root()).map_err(Error::path("open the store", self.root()))?;
+        if metadata.permissions().mode() & 0o022 != 0 {
+            return Err(Error::OpenToOthers(self.root().to_owned()));
+        }
+        let owner = metadata.uid();
+        if owner != rustix::process::geteuid().as_raw() {
+            return Err(Error::OfAnother { root: self.root().to_owned(), owner });
+        }
+        Ok(())
+    }
+
+    fn check_format(&self) -> Result<()> {
+        let path = self.path("format");
+        let found = std::fs::read(&path).map_err(Error::path("read", &path))?;
+        if found == format_text(FORMAT) || found == FORMAT.to_string().as_bytes() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&found);
+        let version = text.lines().next().and_then(|line| line.parse::<u32>().ok());
+        if let Some(version) = version.filter(|version| found == format_text(*version) || !text.contains('\n')) {
+            return Err(Error::NewerFormat { root: self.root().to_owned(), found: version.to_string(), known: FORMAT });
+        }
+        // Whole, it would be two equal lines.
+        let _lock = self.exclusive()?;
+        self.put_aside(&path, "format")?;
+        self.notice("the store's format file was damaged and has been written anew".to_owned());
+        self.write_format()
+    }
+
+    fn write_format(&self) -> Result<()> {
+        write_durably(&self.path("format"), &self.loose_draft()?, &format_text(FORMAT))
     }
 
     fn create(&self) -> Result<()> {
@@ -101,7 +154,9 @@ impl Store {
         }
         let _lock = self.lock(FlockOperation::LockExclusive)?;
         if !root.join("format").exists() {
-            write_durably(&root.join("format"), &root.join(".format.new"), FORMAT.to_string().as_bytes())?;
+            let bytes = crate::sealed::seal("the generation", &1_u64)?;
+            write_durably(&self.path("generation"), &self.loose_draft()?, &bytes)?;
+            self.write_format()?;
         }
         Ok(())
     }
@@ -140,6 +195,18 @@ impl Store {
         self.root().join("empty")
     }
 
+    pub(crate) fn index(&self) -> &Mutex<Option<rusqlite::Connection>> {
+        &self.inner.index
+    }
+
+    pub(crate) fn used_records(&self) -> &Mutex<Vec<CacheKey>> {
+        &self.inner.used_records
+    }
+
+    pub(crate) fn notices(&self) -> &Mutex<Vec<String>> {
+        &self.inner.notices
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root().join(name)
     }
@@ -175,6 +242,10 @@ impl Store {
             }
         }
     }
+}
+
+fn format_text(version: u32) -> Vec<u8> {
+    format!("{version}\n{version}\n").into_bytes()
 }
 
 /// Writes a small file so that it is either whole or as it was: draft, flush, rename, flush the directory.
@@ -238,7 +309,6 @@ pub(crate) fn now() -> u64 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_store_is_private_and_opens_twice() {
@@ -255,5 +325,30 @@ mod tests {
         Store::open(directory.path()).unwrap();
         std::fs::write(directory.path().join("format"), "99").unwrap();
         assert!(matches!(Store::open(directory.path()), Err(Error::NewerFormat { .. })));
+        std::fs::write(directory.path().join("format"), "2\n2\n").unwrap();
+        assert!(matches!(Store::open(directory.path()), Err(Error::NewerFormat { .. })));
+    }
+
+    #[test]
+    fn security_f12_a_damaged_format_file_is_no_newer_store() {
+        let directory = tempfile::tempdir().unwrap();
+        Store::open(directory.path()).unwrap();
+        let path = directory.path().join("format");
+        let whole = std::fs::read(&path).unwrap();
+        for place in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            *bytes.get_mut(place / 8).unwrap() ^= 1 << (place % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            Store::open(directory.path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_store_that_others_can_write_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("store");
+        Store::open(&root).unwrap();
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(Store::open(&root), Err(Error::OpenToOthers(_))));
     }
 }

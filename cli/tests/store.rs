@@ -99,7 +99,7 @@ fn security_f12_a_flipped_bit_is_found_and_repaired() {
     let layer = files_below(&dunnage.root().join("layers")).into_iter().find(|path| path.ends_with("fs/g")).unwrap();
     std::fs::write(layer, "CONTENT\n").unwrap();
     let repaired = dunnage.run(["system", "check", "--repair"]).ok().stdout;
-    assert!(repaired.contains("is damaged") && repaired.contains("taken out of use"), "{repaired}");
+    assert!(repaired.contains("is damaged") && repaired.contains("put into quarantine"), "{repaired}");
     dunnage.run(["system", "check"]).ok();
     dunnage.build(file);
     assert_eq!(dunnage.run(["run", "--rm", "app"]).ok().stdout, "content\n");

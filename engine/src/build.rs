@@ -97,7 +97,10 @@ impl Engine {
             no_cache: request.no_cache,
             jobs,
         };
-        let solved = solver.solve(&plan)?;
+        let solved = solver.solve(&plan);
+        // A step that found its result damaged has run again: worth a line, and nothing more.
+        self.store.take_notices().into_iter().for_each(|sentence| events(Event::Note(None, sentence)));
+        let solved = solved?;
         if let Some(note) = self.storage()?.note().filter(|_| solved.performed > 0) {
             events(Event::Note(None, note));
         }

@@ -47,6 +47,9 @@ pub enum Error {
         /// As the user wrote it.
         name: String,
     },
+    /// No volume has this name.
+    #[error("no volume `{0}`: `dunnage volume ls` lists them")]
+    VolumeNotFound(String),
     /// A name breaks the rules of references.
     #[error("`{name}` is not a valid image name: {reason}")]
     BadName {
@@ -104,7 +107,7 @@ impl Error {
     /// 1 for input that cannot be built or found, 2 for usage, 3 for the environment (disk, kernel), 130 for a cancelled build.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Error::Usage(_) | Error::BadName { .. } => 2,
+            Error::Usage(_) | Error::BadName { .. } | Error::Store(cache::Error::BadVolumeName { .. }) => 2,
             Error::Build(builder::Error::Cancelled) => 130,
             Error::Build(builder::Error::Sandbox(_)) | Error::Sandbox(_) | Error::NoOverlay { .. } => 3,
             Error::Build(builder::Error::Store(error)) | Error::Store(error) if error.is_environment() => 3,

@@ -1,4 +1,4 @@
-//! `dunnage system df`, `system prune`, `info`.
+//! `dunnage system df`, `check`, all forms of `prune`, and `info`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,11 @@ impl Engine {
     /// What the store says; what was removed before stays removed.
     pub fn prune(&self, options: &PruneOptions) -> Result<Pruned> {
         Ok(self.store.prune(options)?)
+    }
+
+    /// What was found damaged on the way and not yet told, one sentence each.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.store.take_notices()
     }
 
     /// What this machine is and what is used of it.

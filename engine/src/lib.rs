@@ -1,4 +1,4 @@
-//! The verbs: build, check, run, images, save, load, import, bootstrap, prune. No algorithm lives here.
+//! The verbs: build, check, run, images, save, load, import, bootstrap, volumes, prune. No algorithm lives here.
 //!
 //! An [`Engine`] is a handle on a store; each verb is a method in the file of its name. What happens on the way is
 //! told through events; nothing here prints, exits or reads the environment.
@@ -16,6 +16,7 @@ mod images;
 mod outputs;
 mod run;
 mod storage;
+mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -25,7 +26,11 @@ pub use bake::{BakeChoice, BakeFile, BakeFormat, BakeGroup, BakePlan, BakeTarget
 pub use bootstrap::{BootstrapBase, SearchPath};
 pub use build::{BuildRequest, Built};
 pub use builder::{Cancel, Event, MissReason, StepId, StepInfo, Stream};
-pub use cache::{Owner, Platform, Problem, PruneOptions, Pruned, Reference, StoreCheck, StoredImage, Usage};
+pub use cache::{
+    Budget, CachePolicy, CacheUsage, ContainerUsage, Filters, ImagePolicy, ImageUsage, LabelFilter, Owner, Part,
+    Platform, Problem, PruneOptions, Pruned, PrunedCache, PrunedImage, Reference, StoreCheck, StoredImage, Usage,
+    Volume, VolumePolicy, VolumeUsage,
+};
 pub use check::{Checked, check};
 pub use error::{Error, Result};
 pub use housekeeping::{Cgroups, Info};

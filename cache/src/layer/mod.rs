@@ -157,7 +157,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn layer(&self, lease: &Lease, id: &DiffId) -> Result<Option<Layer>> {
         let _lock = self.shared()?;
-        let layer = self.read_layer(id)?;
+        let layer = if lease.has(id) { self.read_layer(id)? } else { self.sound_layer(id)? };
         if layer.is_some() {
             lease.pin(id)?;
         }
@@ -273,6 +273,7 @@ impl Store {
     fn adopt(&self, lease: &Lease, draft: DraftDir, file: LayerFile) -> Result<Layer> {
         let bytes = serde_json::to_vec(&file).map_err(|error| Error::document("the layer's record", error))?;
         write_atomically(&draft.path.join("layer.json"), &draft.path.join(".layer.json"), &bytes)?;
+        crate::guard::write(&draft.path)?;
         sync_file_system(&draft.path)?;
         let target = self.layer_dir(&file.diff_id);
         let _lock = self.shared()?;

@@ -337,11 +337,11 @@ fn prune_keeps_what_a_living_process_works_with() {
     }
     let fixture = fixture();
     let layer = fixture.import(&[file("f", &[1; 100_000])]).unwrap();
-    let options = crate::PruneOptions { all: true, dry_run: false };
+    let options = crate::PruneOptions::everything();
     assert_eq!(fixture.store.prune(&options).unwrap().layers, 0);
     let store = fixture.store.clone();
     drop(fixture.lease);
-    let forecast = store.prune(&crate::PruneOptions { all: true, dry_run: true }).unwrap();
+    let forecast = store.prune(&crate::PruneOptions { dry_run: true, ..options.clone() }).unwrap();
     let pruned = store.prune(&options).unwrap();
     assert_eq!((pruned.layers, forecast.layers), (1, 1));
     assert!(pruned.bytes >= 100_000);

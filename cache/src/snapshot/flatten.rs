@@ -47,6 +47,7 @@ impl Store {
             parts: vec![("flattened".to_owned(), format!("{} layers", layers.len()))],
             created: now(),
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            text: format!("{} layers as one", layers.len()),
         };
         self.put_record(&key, &record)?;
         Ok(layer)

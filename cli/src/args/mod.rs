@@ -3,8 +3,10 @@
 mod build;
 mod check;
 mod image;
+mod prune;
 mod run;
 mod system;
+mod volume;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,8 +19,12 @@ pub(crate) use check::{CheckArgs, CheckFormat};
 pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
+pub(crate) use prune::{
+    BuilderPruneArgs, Consent, ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs, VolumePruneArgs, filters,
+};
 pub(crate) use run::{Network, RunArgs};
-pub(crate) use system::{DfArgs, PruneArgs, StorageArgs, StorageDriver, StoreCheckArgs, System};
+pub(crate) use system::{DfArgs, StorageArgs, StorageDriver, StoreCheckArgs, System};
+pub(crate) use volume::{Volume, VolumeCreateArgs, VolumeFilter, VolumeInspectArgs, VolumeLsArgs, VolumeRmArgs};
 
 /// Build and run container images: one binary, no daemon.
 #[derive(Debug, Parser)]
@@ -74,6 +80,15 @@ pub(crate) enum Command {
     /// Look after the store
     #[command(subcommand)]
     System(System),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(Volume),
+    /// Manage the build cache
+    #[command(subcommand)]
+    Builder(Builder),
+    /// Manage containers, in docker's long spelling
+    #[command(subcommand)]
+    Container(Container),
     /// Manage images, in docker's long spelling
     #[command(subcommand)]
     Image(Image),
@@ -105,6 +120,22 @@ pub(crate) enum Image {
     Save(SaveArgs),
     /// Read images from an archive
     Load(LoadArgs),
+    /// Remove unused images
+    Prune(ImagePruneArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Builder {
+    /// Build an image from a Dockerfile
+    Build(BuildArgs),
+    /// Remove build cache
+    Prune(BuilderPruneArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Container {
+    /// Remove all stopped containers
+    Prune(ContainerPruneArgs),
 }
 
 /// Flags of docker that this version does not have: they are refused by name, never ignored.

@@ -120,7 +120,7 @@ pub(super) fn build_args(texts: &[String]) -> BTreeMap<String, String> {
     texts.iter().filter_map(|text| build_arg(text)).collect()
 }
 
-fn pairs(texts: &[String]) -> BTreeMap<String, String> {
+pub(super) fn pairs(texts: &[String]) -> BTreeMap<String, String> {
     texts
         .iter()
         .map(|text| text.split_once('=').unwrap_or((text, "")))

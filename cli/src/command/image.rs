@@ -72,7 +72,7 @@ fn wanted(name: &Reference, asked: Option<&str>) -> bool {
     asked == repository || asked == format!("{repository}:{tag}") || asked == name.familiar()
 }
 
-fn parts(name: &Reference) -> (String, String) {
+pub(super) fn parts(name: &Reference) -> (String, String) {
     let familiar = name.familiar();
     let tag = name.tag().unwrap_or(NO_NAME).to_owned();
     let repository = familiar.split('@').next().unwrap_or(&familiar);

@@ -4,15 +4,18 @@ mod archive;
 mod build;
 mod check;
 mod image;
+mod prune;
 mod run;
 mod system;
+mod usage;
+mod volume;
 
 use std::io;
 use std::path::PathBuf;
 
 use engine::{Engine, EngineOptions, StorageChoice};
 
-use crate::args::{Arguments, Command, Image, StorageArgs};
+use crate::args::{Arguments, Builder, Command, Container, Image, StorageArgs};
 use crate::{config, ui};
 
 /// Why a command ends without success.
@@ -75,7 +78,9 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
     ui::set_color(arguments.color);
     let root = arguments.root;
     let result = match arguments.command {
-        Command::Build(args) | Command::Image(Image::Build(args)) => build::build(root, args),
+        Command::Build(args) | Command::Image(Image::Build(args)) | Command::Builder(Builder::Build(args)) => {
+            build::build(root, args)
+        }
         Command::Check(args) => check::check(root, args),
         // `run` has docker's exit codes, all of them its own.
         Command::Run(args) => return run::run(root, args),
@@ -89,18 +94,39 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Save(args) | Command::Image(Image::Save(args)) => archive::save(root, &args),
         Command::Load(args) | Command::Image(Image::Load(args)) => archive::load(root, &args),
         Command::System(system) => system::system(root, &system),
+        Command::Volume(volume) => volume::volume(root, &volume),
+        Command::Builder(Builder::Prune(args)) => prune::builder(root, &args),
+        Command::Container(Container::Prune(args)) => prune::containers(root, &args),
+        Command::Image(Image::Prune(args)) => prune::images(root, &args),
         Command::Info(args) => system::info(root, args),
         Command::Version => system::version(),
     };
     result.unwrap_or_else(|failure| failure.tell())
 }
 
-fn open(root: Option<PathBuf>) -> Result<Engine, engine::Error> {
-    Engine::open(&EngineOptions { root: config::store_root(root), storage: StorageChoice::Auto })
+/// The engine of a command. What it found damaged is told when the command ends.
+struct Opened(Engine);
+
+impl std::ops::Deref for Opened {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.0
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.take_notices().iter().for_each(|sentence| ui::note(sentence));
+    }
+}
+
+fn open(root: Option<PathBuf>) -> Result<Opened, engine::Error> {
+    Engine::open(&EngineOptions { root: config::store_root(root), storage: StorageChoice::Auto }).map(Opened)
 }
 
 /// For commands that make snapshots.
-fn open_for_snapshots(root: Option<PathBuf>, storage: StorageArgs) -> Result<Engine, Failure> {
+fn open_for_snapshots(root: Option<PathBuf>, storage: StorageArgs) -> Result<Opened, Failure> {
     let storage = config::storage(storage.storage_driver).map_err(Failure::Usage)?;
-    Ok(Engine::open(&EngineOptions { root: config::store_root(root), storage })?)
+    Ok(Opened(Engine::open(&EngineOptions { root: config::store_root(root), storage })?))
 }

@@ -1,30 +1,29 @@
-//! `system df`, `system prune`, `info`, `version`.
+//! `system check`, `info`, `version`.
 
-use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
-use engine::{Cgroups, Problem, PruneOptions, Storage, Usage};
-use serde_json::{Map, Value, json};
+use engine::{Cgroups, Problem, Storage};
+use serde_json::json;
 
-use super::{Failure, Outcome, open, open_for_snapshots};
-use crate::args::{DfArgs, PruneArgs, StorageArgs, StoreCheckArgs, System};
-use crate::ui::table::{self, Column};
+use super::{Outcome, open, open_for_snapshots, prune, usage};
+use crate::args::{StorageArgs, StoreCheckArgs, System};
 use crate::ui::{self, units};
-
-const DF: [Column; 5] =
-    [("Type", "TYPE"), ("TotalCount", "TOTAL"), ("Active", "ACTIVE"), ("Size", "SIZE"), ("Reclaimable", "RECLAIMABLE")];
 
 pub(super) fn system(root: Option<PathBuf>, system: &System) -> Outcome {
     match system {
-        System::Df(args) => df(root, args),
-        System::Prune(args) => prune(root, args),
+        System::Df(args) => usage::df(root, args),
+        System::Prune(args) => prune::system(root, args),
         System::Check(args) => check(root, args),
     }
 }
 
 fn check(root: Option<PathBuf>, args: &StoreCheckArgs) -> Outcome {
     let found = open(root)?.check_store(args.repair)?;
-    let problem = |problem: &Problem| json!({"what": problem.what, "repaired": problem.repaired});
+    let problem = |problem: &Problem| {
+        json!({
+            "what": problem.what, "repaired": problem.repaired.is_some(), "done": problem.repaired, "images": problem.images,
+        })
+    };
     if args.format.is_some() {
         let document = json!({
             "layers": found.layers, "images": found.images, "names": found.names, "blobs": found.blobs,
@@ -34,7 +33,11 @@ fn check(root: Option<PathBuf>, args: &StoreCheckArgs) -> Outcome {
         ui::line(&document.to_string())?;
     } else {
         for problem in &found.problems {
-            ui::line(&format!("{}{}", problem.what, if problem.repaired { " (taken out of use)" } else { "" }))?;
+            let done = problem.repaired.map_or_else(String::new, |done| format!(" ({done})"));
+            ui::line(&format!("{}{done}", problem.what))?;
+            if !problem.images.is_empty() {
+                ui::line(&format!("  images that need it: {}", problem.images.join(", ")))?;
+            }
         }
         ui::line(&format!(
             "{} layers, {} images, {} names, {} blobs, {} step records; {} read: {}",
@@ -51,63 +54,7 @@ fn check(root: Option<PathBuf>, args: &StoreCheckArgs) -> Outcome {
             },
         ))?;
     }
-    Ok(u8::from(found.problems.iter().any(|problem| !problem.repaired)))
-}
-
-fn df(root: Option<PathBuf>, args: &DfArgs) -> Outcome {
-    table::print(&df_rows(&open(root)?.disk_usage()?), &DF, args.format.as_deref())?;
-    Ok(0)
-}
-
-fn df_rows(usage: &Usage) -> Vec<Map<String, Value>> {
-    let parts = [("Images", usage.images), ("Containers", usage.containers), ("Build Cache", usage.build_cache)];
-    let rows = parts.into_iter().map(|(kind, part)| {
-        let percent = (part.reclaimable * 100).checked_div(part.bytes).unwrap_or(0);
-        json!({
-            "Type": kind,
-            "TotalCount": part.total.to_string(),
-            "Active": part.active.to_string(),
-            "Size": units::bytes(part.bytes),
-            "Reclaimable": format!("{} ({percent}%)", units::bytes(part.reclaimable)),
-        })
-    });
-    rows.filter_map(|row| row.as_object().cloned()).collect()
-}
-
-fn prune(root: Option<PathBuf>, args: &PruneArgs) -> Outcome {
-    let engine = open(root)?;
-    if !args.force && !args.dry_run && !confirmed(args.all)? {
-        return Ok(0);
-    }
-    let pruned = engine.prune(&PruneOptions { all: args.all, dry_run: args.dry_run })?;
-    for id in &pruned.images {
-        ui::line(&format!("Deleted image: {id}"))?;
-    }
-    for id in &pruned.containers {
-        ui::line(&format!("Deleted container: {id}"))?;
-    }
-    if pruned.layers + pruned.records > 0 {
-        ui::line(&format!("Deleted build cache: {} layers, {} records", pruned.layers, pruned.records))?;
-    }
-    let what = if args.dry_run { "Reclaimable space" } else { "Total reclaimed space" };
-    ui::line(&format!("{what}: {}", units::bytes(pruned.bytes)))?;
-    Ok(0)
-}
-
-fn confirmed(all: bool) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::usage("nobody is there to be asked: add --force"));
-    }
-    let what = if all {
-        "all stopped containers, all images that no container stands on, and the whole build cache"
-    } else {
-        "all stopped containers, all images without a name, and what they alone used"
-    };
-    let mut err = io::stderr();
-    let _ = write!(err, "This removes {what}. Go on? [y/N] ").and_then(|()| err.flush());
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    Ok(u8::from(found.problems.iter().any(|problem| problem.repaired.is_none())))
 }
 
 pub(super) fn info(root: Option<PathBuf>, args: StorageArgs) -> Outcome {

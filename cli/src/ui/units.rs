@@ -26,6 +26,27 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{text}{unit_name}")
 }
 
+/// A number of bytes as docker's flags take it: `512`, `10k`, `1.5GB`; units are powers of 1024.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let bad = || format!("`{text}` is no size: write it like 512MB, 10g or a number of bytes");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim().to_ascii_lowercase();
+    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" if unit != "i" && unit != "ib" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return Err(bad()),
+    };
+    let number: f64 = number.parse().map_err(|_| bad())?;
+    let bytes = number * 1024_f64.powi(power);
+    // Far beyond any disk, and still exact enough to be a whole number of bytes.
+    if bytes > 9e18 { Err(bad()) } else { Ok(bytes as u64) }
+}
+
 /// `40ms`, `1.2s`, `2m05s`.
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -46,6 +67,18 @@ pub(crate) fn ago(created: Option<&str>) -> String {
     let Some(created) = created.and_then(|text| text.parse::<Timestamp>().ok()) else { return "N/A".to_owned() };
     let seconds = Timestamp::now().as_second().saturating_sub(created.as_second()).max(0);
     format!("{} ago", span(seconds.unsigned_abs()))
+}
+
+/// The same of Unix seconds.
+pub(crate) fn ago_unix(unix: u64) -> String {
+    let created = i64::try_from(unix).ok().and_then(|unix| Timestamp::from_second(unix).ok());
+    ago(created.map(|at| at.to_string()).as_deref())
+}
+
+/// RFC 3339 of Unix seconds.
+pub(crate) fn rfc3339(unix: u64) -> String {
+    let at = i64::try_from(unix).ok().and_then(|unix| Timestamp::from_second(unix).ok());
+    at.unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
 
 fn span(seconds: u64) -> String {
@@ -83,6 +116,26 @@ mod tests {
             (5_000_000_000, "5GB"),
         ] {
             assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_as_docker_reads_them() {
+        for (text, count) in [
+            ("0", 0),
+            ("512", 512),
+            ("512b", 512),
+            ("1k", 1024),
+            ("1KB", 1024),
+            ("1kib", 1024),
+            ("1.5m", 3 << 19),
+            ("20 GB", 20 << 30),
+            ("2t", 2 << 40),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(count), "{text}");
+        }
+        for text in ["", "k", "-1", "1x", "1 2", "1i", "99999999p", "ten"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
         }
     }
 

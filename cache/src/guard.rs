@@ -1,0 +1,170 @@
+//! The guard of a layer, `guard.json` beside it: a copy of its record, and a hash of what `stat` says of each entry of its tree.
+//!
+//! Reading all content at every use is too dear. The guard sees every change that goes through the file system, also one
+//! that keeps size and mtime, for it moves ctime. It does not see a disk that gives other bytes than were written: that is
+//! found when a layer is exported, which hashes it, and by `system check`, which reads everything.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::DiffId;
+use crate::error::{Error, Result};
+use crate::layer::Layer;
+use crate::sealed::{seal, unseal};
+use crate::store::{Store, write_atomically};
+
+const RECORD: &str = "layer.json";
+const GUARD: &str = "guard.json";
+
+/// `guard.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Guard {
+    /// The text of `layer.json`.
+    record: String,
+    /// See [`guard_of`].
+    tree: Option<String>,
+}
+
+/// What a look at a layer's record and guard gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Both are as they were written, and so is the tree as far as `stat` tells.
+    Sound,
+    /// The record was damaged; the guard has a copy.
+    RecordDamaged,
+    /// An entry of the tree is not as it was, or the store was copied: only reading everything can tell.
+    TreeTouched,
+    /// The guard is damaged or missing: only reading everything can tell.
+    NoGuard,
+}
+
+/// Writes the guard of a layer that is being made; its record is there.
+pub(crate) fn write(directory: &Path) -> Result<()> {
+    let path = directory.join(RECORD);
+    let record = std::fs::read_to_string(&path).map_err(Error::path("read", &path))?;
+    let tree = directory.join("fs");
+    let tree = guard_of(&tree).map_err(Error::path("read", &tree))?;
+    let bytes = seal("the layer's guard", &Guard { record, tree })?;
+    write_atomically(&directory.join(GUARD), &directory.join(".guard.json"), &bytes)
+}
+
+fn read(directory: &Path) -> Option<Guard> {
+    std::fs::read(directory.join(GUARD)).ok().and_then(|bytes| unseal(&bytes))
+}
+
+/// Looks at a layer without reading its files.
+pub(crate) fn look(directory: &Path) -> Sight {
+    let Some(guard) = read(directory) else { return Sight::NoGuard };
+    if !std::fs::read(directory.join(RECORD)).is_ok_and(|bytes| bytes == guard.record.as_bytes()) {
+        return Sight::RecordDamaged;
+    }
+    let touched = guard.tree.is_some() && guard_of(&directory.join("fs")).ok().flatten() != guard.tree;
+    if touched { Sight::TreeTouched } else { Sight::Sound }
+}
+
+impl Store {
+    /// A layer, when what can be seen of it without reading its files is sound. A damaged one is put aside.
+    pub(crate) fn sound_layer(&self, id: &DiffId) -> Result<Option<Layer>> {
+        let directory = self.path("layers").join(id.hex());
+        let sight = look(&directory);
+        if sight == Sight::Sound {
+            return self.read_layer(id);
+        }
+        if !directory.exists() {
+            return Ok(None);
+        }
+        if sight == Sight::RecordDamaged {
+            self.restore_record(&directory)?;
+            self.notice(format!("the record of layer {id} was damaged and has been written anew"));
+            if look(&directory) == Sight::Sound {
+                return self.read_layer(id);
+            }
+        }
+        // A store that was copied looks like this too: its content decides.
+        if let Err(why) = self.verify_layer(id.hex())? {
+            let short: String = id.hex().chars().take(12).collect();
+            self.set_aside_with_notice(&directory, "layer", || {
+                format!("layer {short} was damaged and is in quarantine: {why}")
+            });
+            return Ok(None);
+        }
+        write(&directory)?;
+        self.read_layer(id)
+    }
+
+    /// Writes a layer's record from the copy in its guard.
+    pub(crate) fn restore_record(&self, directory: &Path) -> Result<()> {
+        let Some(guard) = read(directory) else { return Ok(()) };
+        write_atomically(&directory.join(RECORD), &directory.join(".layer.json"), guard.record.as_bytes())
+    }
+}
+
+/// Trees with more entries have no guard: looking at it would be felt at each rebuild.
+const MOST_ENTRIES: usize = 1000;
+
+/// The guard of a tree; none for a large one.
+fn guard_of(tree: &Path) -> io::Result<Option<String>> {
+    let mut hasher = blake3::Hasher::new();
+    let mut left = MOST_ENTRIES;
+    Ok(walk(tree, &mut hasher, &mut left)?.then(|| hasher.finalize().to_hex().to_string()))
+}
+
+fn walk(path: &Path, hasher: &mut blake3::Hasher, left: &mut usize) -> io::Result<bool> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    let numbers = [metadata.ino(), u64::from(metadata.mode()), metadata.size()];
+    let times = [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
+    for bytes in numbers.map(u64::to_le_bytes).into_iter().chain(times.map(i64::to_le_bytes)) {
+        hasher.update(&bytes);
+    }
+    if !metadata.is_dir() {
+        return Ok(true);
+    }
+    let mut names: Vec<_> = std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+    names.sort_unstable();
+    for name in names {
+        let Some(fewer) = left.checked_sub(1) else { return Ok(false) };
+        *left = fewer;
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+        if !walk(&path.join(&name), hasher, left)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_keeps_size_and_time_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("d/f");
+        std::fs::create_dir(directory.path().join("d")).unwrap();
+        std::fs::write(&file, "one").unwrap();
+        let before = guard_of(directory.path()).unwrap();
+        assert!(before.is_some());
+        assert_eq!(guard_of(directory.path()).unwrap(), before);
+        let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+        // The kernel's clock of file times ticks in milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(&file, "two").unwrap();
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        assert_ne!(guard_of(directory.path()).unwrap(), before);
+    }
+
+    #[test]
+    fn a_large_tree_has_none() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..=MOST_ENTRIES {
+            std::fs::write(directory.path().join(number.to_string()), "").unwrap();
+        }
+        assert_eq!(guard_of(directory.path()).unwrap(), None);
+    }
+}

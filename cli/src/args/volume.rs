@@ -1,0 +1,93 @@
+//! `dunnage volume`.
+
+use clap::{Args, Subcommand};
+
+use super::prune::VolumePruneArgs;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Volume {
+    /// Make a volume
+    Create(VolumeCreateArgs),
+    /// List volumes
+    #[command(alias = "list")]
+    Ls(VolumeLsArgs),
+    /// Show all that is known of volumes, as JSON
+    Inspect(VolumeInspectArgs),
+    /// Remove volumes with their data
+    #[command(alias = "remove")]
+    Rm(VolumeRmArgs),
+    /// Remove volumes that no container has
+    Prune(VolumePruneArgs),
+}
+
+/// Make a volume
+#[derive(Debug, Args)]
+pub(crate) struct VolumeCreateArgs {
+    /// KEY=VALUE to find it by
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) label: Vec<String>,
+    /// Only `local` is there
+    #[arg(short, long, value_name = "DRIVER", default_value = "local", value_parser = ["local"])]
+    pub(crate) driver: String,
+    /// Its name; one is made up when there is none
+    pub(crate) name: Option<String>,
+}
+
+/// List volumes
+#[derive(Debug, Args)]
+pub(crate) struct VolumeLsArgs {
+    /// Print names only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// `json`, or a template such as '{{.Name}} {{.Mountpoint}}'
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// dangling=true|false, driver=NAME, label=KEY[=VALUE], name=PART
+    #[arg(short, long, value_name = "FILTER", value_parser = filter)]
+    pub(crate) filter: Vec<VolumeFilter>,
+}
+
+/// Show all that is known of volumes, as JSON
+#[derive(Debug, Args)]
+pub(crate) struct VolumeInspectArgs {
+    /// A template such as '{{.Mountpoint}}'
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Names
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+/// Remove volumes with their data
+#[derive(Debug, Args)]
+pub(crate) struct VolumeRmArgs {
+    /// A volume that is not there is no error
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Names
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+/// One `--filter` of `volume ls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum VolumeFilter {
+    Dangling(bool),
+    Driver(String),
+    Label(String, Option<String>),
+    Name(String),
+}
+
+fn filter(text: &str) -> Result<VolumeFilter, String> {
+    match text.split_once('=') {
+        Some(("dangling", "true" | "1")) => Ok(VolumeFilter::Dangling(true)),
+        Some(("dangling", "false" | "0")) => Ok(VolumeFilter::Dangling(false)),
+        Some(("driver", name)) => Ok(VolumeFilter::Driver(name.to_owned())),
+        Some(("name", part)) => Ok(VolumeFilter::Name(part.to_owned())),
+        Some(("label", label)) => Ok(match label.split_once('=') {
+            Some((key, value)) => VolumeFilter::Label(key.to_owned(), Some(value.to_owned())),
+            None => VolumeFilter::Label(label.to_owned(), None),
+        }),
+        _ => Err("filters are dangling=true|false, driver=NAME, label=KEY[=VALUE] and name=PART".to_owned()),
+    }
+}
