@@ -102,7 +102,7 @@ impl FromStr for Output {
             "registry" => return Err(fields.wrong("this version of dunnage does not push to registries")),
             other => {
                 let known = ["local", "tar", "oci", "docker", "image", "cacheonly"];
-                let help = match grammar::nearest(other, known.into_iter()) {
+                let help = match grammar::nearest(other, known) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("there are {}", known.join(", ")),
                 };

@@ -77,7 +77,7 @@ impl Blocks {
                 ));
             }
             other => {
-                let help = grammar::nearest(other, ["variable", "target", "group"].into_iter())
+                let help = grammar::nearest(other, ["variable", "target", "group"])
                     .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
                 return Err(wrong(file, format!("`{other}` is no kind of block{help}")));
             }

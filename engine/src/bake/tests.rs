@@ -122,7 +122,8 @@ fn the_command_line_wins() {
 
 #[test]
 fn mistakes_are_named() {
-    let cases: [(BakeFormat, &str, &[&str], &[&str], &str); 14] = [
+    type Case = (BakeFormat, &'static str, &'static [&'static str], &'static [&'static str], &'static str);
+    let cases: [Case; 14] = [
         (BakeFormat::Toml, "[target.a]\ncontxt = '.'", &[], &[], "contxt"),
         (BakeFormat::Toml, "[target.a]\ncontext = 3", &[], &[], "string"),
         (BakeFormat::Toml, "[targets.a]\ncontext = '.'", &[], &[], "did you mean `target`"),
