@@ -30,21 +30,21 @@ pub type BaseImages = BTreeMap<Reference, Image>;
 pub fn bases(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<Base>> {
     let stages = Stages::resolve(dockerfile, options, &mut Vec::new())?;
     let mut found: Vec<Base> = Vec::new();
-    let mut add = |origin: &Origin, span: Span| {
+    let mut add = |origin: &Origin, span: Span, platform: &Platform| {
         if let Origin::Image(reference) = origin
             && !found.iter().any(|base| base.reference == *reference)
         {
-            found.push(Base { reference: reference.clone(), span, platform: options.platform.clone() });
+            found.push(Base { reference: reference.clone(), span, platform: platform.clone() });
         }
     };
     let mut order = stages.order.clone();
     order.sort_unstable();
     for index in order {
         if let (Some(stage), Some(origin)) = (dockerfile.stages.get(index), stages.origins.get(index)) {
-            add(origin, stage.base_span);
+            add(origin, stage.base_span, stages.platforms.get(index).unwrap_or(&options.platform));
         }
         for input in stages.inputs.get(index).into_iter().flatten() {
-            add(&input.origin, input.span);
+            add(&input.origin, input.span, stages.platforms.get(index).unwrap_or(&options.platform));
         }
     }
     Ok(found)

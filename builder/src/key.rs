@@ -3,8 +3,12 @@
 //! The parts are kept with each record, so that the reason of a miss is the difference of two part lists.
 //! A parent enters as the tree hashes of its layers, never as the steps that made them: what gave the same files is the same.
 
+use std::path::Path;
+
 use cache::{CacheKey, Layer};
 
+use crate::mounts::{FileRights, MountFrom, Mounted, RunMount};
+use crate::options::RunSettings;
 use crate::plan::{CopyOp, CopySource, Network, RunOp, WorkdirOp};
 
 /// Changes whenever the meaning of a part, or what a step does with it, changes.
@@ -52,10 +56,17 @@ impl KeyParts {
     }
 }
 
-/// The key of a RUN: no proxies, no times.
-pub(crate) fn run_key(op: &RunOp, platform: &str, parent: &[Layer]) -> KeyParts {
+/// The key of a RUN by what the instruction says and the trees it names: no proxies, no times, no secret, no content of
+/// caches. `inputs` are the parent and what mounts show; a tree whose content is keyed by `content` is left out.
+pub(crate) fn run_key(
+    op: &RunOp,
+    settings: &RunSettings,
+    inputs: &[&[Layer]],
+    content: &[(usize, String)],
+) -> KeyParts {
+    let parent = inputs.first().copied().unwrap_or_default();
     let mut parts = KeyParts::new("RUN");
-    parts.add("platform", platform);
+    parts.add("platform", op.platform.to_string());
     for (index, arg) in op.argv.iter().enumerate() {
         parts.add(format!("argument {index}"), arg.as_str());
     }
@@ -71,11 +82,64 @@ pub(crate) fn run_key(op: &RunOp, platform: &str, parent: &[Layer]) -> KeyParts 
             Network::Host => "host",
         },
     );
+    if op.insecure {
+        parts.add("security", "insecure");
+    }
     if let Some(script) = &op.script {
         parts.add("script", script.body.as_str());
     }
+    add_settings(&mut parts, settings);
+    for (index, mount) in op.mounts.iter().enumerate() {
+        add_mount(&mut parts, index, mount, inputs, content);
+    }
     parts.add_tree("input", parent);
     parts
+}
+
+/// Names of hosts, not their addresses, as with BuildKit: those change from day to day.
+fn add_settings(parts: &mut KeyParts, settings: &RunSettings) {
+    for (name, _) in &settings.hosts {
+        parts.add("extra host", name.as_str());
+    }
+    for limit in &settings.limits {
+        parts.add("limit", format!("{:?} {:?}:{:?}", limit.resource, limit.soft, limit.hard));
+    }
+    if let Some(size) = settings.shm_size {
+        parts.add("size of /dev/shm", size.to_string());
+    }
+}
+
+fn add_mount(parts: &mut KeyParts, index: usize, mount: &RunMount, inputs: &[&[Layer]], content: &[(usize, String)]) {
+    let target = mount.target.as_deref().unwrap_or(Path::new("")).display();
+    let rights = |file: &FileRights| {
+        let octal = file.mode.map(|mode| format!("{mode:o}"));
+        format!("mode {octal:?} owner {:?}:{:?}", file.uid, file.gid)
+    };
+    let read_only = |on: bool| if on { "ro" } else { "rw" };
+    let tree = |number: usize| inputs.get(number).copied().unwrap_or_default();
+    let name = format!("mount {index}");
+    match &mount.what {
+        Mounted::Bind { from, source, read_only: ro } => {
+            parts.add(&name, format!("bind {} on {target} {}", source.display(), read_only(*ro)));
+            match (content.iter().find(|(known, _)| *known == index), from) {
+                (Some((_, hash)), _) => parts.add(format!("{name} content"), hash.as_str()),
+                (None, MountFrom::Input(number)) => parts.add_tree(&name, tree(*number)),
+                (None, MountFrom::Context) => {}
+            }
+        }
+        Mounted::Cache { seed, read_only: ro, file, .. } => {
+            parts.add(&name, format!("cache on {target} {} {}", read_only(*ro), rights(file)));
+            if let Some((number, source)) = seed {
+                parts.add(format!("{name} source"), source.to_string_lossy());
+                parts.add_tree(&name, tree(*number));
+            }
+        }
+        Mounted::Tmpfs { size } => parts.add(&name, format!("tmpfs on {target} of {size:?}")),
+        Mounted::Secret { id, env, file, .. } => {
+            parts.add(&name, format!("secret {id} on {target} as {env:?} {}", rights(file)));
+        }
+        Mounted::Ssh { id, file, .. } => parts.add(&name, format!("ssh {id} on {target} {}", rights(file))),
+    }
 }
 
 /// What COPY and ADD do, without the files.
@@ -144,28 +208,65 @@ mod tests {
             cwd: "/".to_owned(),
             user: String::new(),
             network: Network::Host,
+            insecure: false,
+            platform: cache::Platform::host(),
+            mounts: Vec::new(),
             script: None,
         }
     }
 
+    fn key(op: &RunOp) -> CacheKey {
+        run_key(op, &RunSettings::default(), &[&[]], &[]).key()
+    }
+
     #[test]
     fn parts_do_not_run_into_each_other() {
-        let one = run_key(&run(&["a", "bc"], &[], &[]), "linux/amd64", &[]).key();
-        let two = run_key(&run(&["ab", "c"], &[], &[]), "linux/amd64", &[]).key();
+        let one = key(&run(&["a", "bc"], &[], &[]));
+        let two = key(&run(&["ab", "c"], &[], &[]));
         assert_ne!(one, two);
     }
 
     #[test]
     fn builder_a07_proxies_are_in_no_key() {
-        let without = run_key(&run(&["a"], &[("A", "1")], &[]), "linux/amd64", &[]).key();
-        let with = run_key(&run(&["a"], &[("A", "1")], &[("HTTP_PROXY", "p")]), "linux/amd64", &[]).key();
+        let without = key(&run(&["a"], &[("A", "1")], &[]));
+        let with = key(&run(&["a"], &[("A", "1")], &[("HTTP_PROXY", "p")]));
         assert_eq!(without, with);
     }
 
     #[test]
     fn builder_a11_an_argument_in_scope_is_in_the_key() {
-        let one = run_key(&run(&["a"], &[("A", "1")], &[]), "linux/amd64", &[]).key();
-        let two = run_key(&run(&["a"], &[("A", "2")], &[]), "linux/amd64", &[]).key();
+        let one = key(&run(&["a"], &[("A", "1")], &[]));
+        let two = key(&run(&["a"], &[("A", "2")], &[]));
         assert_ne!(one, two);
+    }
+
+    #[test]
+    fn builder_r02_r06_caches_and_secrets_are_in_the_key_by_their_places_only() {
+        let mount = |what: Mounted| {
+            let target = Some("/m".into());
+            key(&RunOp { mounts: vec![RunMount { target, what }], ..run(&["a"], &[], &[]) })
+        };
+        let file = FileRights::default();
+        let cache = |id: &str, sharing, uid| {
+            let file = FileRights { uid, ..file };
+            mount(Mounted::Cache { id: id.to_owned(), sharing, seed: None, read_only: false, file })
+        };
+        use grammar::Sharing;
+        assert_eq!(cache("a", Sharing::Shared, None), cache("b", Sharing::Locked, None));
+        assert_ne!(cache("a", Sharing::Shared, None), cache("a", Sharing::Shared, Some(7)));
+        let secret = |id: &str, required| mount(Mounted::Secret { id: id.to_owned(), env: None, required, file });
+        assert_eq!(secret("a", true), secret("a", false));
+        assert_ne!(secret("a", true), secret("b", true));
+        assert_ne!(key(&RunOp { insecure: true, ..run(&["a"], &[], &[]) }), key(&run(&["a"], &[], &[])));
+    }
+
+    #[test]
+    fn a_host_is_in_the_key_by_name_and_not_by_address() {
+        let with = |hosts: &[(&str, [u8; 4])]| {
+            let hosts = hosts.iter().map(|(name, address)| ((*name).to_owned(), (*address).into())).collect();
+            run_key(&run(&["a"], &[], &[]), &RunSettings { hosts, ..RunSettings::default() }, &[&[]], &[]).key()
+        };
+        assert_eq!(with(&[("h", [1, 2, 3, 4])]), with(&[("h", [4, 3, 2, 1])]));
+        assert_ne!(with(&[("h", [1, 2, 3, 4])]), with(&[("i", [1, 2, 3, 4])]));
     }
 }

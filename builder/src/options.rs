@@ -1,6 +1,7 @@
 //! What the user asked of a build, beside the Dockerfile and the context.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use cache::Platform;
 
@@ -19,6 +20,14 @@ pub struct Options {
     pub labels: BTreeMap<String, String>,
     /// `--network`: what RUN steps without a flag of their own get.
     pub network: runtime::NetworkMode,
+    /// The platform was asked for: the image carries it whatever its base says.
+    pub platform_given: bool,
+    /// `--allow`.
+    pub allow: BTreeSet<Entitlement>,
+    /// `--no-cache-filter`: stages, by name or number, whose steps are performed whatever the cache has.
+    pub no_cache_stages: BTreeSet<String>,
+    /// What every RUN gets.
+    pub run: RunSettings,
     /// Unix seconds that `created` and history carry instead of the clock (SOURCE_DATE_EPOCH).
     pub source_date_epoch: Option<i64>,
 }
@@ -32,9 +41,42 @@ impl Default for Options {
             build_platform: Platform::host(),
             labels: BTreeMap::new(),
             network: runtime::NetworkMode::Host,
+            platform_given: false,
+            allow: BTreeSet::new(),
+            no_cache_stages: BTreeSet::new(),
+            run: RunSettings::default(),
             source_date_epoch: None,
         }
     }
+}
+
+/// What a RUN may ask for only when the caller says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entitlement {
+    /// `RUN --network=host`.
+    NetworkHost,
+    /// `RUN --security=insecure`.
+    SecurityInsecure,
+}
+
+impl std::fmt::Display for Entitlement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Entitlement::NetworkHost => "network.host",
+            Entitlement::SecurityInsecure => "security.insecure",
+        })
+    }
+}
+
+/// Settings of the build that every RUN sees.
+#[derive(Debug, Clone, Default)]
+pub struct RunSettings {
+    /// `--add-host`: names and addresses of /etc/hosts.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// `--ulimit`.
+    pub limits: Vec<runtime::Rlimit>,
+    /// `--shm-size` in bytes.
+    pub shm_size: Option<u64>,
 }
 
 /// Proxy variables that need no ARG, reach RUN, and stay out of keys, history and configuration.

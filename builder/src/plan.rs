@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
-use cache::{DiffId, Reference};
+use cache::{DiffId, Platform, Reference};
 use grammar::{Diagnostic, Dockerfile, IgnoreRules, Source, Span};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::bases::BaseImages;
 use crate::config::ConfigState;
 use crate::error::Result;
+use crate::mounts::{MountFrom, Mounted, RunMount, is_filtered};
 use crate::options::Options;
 use crate::stages::{Stages, stage_label};
 use crate::walk::{StageEnd, StageWalk};
@@ -62,8 +63,21 @@ pub struct RunOp {
     pub user: String,
     /// Network of the step.
     pub network: Network,
+    /// `--security=insecure`: the machine's devices and capabilities, no filter.
+    pub insecure: bool,
+    /// What the programs of the tree are made for.
+    pub platform: Platform,
+    /// `--mount`.
+    pub mounts: Vec<RunMount>,
     /// An executable heredoc (`#!` first), mounted for the step.
     pub script: Option<Script>,
+}
+
+impl RunOp {
+    /// Whether it sees files of the build context.
+    pub(crate) fn binds_context(&self) -> bool {
+        self.mounts.iter().any(|mount| matches!(mount.what, Mounted::Bind { from: MountFrom::Context, .. }))
+    }
 }
 
 /// A heredoc that is run by the interpreter which it names.
@@ -160,6 +174,8 @@ pub struct Step {
     pub text: String,
     /// Its place in the Dockerfile.
     pub span: Span,
+    /// The cache is not asked for it.
+    pub no_cache: bool,
 }
 
 /// The whole build as data.
@@ -248,12 +264,14 @@ pub(crate) struct StepLabel<'a> {
     pub(crate) stage_index: usize,
     pub(crate) text: String,
     pub(crate) span: Span,
+    pub(crate) no_cache: bool,
 }
 
 impl Planner {
     pub(crate) fn add(&mut self, op: Op, inputs: Vec<StepId>, label: StepLabel<'_>) -> StepId {
         let id = StepId(self.steps.len());
-        *self.known.entry((op.clone(), inputs.clone())).or_insert_with(|| {
+        let no_cache = label.no_cache;
+        let known = *self.known.entry((op.clone(), inputs.clone())).or_insert_with(|| {
             self.steps.push(Step {
                 id,
                 op,
@@ -263,9 +281,15 @@ impl Planner {
                 position: (0, 0),
                 text: label.text,
                 span: label.span,
+                no_cache: false,
             });
             id
-        })
+        });
+        // A step that two stages have is performed anew when either asks for it.
+        if let Some(step) = self.steps.get_mut(known.0) {
+            step.no_cache |= no_cache;
+        }
+        known
     }
 
     /// Remembers something that cannot be performed: the file is still planned, and checked, to its end.
@@ -388,8 +412,15 @@ fn add_labels(end: &mut StageEnd, options: &Options) {
 }
 
 /// The label of a stage's own steps.
-pub(crate) fn label<'a>(stage: &grammar::Stage, name: &'a str, text: &str, span: Span) -> StepLabel<'a> {
-    StepLabel { stage: name, stage_index: stage.index, text: text.to_owned(), span }
+pub(crate) fn label<'a>(
+    stage: &grammar::Stage,
+    name: &'a str,
+    text: &str,
+    span: Span,
+    options: &Options,
+) -> StepLabel<'a> {
+    let no_cache = is_filtered(&options.no_cache_stages, stage);
+    StepLabel { stage: name, stage_index: stage.index, text: text.to_owned(), span, no_cache }
 }
 
 /// The name that progress shows for a stage.

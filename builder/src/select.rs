@@ -80,6 +80,57 @@ impl SourceTree<'_> {
         Ok(Ok(selected))
     }
 
+    /// One path as it is, a directory with all below it.
+    pub(crate) fn exact(&self, path: &Path) -> Result<Result<Selected, Missing>> {
+        match self.select_path(path, PathBuf::new())? {
+            Some(one) => Ok(Ok(one)),
+            None => Ok(Err(self.missing(path))),
+        }
+    }
+
+    /// What the ignore rules keep out below `path`, outermost names only: all that a view of the tree has to hide.
+    pub(crate) fn left_out(&self, path: &Path) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let directory = relative(path);
+        let is_directory =
+            self.root.metadata(directory, Follow::Yes)?.is_some_and(|there| there.kind == Kind::Directory);
+        if is_directory && self.context.is_some_and(|context| !context.rules().is_empty()) {
+            self.list_left_out(directory, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Gives whether something below the directory is kept.
+    fn list_left_out(&self, directory: &Path, found: &mut Vec<PathBuf>) -> Result<bool> {
+        let mut any = false;
+        for (name, metadata) in self.root.read_dir(directory)? {
+            let path = directory.join(name);
+            let is_directory = metadata.kind == Kind::Directory;
+            let kept = match self.context_verdict(&path, is_directory) {
+                IgnoreVerdict::Keep => {
+                    if is_directory {
+                        self.list_left_out(&path, found)?;
+                    }
+                    true
+                }
+                IgnoreVerdict::Drop if is_directory => {
+                    let before = found.len();
+                    let kept = self.list_left_out(&path, found)?;
+                    if !kept {
+                        found.truncate(before);
+                    }
+                    kept
+                }
+                IgnoreVerdict::Drop | IgnoreVerdict::Prune => false,
+            };
+            if !kept {
+                found.push(path);
+            }
+            any |= kept;
+        }
+        Ok(any)
+    }
+
     fn select_path(&self, path: &Path, kept: PathBuf) -> Result<Option<Selected>> {
         let relative = relative(path);
         let Some(metadata) = self.root.metadata(relative, Follow::Yes)? else { return Ok(None) };
@@ -180,7 +231,7 @@ impl SourceTree<'_> {
         Ok(found)
     }
 
-    fn missing(&self, path: &Path) -> Missing {
+    pub(crate) fn missing(&self, path: &Path) -> Missing {
         let relative = relative(path);
         let directory = relative.parent().unwrap_or(Path::new(""));
         let wanted = relative.file_name().unwrap_or_default().to_string_lossy().into_owned();

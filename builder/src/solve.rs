@@ -11,14 +11,15 @@ use cache::{CacheKey, Claim, Layer, Lease, StepRecord, Store};
 use runtime::{Killer, Signal};
 
 use crate::context::Context;
+use crate::credentials::Credentials;
 use crate::error::{Error, Result};
 use crate::event::{Event, MissReason, StepInfo};
 use crate::key::KeyParts;
-use crate::perform;
+use crate::perform::{self, FailedRun};
 use crate::plan::{Op, Plan, Step, StepId};
 
 /// How often a step that another build performs is looked after: short against any step, long against a look.
-const CLAIM_POLL: Duration = Duration::from_millis(10);
+pub(crate) const CLAIM_POLL: Duration = Duration::from_millis(10);
 
 /// Stops a build from another thread: a flag, and the processes to kill.
 #[derive(Debug, Clone, Default)]
@@ -110,6 +111,10 @@ pub struct Solver<'a> {
     pub events: &'a (dyn Fn(Event) + Sync),
     /// Stops it.
     pub cancel: &'a Cancel,
+    /// What the caller lends to RUN steps.
+    pub credentials: &'a Credentials,
+    /// Where a RUN that failed leaves what it wrote, when somebody wants to look at it.
+    pub failed: Option<&'a Mutex<Option<FailedRun>>>,
     /// Performs every step, whatever the cache has.
     pub no_cache: bool,
     /// How many steps are performed at once.
@@ -218,7 +223,7 @@ impl Solver<'_> {
             return Ok(tree);
         }
         let mut work = perform::Work::prepare(self, plan, step, inputs)?;
-        if self.no_cache {
+        if self.no_cache || step.no_cache {
             return self.perform(step, &mut work, inputs, MissReason::NotAsked);
         }
         if let Ok(tree) = self.hit(step, &mut work, inputs)? {

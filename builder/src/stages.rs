@@ -3,7 +3,7 @@
 //! FROM sees earlier stages only, by exact name; `COPY --from` and mounts see every stage, without regard to case,
 //! and indexes too. A name that is no stage is an image.
 
-use cache::Reference;
+use cache::{Platform, Reference};
 use grammar::{Diagnostic, Dockerfile, Instruction, MountFlag, Scope, Span, Stage, Word, nearest};
 
 use crate::doubts;
@@ -36,6 +36,8 @@ pub(crate) struct Input {
 pub(crate) struct Stages {
     /// What each stage's FROM names.
     pub(crate) origins: Vec<Origin>,
+    /// What each stage is built for.
+    pub(crate) platforms: Vec<Platform>,
     /// What each stage's instructions take from elsewhere: `--from`, and `from` of mounts.
     pub(crate) inputs: Vec<Vec<Input>>,
     /// Global ARGs with their values.
@@ -57,13 +59,20 @@ impl Stages {
         let target_name = dockerfile.stages.get(target).map_or_else(String::new, stage_label);
         let (global, scope) = globals(dockerfile, options, &target_name)?;
         let mut origins = Vec::new();
+        let mut platforms: Vec<Platform> = Vec::new();
         let mut inputs = Vec::new();
         doubts::check(dockerfile, options, &global, &scope, warnings);
         for stage in &dockerfile.stages {
-            origins.push(stage_origin(dockerfile, stage, &scope)?);
+            let (origin, platform) = stage_origin(dockerfile, stage, &scope)?;
+            let parent = match &origin {
+                Origin::Stage(parent) => platforms.get(*parent).cloned(),
+                _ => None,
+            };
+            platforms.push(platform.or(parent).unwrap_or_else(|| options.platform.clone()));
+            origins.push(origin);
             inputs.push(stage_inputs(dockerfile, stage, &scope)?);
         }
-        let mut stages = Stages { origins, inputs, global, target, order: Vec::new() };
+        let mut stages = Stages { origins, platforms, inputs, global, target, order: Vec::new() };
         stages.order = stages.reachable(dockerfile)?;
         Ok(stages)
     }
@@ -218,7 +227,8 @@ pub(crate) fn expand_failed(dockerfile: &Dockerfile, word: &Word, cause: &str) -
         .into()
 }
 
-fn stage_origin(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Result<Origin> {
+/// What a FROM names, and the platform that it asks for.
+fn stage_origin(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Result<(Origin, Option<Platform>)> {
     let name = expand(dockerfile, &stage.base, scope)?;
     if name.is_empty() {
         let raw = stage.base.raw();
@@ -228,22 +238,29 @@ fn stage_origin(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Re
             .help("declare the ARG before the first FROM with a default, or pass --build-arg")
             .into());
     }
+    let mut asked = None;
     if let Some(platform) = &stage.platform {
         let text = expand(dockerfile, platform, scope)?;
-        if let Err(error) = text.parse::<cache::Platform>() {
-            return Err(Diagnostic::error("K0306", format!("failed to parse platform {}: {error}", platform.raw()))
+        match text.parse::<Platform>() {
+            Ok(platform) => asked = Some(platform),
+            Err(error) => {
+                return Err(Diagnostic::error(
+                    "K0306",
+                    format!("failed to parse platform {}: {error}", platform.raw()),
+                )
                 .at(&dockerfile.source, platform.span())
                 .into());
+            }
         }
     }
     if name == "scratch" {
-        return Ok(Origin::Scratch);
+        return Ok((Origin::Scratch, asked));
     }
     let earlier = dockerfile.stages.get(..stage.index).unwrap_or_default();
     if let Some(index) = find_stage(earlier, &name) {
-        return Ok(Origin::Stage(index));
+        return Ok((Origin::Stage(index), asked));
     }
-    image_origin(dockerfile, &name, stage.base_span, earlier)
+    Ok((image_origin(dockerfile, &name, stage.base_span, earlier)?, asked))
 }
 
 fn image_origin(dockerfile: &Dockerfile, name: &str, span: Span, stages: &[Stage]) -> Result<Origin> {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use cache::{HealthConfig, Image, Reference};
+use cache::{HealthConfig, Image, Platform, Reference};
 use grammar::{
     ArgDeclaration, CommandLine, Diagnostic, Dockerfile, Healthcheck, Instruction, KeyValue, Located, Rule, Scope,
     Span, Stage, Word, nearest,
@@ -29,6 +29,7 @@ pub(crate) struct StageEnd {
     pub(crate) warnings: Vec<Diagnostic>,
     pub(crate) workdir_set: bool,
     pub(crate) base_unknown: bool,
+    pub(crate) files_platform: Platform,
 }
 
 /// One stage while it is read.
@@ -53,6 +54,10 @@ pub(crate) struct StageWalk<'a> {
     workdir_set: bool,
     /// What the base image sets is not known.
     base_unknown: bool,
+    /// What the stage is built for.
+    platform: Platform,
+    /// What the programs of its tree are made for, as far as the base image says.
+    pub(crate) files_platform: Platform,
 }
 
 impl<'a> StageWalk<'a> {
@@ -67,6 +72,7 @@ impl<'a> StageWalk<'a> {
     ) -> Result<Self> {
         let name = name_of(stage);
         let origin = stages.origins.get(stage.index).unwrap_or(&Origin::Scratch);
+        let platform = stages.platforms.get(stage.index).unwrap_or(&options.platform).clone();
         let mut walk = StageWalk {
             dockerfile,
             options,
@@ -77,7 +83,7 @@ impl<'a> StageWalk<'a> {
             stage,
             name,
             head: StepId(0),
-            state: ConfigState::scratch(&options.platform),
+            state: ConfigState::scratch(&platform),
             scope: Variables::default(),
             args: Vec::new(),
             layer_steps: Vec::new(),
@@ -85,6 +91,8 @@ impl<'a> StageWalk<'a> {
             warnings: RefCell::default(),
             workdir_set: false,
             base_unknown: false,
+            files_platform: platform.clone(),
+            platform,
         };
         walk.stand_on(origin)?;
         Ok(walk)
@@ -108,6 +116,17 @@ impl<'a> StageWalk<'a> {
                 self.triggers.clone_from(&image.config.config.on_build);
                 self.check_platform(reference, image);
                 self.state = ConfigState::from_base(&image.config);
+                let config = &image.config;
+                if !config.architecture.is_empty() && !config.os.is_empty() {
+                    let (os, architecture, variant) =
+                        (config.os.clone(), config.architecture.clone(), config.variant.clone());
+                    self.files_platform = Platform { os, architecture, variant };
+                }
+                if self.options.platform_given || self.stage.platform.is_some() {
+                    self.state.image.os.clone_from(&self.platform.os);
+                    self.state.image.architecture.clone_from(&self.platform.architecture);
+                    self.state.image.variant.clone_from(&self.platform.variant);
+                }
             }
             Origin::Stage(parent) => {
                 let Some(end) = self.ends.get(parent) else {
@@ -121,6 +140,7 @@ impl<'a> StageWalk<'a> {
                 self.layer_steps.clone_from(&end.layer_steps);
                 self.workdir_set = end.workdir_set;
                 self.base_unknown = end.base_unknown;
+                self.files_platform = end.files_platform.clone();
                 return Ok(());
             }
         }
@@ -157,6 +177,7 @@ impl<'a> StageWalk<'a> {
             warnings: self.warnings.into_inner(),
             workdir_set: self.workdir_set,
             base_unknown: self.base_unknown,
+            files_platform: self.files_platform,
         }
     }
 
@@ -202,7 +223,7 @@ impl<'a> StageWalk<'a> {
             Instruction::Expose(words) => self.expose(words),
             Instruction::Volume(words) => self.volume(words),
             Instruction::Workdir(word) => self.workdir(word, located),
-            Instruction::Run(run) => self.run(run, located),
+            Instruction::Run(run) => self.run(run, index, located),
             Instruction::Copy(copy) => self.copy(copy, index, located, false),
             Instruction::Add(copy) => self.copy(copy, index, located, true),
         }
@@ -363,6 +384,10 @@ impl<'a> StageWalk<'a> {
         }
         self.workdir_set = true;
         let path = absolute(self.state.working_dir(), &text);
+        if path.starts_with("/proc") || path.starts_with("/sys") {
+            let message = format!("{} cannot be a working directory: it belongs to the kernel", path.display());
+            return Err(Diagnostic::error("K0315", message).at(&self.dockerfile.source, word.span()).into());
+        }
         // An absolute path stays as it was written, as other builders keep it.
         let shown = if text.starts_with('/') { text } else { path.to_string_lossy().into_owned() };
         self.state.config().working_dir.clone_from(&shown);
@@ -380,13 +405,15 @@ impl<'a> StageWalk<'a> {
     pub(crate) fn layer(&mut self, op: Op, sources: Vec<StepId>, located: &Located<Instruction>) {
         let mut inputs = vec![self.head];
         inputs.extend(sources);
-        let id = self.planner.add(op, inputs, label(self.stage, &self.name, &located.original, located.span));
+        let label = label(self.stage, &self.name, &located.original, located.span, self.options);
+        let id = self.planner.add(op, inputs, label);
         self.head = id;
         self.layer_steps.push(id);
     }
 
     pub(crate) fn add_step(&mut self, op: Op, inputs: Vec<StepId>, text: &str) -> StepId {
-        self.planner.add(op, inputs, label(self.stage, &self.name, text, self.stage.span))
+        let label = label(self.stage, &self.name, text, self.stage.span, self.options);
+        self.planner.add(op, inputs, label)
     }
 
     pub(crate) fn expand(&self, word: &Word) -> Result<String> {
@@ -442,7 +469,7 @@ impl<'a> StageWalk<'a> {
     }
 
     fn check_platform(&self, reference: &Reference, image: &Image) {
-        let expected = &self.options.platform;
+        let expected = &self.platform;
         let config = &image.config;
         if config.architecture.is_empty() || (config.os == expected.os && config.architecture == expected.architecture)
         {

@@ -1,109 +1,18 @@
-//! RUN, COPY and ADD of a stage: the instructions that make layers, checked before anything runs.
+//! COPY and ADD of a stage, checked before anything runs.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use cache::Digest;
-use grammar::{CommandLine, Copy, Diagnostic, GitSource, Instruction, Located, MountKind, Rule, Run, Span};
+use grammar::{Copy, Diagnostic, GitSource, Instruction, Located, Rule, Span};
 
 use crate::error::{Error, Result};
 use crate::paths::{absolute, clean, names_directory};
-use crate::perform::SCRIPTS;
-use crate::plan::{CopyOp, CopySource, Network, Op, RunOp, Script, StepId};
+use crate::plan::{CopyOp, CopySource, Op, StepId};
 use crate::stages::{Input, Origin};
 use crate::walk::StageWalk;
 
 impl StageWalk<'_> {
-    pub(crate) fn run(&mut self, run: &Run, located: &Located<Instruction>) -> Result<()> {
-        self.check_mounts(run)?;
-        self.note_run_flags(run, located.span);
-        let (argv, script) = self.run_command(run);
-        let network = match run.network.as_deref() {
-            None | Some("default") => match self.options.network {
-                runtime::NetworkMode::Host => Network::Host,
-                _ => Network::None,
-            },
-            Some("none") => Network::None,
-            Some(_) => Network::Host,
-        };
-        let op = RunOp {
-            env: self.scope.pairs().to_vec(),
-            hidden_env: self.options.proxies(),
-            cwd: self.state.working_dir().to_owned(),
-            user: self.state.image.config.user.clone(),
-            network,
-            script,
-            argv: argv.clone(),
-        };
-        self.layer(Op::Run(op), Vec::new(), located);
-        self.state.record_layer(format!("RUN {}{} # buildkit", self.shown_args(), argv.join(" ")));
-        Ok(())
-    }
-
-    /// Mounts are checked like all else before anything runs.
-    fn check_mounts(&self, run: &Run) -> Result<()> {
-        for flag in &run.mounts {
-            let invalid = |cause: String| Error::from(self.at(flag.span, "K0322", cause));
-            let (mount, unmatched) = flag.resolve(&self.scope).map_err(|error| invalid(error.to_string()))?;
-            self.warn_undefined(&unmatched, flag.span);
-            let needs_target = matches!(mount.kind, MountKind::Bind | MountKind::Cache | MountKind::Tmpfs);
-            let target = absolute(self.state.working_dir(), mount.target.as_deref().unwrap_or_default());
-            if needs_target && target.parent().is_none() {
-                return Err(invalid(format!("invalid mount target {:?}", mount.target.as_deref().unwrap_or("/"))));
-            }
-        }
-        Ok(())
-    }
-
-    fn note_run_flags(&mut self, run: &Run, span: Span) {
-        let refused = if !run.mounts.is_empty() {
-            "--mount"
-        } else if run.security.as_deref().is_some_and(|mode| mode != "sandbox") {
-            "--security=insecure"
-        } else if !run.devices.is_empty() {
-            "--device"
-        } else {
-            return;
-        };
-        let diagnostic = self.at(span, "K0320", format!("RUN {refused} is not supported by this version of dunnage"));
-        self.planner.refuse(diagnostic);
-    }
-
-    /// The argument vector; a lone heredoc is the script itself, run by its `#!` interpreter when it names one.
-    fn run_command(&self, run: &Run) -> (Vec<String>, Option<Script>) {
-        if let Some(heredoc) = run.script() {
-            let body = heredoc.body().into_owned();
-            let mut argv = self.state.shell();
-            if body.starts_with("#!") {
-                // A name is no path: `<<../x` stays below.
-                let path = format!("{SCRIPTS}/{}", heredoc.name.replace('/', "_"));
-                argv.push(path.clone());
-                return (argv, Some(Script { path, body }));
-            }
-            argv.push(body);
-            return (argv, None);
-        }
-        let mut argv = self.command(&run.command);
-        if let (CommandLine::Shell(_), Some(text)) = (&run.command, argv.last_mut()) {
-            for heredoc in &run.heredocs {
-                text.push('\n');
-                text.push_str(&heredoc.content);
-                text.push_str(&heredoc.name);
-            }
-        }
-        (argv, None)
-    }
-
-    /// `|N A=v … `: the ARGs of the stage before a RUN, as history shows them.
-    fn shown_args(&self) -> String {
-        if self.args.is_empty() {
-            return String::new();
-        }
-        let args: Vec<String> =
-            self.args.iter().map(|arg| format!("{}={}", arg.name, arg.value.as_deref().unwrap_or_default())).collect();
-        format!("|{} {} ", args.len(), args.join(" "))
-    }
-
     pub(crate) fn copy(
         &mut self,
         copy: &Copy,
@@ -297,24 +206,29 @@ impl StageWalk<'_> {
     fn copy_input(&mut self, index: Option<usize>) -> Result<(bool, Vec<StepId>)> {
         let inputs = self.stages.inputs.get(self.stage.index);
         let input = inputs.and_then(|inputs| inputs.iter().find(|input| Some(input.instruction) == index)).cloned();
-        let Some(Input { span, origin, .. }) = input else { return Ok((true, Vec::new())) };
-        match origin {
-            Origin::Stage(stage) => match self.ends.get(&stage) {
-                Some(end) => Ok((false, vec![end.head])),
+        let Some(input) = input else { return Ok((true, Vec::new())) };
+        Ok((false, vec![self.input_step(&input)?]))
+    }
+
+    /// The step whose tree a `--from` names.
+    pub(crate) fn input_step(&mut self, input: &Input) -> Result<StepId> {
+        match &input.origin {
+            Origin::Stage(stage) => match self.ends.get(stage) {
+                Some(end) => Ok(end.head),
                 None => Err(Error::WorkerLost),
             },
-            Origin::Scratch => Ok((false, vec![self.add_step(Op::Scratch, Vec::new(), "FROM scratch")])),
+            Origin::Scratch => Ok(self.add_step(Op::Scratch, Vec::new(), "FROM scratch")),
             Origin::Image(reference) => {
-                let Some(image) = self.images.get(&reference) else {
+                let Some(image) = self.images.get(reference) else {
                     if self.planner.only_checks.is_some() {
-                        return Ok((false, vec![self.add_step(Op::Scratch, Vec::new(), "FROM scratch")]));
+                        return Ok(self.add_step(Op::Scratch, Vec::new(), "FROM scratch"));
                     }
                     return Err(self
-                        .at(span, "K0310", format!("image `{}` was not opened", reference.familiar()))
+                        .at(input.span, "K0310", format!("image `{}` was not opened", reference.familiar()))
                         .into());
                 };
                 let op = Op::Image { reference: reference.clone(), layers: image.layers.clone() };
-                Ok((false, vec![self.add_step(op, Vec::new(), &format!("FROM {}", reference.familiar()))]))
+                Ok(self.add_step(op, Vec::new(), &format!("FROM {}", reference.familiar())))
             }
         }
     }

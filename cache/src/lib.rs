@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod blob;
+mod cache_mounts;
 mod check;
 mod claim;
 mod containers;
@@ -31,6 +32,7 @@ mod usage;
 mod volumes;
 
 pub use blob::{Blob, BlobWriter};
+pub use cache_mounts::{CacheMount, CacheMountInfo, CacheSharing, CacheSpec};
 pub use check::{Problem, StoreCheck};
 pub use claim::Claim;
 pub use containers::{ContainerPlace, ContainerRecord};

@@ -17,6 +17,7 @@
 //!   stats/HASH              hashes of a context's files by device, inode, size and times
 //!   drafts/LEASE/           what is being made; swept when the holder of LEASE is dead
 //!   leases/LEASE            flock held by a living process; lists the layers it works with
+//!   caches/NAME/N/fs        cache mounts of RUN steps, see `cache_mounts.rs`
 //!   claims                  byte locks: which steps are being performed
 //!   containers/ID/          writable trees of containers
 //!   overlay                 which kernel and mount overlay was seen to work with

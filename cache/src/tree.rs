@@ -127,6 +127,14 @@ impl TreeRoot {
         Ok(TreeRoot { fd: self.directory(path)? })
     }
 
+    /// A handle on what is at a path, links followed inside the root: good for mounting it, not for reading.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn handle(&self, path: &Path) -> Result<OwnedFd> {
+        self.resolve(path, OFlags::PATH).map_err(Error::errno("open", path))
+    }
+
     fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

@@ -94,7 +94,7 @@ pub struct Usage {
     pub containers: Part,
     /// Volumes.
     pub volumes: Part,
-    /// Step records, and layers that no image has.
+    /// Step records, layers that no image has, and cache mounts.
     pub build_cache: Part,
     /// Names, pointers, tables, the index, what is being made or was put aside.
     pub other_bytes: u64,
@@ -111,7 +111,7 @@ pub struct Usage {
 }
 
 /// Directories of things that are counted one by one.
-const COUNTED: [&str; 5] = ["layers", "images", "records", "containers", "volumes"];
+const COUNTED: [&str; 6] = ["layers", "images", "records", "containers", "volumes", "caches"];
 
 impl Store {
     /// Measures the store.
@@ -133,6 +133,7 @@ impl Store {
         self.measure_volumes(&mut usage)?;
         self.measure_images(&facts, &mut usage)?;
         self.measure_cache(&facts, &mut usage);
+        self.measure_cache_mounts(&mut usage)?;
         self.close_index();
         usage.other_bytes = self.other_bytes()?;
         usage.total_bytes = usage.other_bytes
@@ -264,6 +265,16 @@ impl Store {
             usage.build_cache.bytes += cache.bytes;
             usage.build_cache.reclaimable += if cache.in_use { 0 } else { cache.bytes };
         }
+    }
+
+    fn measure_cache_mounts(&self, usage: &mut Usage) -> Result<()> {
+        for cache in self.cache_mounts()? {
+            usage.build_cache.total += 1;
+            usage.build_cache.active += u64::from(cache.in_use);
+            usage.build_cache.bytes += cache.bytes;
+            usage.build_cache.reclaimable += if cache.in_use { 0 } else { cache.bytes };
+        }
+        Ok(())
     }
 
     /// Everything that is not counted as image, container, volume or build cache.

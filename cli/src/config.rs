@@ -56,6 +56,17 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// The value of a variable, whatever its bytes are.
+pub(crate) fn variable_bytes(name: &str) -> Option<Vec<u8>> {
+    use std::os::unix::ffi::OsStringExt;
+    std::env::var_os(name).map(OsStringExt::into_vec)
+}
+
+/// The socket of the caller's SSH agent.
+pub(crate) fn agent_socket() -> Option<PathBuf> {
+    std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// `--progress` by environment: ours first, then the field's.
 pub(crate) fn progress() -> Option<String> {
     variable("DUNNAGE_PROGRESS").or_else(|| variable("BUILDKIT_PROGRESS")).filter(|value| !value.is_empty())

@@ -113,8 +113,8 @@ fn unknown_images_and_names() {
 fn flags_that_this_version_lacks_are_refused() {
     let dunnage = dunnage();
     for (args, flag) in [
-        (vec!["build", "--platform", "linux/arm64", "."], "--platform"),
-        (vec!["build", "--secret", "id=x", "."], "--secret"),
+        (vec!["build", "--cgroup-parent", "x", "."], "--cgroup-parent"),
+        (vec!["build", "--memory", "1g", "."], "--memory"),
         (vec!["build", "--push", "."], "--push"),
     ] {
         dunnage.run(args).fails(2, flag);

@@ -1,10 +1,13 @@
 //! `dunnage build`: from a Dockerfile and a context to a named image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use builder::{BaseImages, Cancel, Context, Event, Options, Plan, Solved, Solver};
-use cache::{Image, Lease, Owner, Reference};
+use builder::{
+    BaseImages, Cancel, Context, Credentials, Entitlement, Event, Options, Plan, RunSettings, Solved, Solver,
+};
+use cache::{Image, Lease, Owner, Platform, Reference};
 use grammar::{CheckChoice, Diagnostic, IgnoreRules, Severity, Source};
 
 use crate::error::{Error, Result};
@@ -36,6 +39,16 @@ pub struct BuildRequest {
     pub network: Option<NetworkMode>,
     /// Steps at once; chosen from the machine when absent.
     pub jobs: Option<usize>,
+    /// `--platform`; this machine's when absent.
+    pub platform: Option<Platform>,
+    /// `--no-cache-filter`.
+    pub no_cache_filter: BTreeSet<String>,
+    /// `--allow`.
+    pub allow: BTreeSet<Entitlement>,
+    /// `--add-host`, `--ulimit`, `--shm-size`.
+    pub run: RunSettings,
+    /// `--secret` and `--ssh`.
+    pub credentials: Credentials,
     /// SOURCE_DATE_EPOCH.
     pub source_date_epoch: Option<i64>,
     /// `--output`; an image of the store when there are none.
@@ -69,6 +82,20 @@ impl Engine {
     /// # Errors
     /// With the Dockerfile's line where there is one; the store is as it was, plus the steps that ended well.
     pub fn build(&self, request: &BuildRequest, events: &(dyn Fn(Event) + Sync), cancel: &Cancel) -> Result<Built> {
+        self.build_or_debug(request, events, cancel, None)
+    }
+
+    /// Builds an image. When a RUN fails, `on_failure` is told, and then the caller's terminal has a shell in what the step left.
+    ///
+    /// # Errors
+    /// As of [`Engine::build`].
+    pub fn build_or_debug(
+        &self,
+        request: &BuildRequest,
+        events: &(dyn Fn(Event) + Sync),
+        cancel: &Cancel,
+        on_failure: Option<&dyn Fn(&Error)>,
+    ) -> Result<Built> {
         let names = request.names.iter().map(|name| parse_name(name)).collect::<Result<Vec<Reference>>>()?;
         let (path, source) = request.source()?;
         let parsed = grammar::parse(&source);
@@ -77,6 +104,7 @@ impl Engine {
         }
         let choice = request.check_choice(&parsed.dockerfile)?;
         let options = request.options();
+        request.check_filter(&parsed.dockerfile)?;
         let lease = self.store.lease()?;
         let images = self.base_images(&parsed.dockerfile, &options)?;
         let plan = builder::plan(&parsed.dockerfile, &options, &images)?;
@@ -88,19 +116,32 @@ impl Engine {
         let context = Context::open(&request.context, rules, &rules_name, &self.store)?;
         let jobs = request.jobs.unwrap_or_else(default_jobs);
         let store = self.working_store()?;
+        let failed = Mutex::new(None);
         let solver = Solver {
             store: &store,
             lease: &lease,
             context: &context,
             events,
             cancel,
+            credentials: &request.credentials,
+            failed: on_failure.map(|_| &failed),
             no_cache: request.no_cache,
             jobs,
         };
         let solved = solver.solve(&plan);
         // A step that found its result damaged has run again: worth a line, and nothing more.
         self.store.take_notices().into_iter().for_each(|sentence| events(Event::Note(None, sentence)));
-        let solved = solved?;
+        let solved = solved.map_err(|error| {
+            let error = Error::from(error);
+            let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let (Some(on_failure), Some(failed)) = (on_failure, failed) {
+                on_failure(&error);
+                if let Err(cause) = debug_shell(&solver, &plan, failed) {
+                    events(Event::Note(None, format!("there is no shell: {cause}")));
+                }
+            }
+            error
+        })?;
         if let Some(note) = self.storage()?.note().filter(|_| solved.performed > 0) {
             events(Event::Note(None, note));
         }
@@ -237,16 +278,51 @@ impl BuildRequest {
         CheckChoice::of(dockerfile).map_err(|diagnostic| builder::Error::from(diagnostic).into())
     }
 
+    /// `--no-cache-filter` names stages of the file.
+    fn check_filter(&self, dockerfile: &grammar::Dockerfile) -> Result<()> {
+        let names: Vec<&str> = dockerfile.stages.iter().filter_map(|stage| stage.name.as_deref()).collect();
+        for wanted in &self.no_cache_filter {
+            let lower = wanted.to_lowercase();
+            let number = wanted.parse::<usize>().is_ok_and(|number| number < dockerfile.stages.len());
+            if number || names.contains(&lower.as_str()) {
+                continue;
+            }
+            let near = grammar::nearest(&lower, names.iter().copied());
+            let near = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
+            return Err(Error::Usage(format!("--no-cache-filter: no stage is named `{wanted}`{near}")));
+        }
+        Ok(())
+    }
+
     pub(crate) fn options(&self) -> Options {
         Options {
             build_args: self.build_args.clone(),
             target: self.target.clone(),
             labels: self.labels.clone(),
             network: self.network.unwrap_or(NetworkMode::Host),
+            platform: self.platform.clone().unwrap_or_else(Platform::host),
+            platform_given: self.platform.is_some(),
+            allow: self.allow.clone(),
+            no_cache_stages: self.no_cache_filter.clone(),
+            run: self.run.clone(),
             source_date_epoch: self.source_date_epoch,
             ..Options::default()
         }
     }
+}
+
+/// A shell on the caller's terminal, until it ends.
+fn debug_shell(solver: &Solver<'_>, plan: &builder::Plan, failed: builder::FailedRun) -> Result<()> {
+    // The build itself was stopped; its shell was not.
+    let cancel = Cancel::default();
+    let solver = Solver { cancel: &cancel, failed: None, ..*solver };
+    let builder::Shell { sandbox, held } = solver.shell(plan, failed, runtime::terminal_size())?;
+    let signals = runtime::ForwardedSignals::catch()?;
+    let mut container = sandbox.start()?;
+    runtime::attach(&mut container, signals, runtime::AttachOptions { interactive: true })?;
+    drop(container);
+    drop(held);
+    Ok(())
 }
 
 fn is_error(diagnostic: &Diagnostic) -> bool {

@@ -25,7 +25,7 @@ pub use archives::{ArchiveFormat, LoadInput, Loaded, SaveOutput};
 pub use bake::{BakeChoice, BakeFile, BakeFormat, BakeGroup, BakePlan, BakeTarget, BakeVariable, Fields, Project};
 pub use bootstrap::{BootstrapBase, SearchPath};
 pub use build::{BuildRequest, Built};
-pub use builder::{Cancel, Event, MissReason, StepId, StepInfo, Stream};
+pub use builder::{Cancel, Credentials, Entitlement, Event, MissReason, RunSettings, Secret, StepId, StepInfo, Stream};
 pub use cache::{
     Budget, CachePolicy, CacheUsage, ContainerUsage, Filters, ImagePolicy, ImageUsage, LabelFilter, Owner, Part,
     Platform, Problem, PruneOptions, Pruned, PrunedCache, PrunedImage, Reference, StoreCheck, StoredImage, Usage,
@@ -37,7 +37,7 @@ pub use housekeeping::{Cgroups, Info};
 pub use images::{HistoryEntry, Removed};
 pub use outputs::{Destination, Output};
 pub use run::{RunRequest, VolumeSpec};
-pub use runtime::{NetworkMode, is_superuser};
+pub use runtime::{NetworkMode, Resource, Rlimit, is_superuser};
 pub use storage::{Storage, StorageChoice};
 
 /// How an engine is opened.

@@ -57,6 +57,14 @@ impl Host {
     }
 }
 
+/// How many processes the kernel has ended so far because memory ran out, on the whole machine.
+#[must_use]
+pub fn out_of_memory_kills() -> u64 {
+    let text = fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
 fn has_unified_cgroups() -> bool {
     const CGROUP2_MAGIC: i64 = 0x6367_7270;
     rustix::fs::statfs(c"/sys/fs/cgroup").is_ok_and(|stat| stat.f_type == CGROUP2_MAGIC)

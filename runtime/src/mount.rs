@@ -1,7 +1,10 @@
 //! What a sandbox mounts besides its root, and which parts of /proc and /sys it hides. Data only.
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use crate::rootfs::Rootfs;
 
 /// A mount that the caller asks for. Targets are absolute paths in the container; the runtime makes missing ones.
 #[derive(Clone, Debug)]
@@ -26,6 +29,32 @@ pub enum Mount {
         size: Option<u64>,
         /// The mode of its root directory.
         mode: u32,
+        /// Whether what is in it may be executed.
+        executable: bool,
+    },
+    /// A file that lives in memory, for as long as the sandbox does, and on no disk.
+    File {
+        /// Its content.
+        content: Content,
+        /// Where to show it.
+        target: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// A file or directory of another root file system.
+    Tree {
+        /// The other root.
+        rootfs: Arc<Rootfs>,
+        /// The path in it; links are resolved inside that root.
+        path: PathBuf,
+        /// Where to show it.
+        target: PathBuf,
+        /// Whether writing is refused.
+        read_only: bool,
     },
 }
 
@@ -34,8 +63,33 @@ impl Mount {
     #[must_use]
     pub fn target(&self) -> &PathBuf {
         match self {
-            Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } => target,
+            Mount::Bind { target, .. }
+            | Mount::Tmpfs { target, .. }
+            | Mount::File { target, .. }
+            | Mount::Tree { target, .. } => target,
         }
+    }
+}
+
+/// Bytes that no debug print shows: they may be a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Content(Arc<[u8]>);
+
+impl Content {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<&[u8]> for Content {
+    fn from(bytes: &[u8]) -> Content {
+        Content(bytes.into())
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Content({} bytes)", self.0.len())
     }
 }
 

@@ -2,9 +2,11 @@
 //! aligned text. `planner` makes it, `prepare` and `sys::child` carry it out.
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::capability::CapabilitySet;
-use crate::mount::BindSource;
+use crate::mount::{BindSource, Content};
+use crate::rootfs::Rootfs;
 use crate::sandbox::{NetworkMode, Resource, TerminalSize};
 use crate::sys::clone::Namespaces;
 use crate::sys::mount::Reach;
@@ -88,15 +90,17 @@ pub(crate) enum Preparation {
     /// A clone of the root's mount, with missing mount points made.
     Root { attributes: u64, mount_points: Vec<MountPoint> },
     /// The staging tmpfs.
-    Stage { files: Vec<(CString, Vec<u8>)>, devices: Vec<Device> },
+    Stage { files: Vec<StagedFile>, devices: Vec<Device>, places: Vec<CString> },
     /// The tmpfs for /dev, with its links, empty places for devices, and the devices that live in it.
     Dev { places: Vec<CString>, devices: Vec<Device>, attributes: u64 },
     /// A private set of terminals.
     Pts,
     /// A tmpfs.
-    Tmpfs { size: Option<u64>, mode: u32 },
+    Tmpfs { size: Option<u64>, mode: u32, executable: bool },
     /// A clone of a mount of the host.
     Bind { source: BindSource, attributes: u64, reach: Reach },
+    /// A clone of another root's mount.
+    Tree(Arc<Rootfs>),
     /// The host's /dev/null.
     Null,
     /// The caller's own descriptor of this number.
@@ -107,6 +111,16 @@ pub(crate) enum Preparation {
     Pipe { uid: u32, gid: u32 },
     /// The inner end of a new terminal out of `Slot::Pts`, owned by the user of the sandbox.
     Terminal { size: TerminalSize, uid: u32 },
+}
+
+/// A file of the staging tmpfs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StagedFile {
+    pub(crate) name: CString,
+    pub(crate) content: Content,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 /// A place that must exist before something can be mounted on it.
@@ -212,6 +226,12 @@ pub(crate) enum Op {
         slot: Slot,
         target: Target,
     },
+    /// Shows a part of a staged mount, found beneath its root whatever links it holds, at a target of the caller's.
+    Show {
+        from: Place,
+        target: Target,
+        attributes: u64,
+    },
     /// Shows a part of a mount at another place.
     Bind {
         from: Place,
@@ -303,12 +323,12 @@ impl fmt::Display for Preparation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Preparation::Root { attributes, .. } => write!(f, "root file system{}", Attributes(*attributes)),
-            Preparation::Stage { files, devices } => write!(f, "{} files, {} devices", files.len(), devices.len()),
+            Preparation::Stage { files, devices, .. } => write!(f, "{} files, {} devices", files.len(), devices.len()),
             Preparation::Dev { places, devices, attributes } => {
                 write!(f, "tmpfs with {} places, {} devices{}", places.len(), devices.len(), Attributes(*attributes))
             }
             Preparation::Pts => f.write_str("devpts"),
-            Preparation::Tmpfs { size, mode } => match size {
+            Preparation::Tmpfs { size, mode, .. } => match size {
                 Some(size) => write!(f, "tmpfs {size} bytes, mode {mode:o}"),
                 None => write!(f, "tmpfs mode {mode:o}"),
             },
@@ -320,6 +340,7 @@ impl fmt::Display for Preparation {
                 f.write_str(if *reach == Reach::Below { ", recursive" } else { "" })?;
                 write!(f, "{}", Attributes(*attributes))
             }
+            Preparation::Tree(_) => f.write_str("another root"),
             Preparation::Null => f.write_str("/dev/null"),
             Preparation::Inherit => f.write_str("the caller's"),
             Preparation::Same => f.write_str("as fd0"),
@@ -367,6 +388,12 @@ impl fmt::Display for SetupOp {
                 "mount       {:<8} on root:/{}",
                 slot.to_string(),
                 target.path.to_string_lossy().escape_debug()
+            ),
+            Op::Show { from, target, attributes } => write!(
+                f,
+                "show        {from} on root:/{}{}",
+                target.path.to_string_lossy().escape_debug(),
+                Attributes(*attributes)
             ),
             Op::Bind { from, at, attributes, .. } if from == at => {
                 write!(f, "restrict    {at}{}", Attributes(*attributes))

@@ -2,15 +2,16 @@
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::mount::Mount;
+use crate::mount::{Content, Mount};
 use crate::plan::{
     Device, DeviceKind, KernelFilesystem, Missing, MountPoint, Op, Place, PointKind, Preparation, Program, SetupOp,
-    SetupPlan, Slot,
+    SetupPlan, Slot, StagedFile,
 };
 use crate::sandbox::{DEFAULT_PATH, NetworkMode, Sandbox, Seccomp, Stdio};
 use crate::seccomp;
@@ -19,6 +20,8 @@ use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Reach
 use crate::target::Target;
 
 const QUIET: u64 = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+/// More than anyone means.
+const MOST_MOUNTS: usize = 1024;
 const ETC_FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
 impl Sandbox {
@@ -73,6 +76,12 @@ impl Planner<'_> {
     /// /proc, /dev and /sys: made of kernel objects before any path that an image chose is walked.
     fn runtime_mounts(&mut self) {
         self.push(Op::Stage(Slot::Stage));
+        for (slot, mount) in ordered(&self.sandbox.mounts) {
+            if matches!(mount, Mount::Tree { .. }) {
+                // Not over the root: `..` in it would then lead up into what lies over it.
+                self.push(Op::Attach { slot, at: place(Slot::Stage, &slot.to_string()) });
+            }
+        }
         self.push(Op::Stage(Slot::Root));
         for directory in ["proc", "dev", "sys"] {
             self.point(directory, PointKind::Directory);
@@ -119,7 +128,7 @@ impl Planner<'_> {
             }
         }
         self.attach(Slot::Pts, Preparation::Pts, place(Slot::Dev, "pts"));
-        let shm = Preparation::Tmpfs { size: Some(self.sandbox.shm_size), mode: 0o1777 };
+        let shm = Preparation::Tmpfs { size: Some(self.sandbox.shm_size), mode: 0o1777, executable: false };
         self.attach(Slot::Shm, shm, place(Slot::Dev, "shm"));
         self.kernel(KernelFilesystem::Mqueue, Slot::Mqueue, QUIET, place(Slot::Dev, "mqueue"));
         if console {
@@ -134,8 +143,11 @@ impl Planner<'_> {
     fn etc_files(&mut self) -> Result<()> {
         let own: HashSet<&Path> = self.sandbox.mounts.iter().map(|mount| mount.target().as_path()).collect();
         let mut files = Vec::new();
+        let mut places = Vec::new();
         for (name, content) in ETC_FILES.into_iter().zip(self.etc_contents()) {
-            files.push((c_string("files", OsStr::new(name))?, content));
+            let name_c = c_string("files", OsStr::new(name))?;
+            let content = Content::from(content.as_slice());
+            files.push(StagedFile { name: name_c, content, mode: 0o644, uid: 0, gid: 0 });
             let target = Path::new("/etc").join(name);
             if own.contains(target.as_path()) {
                 continue;
@@ -144,18 +156,31 @@ impl Planner<'_> {
             let at = place(Slot::Root, &format!("etc/{name}"));
             self.bind(place(Slot::Stage, name), at, 0, Missing::Note);
         }
+        for (slot, mount) in ordered(&self.sandbox.mounts) {
+            let name = c_string("files", OsStr::new(&slot.to_string()))?;
+            match mount {
+                Mount::File { content, mode, uid, gid, .. } => {
+                    files.push(StagedFile { name, content: content.clone(), mode: *mode, uid: *uid, gid: *gid });
+                }
+                Mount::Tree { .. } => places.push(name),
+                Mount::Bind { .. } | Mount::Tmpfs { .. } => {}
+            }
+        }
         let devices = if self.sandbox.privileged { Vec::new() } else { usual_devices() };
-        self.prepare.push((Slot::Stage, Preparation::Stage { files, devices }));
+        self.prepare.push((Slot::Stage, Preparation::Stage { files, devices, places }));
         Ok(())
     }
 
     fn etc_contents(&self) -> [Vec<u8>; 3] {
         let Sandbox { hostname, files, network, .. } = self.sandbox;
-        let hosts = match files.hosts.is_empty() {
+        let mut hosts = match files.hosts.is_empty() {
             true => format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n")
                 .into_bytes(),
             false => files.hosts.clone(),
         };
+        for (name, address) in &files.extra_hosts {
+            hosts.extend_from_slice(format!("{address}\t{name}\n").as_bytes());
+        }
         let resolv_conf = match (files.resolv_conf.is_empty(), network) {
             (true, NetworkMode::Host) => self.host.resolv_conf.clone(),
             _ => files.resolv_conf.clone(),
@@ -181,20 +206,45 @@ impl Planner<'_> {
 
     /// Outer targets come before inner ones, whatever the order of the request.
     fn own_mounts(&mut self) -> Result<()> {
-        let mut mounts: Vec<(Target, &Mount)> = Vec::new();
-        for mount in &self.sandbox.mounts {
+        if self.sandbox.mounts.len() > MOST_MOUNTS {
+            return Err(Error::invalid("mounts", format!("at most {MOST_MOUNTS} are possible")));
+        }
+        let mut mounts: Vec<(Target, Slot, &Mount)> = Vec::new();
+        for (slot, mount) in ordered(&self.sandbox.mounts) {
             let target = Target::new(mount.target())?;
             if target.relative().starts_with("proc") {
                 return Err(Error::invalid("mounts", "/proc belongs to the kernel; mount somewhere else"));
             }
-            mounts.push((target, mount));
+            mounts.push((target, slot, mount));
         }
-        mounts.sort_by_key(|(target, _)| target.relative().components().count());
-        let outer: HashSet<PathBuf> = mounts.iter().map(|(target, _)| target.relative().to_owned()).collect();
-        for (number, (target, mount)) in mounts.into_iter().enumerate() {
-            let number = u16::try_from(number).map_err(|_| Error::invalid("mounts", "at most 65535 are possible"))?;
-            let slot = Slot::Mount(number);
-            self.prepare.push((slot, self.preparation(mount)));
+        let outer: HashSet<PathBuf> = mounts.iter().map(|(target, ..)| target.relative().to_owned()).collect();
+        for (target, slot, mount) in mounts {
+            let nodev = if self.sandbox.privileged { 0 } else { ATTR_NODEV };
+            match mount {
+                Mount::File { .. } => {
+                    let from = place(Slot::Stage, &slot.to_string());
+                    self.push(Op::Show { from, target, attributes: QUIET | ATTR_RDONLY });
+                    continue;
+                }
+                Mount::Tree { rootfs, path, read_only, .. } => {
+                    self.prepare.push((slot, Preparation::Tree(Arc::clone(rootfs))));
+                    let path = path.strip_prefix("/").unwrap_or(path);
+                    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+                    let from = Place { base: slot, path: c_string("mount source", path.as_os_str())? };
+                    let attributes = nodev | if *read_only { ATTR_RDONLY } else { 0 };
+                    self.push(Op::Show { from, target, attributes });
+                    continue;
+                }
+                Mount::Bind { source, read_only, recursive, .. } => {
+                    let attributes = nodev | if *read_only { ATTR_RDONLY } else { 0 };
+                    let reach = if *recursive { Reach::Below } else { Reach::One };
+                    self.prepare.push((slot, Preparation::Bind { source: source.clone(), attributes, reach }));
+                }
+                Mount::Tmpfs { size, mode, executable, .. } => {
+                    let tmpfs = Preparation::Tmpfs { size: *size, mode: *mode, executable: *executable };
+                    self.prepare.push((slot, tmpfs));
+                }
+            }
             // What lies inside another mount is made after that mount is there, by the new process.
             let inside = |path: &Path| outer.contains(path) || path.starts_with("dev") || path.starts_with("sys");
             if !target.relative().ancestors().skip(1).any(inside) {
@@ -203,18 +253,6 @@ impl Planner<'_> {
             self.push(Op::Mount { slot, target });
         }
         Ok(())
-    }
-
-    fn preparation(&self, mount: &Mount) -> Preparation {
-        match mount {
-            Mount::Bind { source, read_only, recursive, .. } => {
-                let nodev = if self.sandbox.privileged { 0 } else { ATTR_NODEV };
-                let attributes = nodev | if *read_only { ATTR_RDONLY } else { 0 };
-                let reach = if *recursive { Reach::Below } else { Reach::One };
-                Preparation::Bind { source: source.clone(), attributes, reach }
-            }
-            Mount::Tmpfs { size, mode, .. } => Preparation::Tmpfs { size: *size, mode: *mode },
-        }
     }
 
     /// Comes last, so that mount points can be made like the sources that are open by then.
@@ -347,6 +385,13 @@ impl Planner<'_> {
             .map(|directory| c_string("command", Path::new(OsStr::from_bytes(directory)).join(name).as_os_str()))
             .collect()
     }
+}
+
+/// The caller's mounts with their slots, outer targets first.
+fn ordered(mounts: &[Mount]) -> Vec<(Slot, &Mount)> {
+    let mut sorted: Vec<&Mount> = mounts.iter().collect();
+    sorted.sort_by_key(|mount| mount.target().components().filter(|part| *part != Component::CurDir).count());
+    (0_u16..).map(Slot::Mount).zip(sorted).collect()
 }
 
 fn environment(name: &OsString, value: &OsString) -> Result<CString> {

@@ -15,11 +15,14 @@ use rustix::pty::OpenptFlags;
 
 use crate::error::{Error, Result};
 use crate::mount::BindSource;
-use crate::plan::{Device, DeviceKind, MountPoint, PointKind, Preparation, SetupPlan, Slot};
+use crate::plan::{Device, DeviceKind, MountPoint, PointKind, Preparation, SetupPlan, Slot, StagedFile};
 use crate::rootfs::{Rootfs, clone_tree, tmpfs};
 use crate::sandbox::TerminalSize;
 use crate::sys::mount::{ATTR_NODEV, Reach, set_attributes};
 use crate::target::{self, Kind};
+
+/// Room of the staging tmpfs for names and nodes, beside the content of its files.
+const STAGE_SPARE: usize = 4 << 20;
 
 /// Descriptors for the child, and what stays with the caller.
 #[derive(Debug)]
@@ -55,13 +58,14 @@ fn make(slot: Slot, preparation: &Preparation, rootfs: &Rootfs, prepared: &mut P
             set_attributes(&tree, *attributes, Reach::One).map_err(step)?;
             Ok(tree)
         }
-        Preparation::Stage { files, devices } => stage(files, devices).map_err(step),
+        Preparation::Stage { files, devices, places } => stage(files, devices, places).map_err(step),
         Preparation::Dev { places, devices, attributes } => {
             device_directory(places, devices, *attributes).map_err(step)
         }
         Preparation::Pts => terminals().map_err(step),
-        Preparation::Tmpfs { size, mode } => memory(*size, *mode).map_err(step),
+        Preparation::Tmpfs { size, mode, executable } => memory(*size, *mode, *executable).map_err(step),
         Preparation::Bind { source, attributes, reach } => bind_source(source, *attributes, *reach),
+        Preparation::Tree(other) => other.tree(),
         Preparation::Null => null_device().map_err(step),
         Preparation::Inherit => inherited(slot).map_err(step),
         Preparation::Same => {
@@ -86,16 +90,24 @@ fn make(slot: Slot, preparation: &Preparation, rootfs: &Rootfs, prepared: &mut P
     }
 }
 
-fn stage(files: &[(CString, Vec<u8>)], devices: &[Device]) -> Result<OwnedFd, Errno> {
+fn stage(files: &[StagedFile], devices: &[Device], places: &[CString]) -> Result<OwnedFd, Errno> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let stage = tmpfs(&[("mode", "755"), ("size", "4m")], attributes)?;
+    let bytes: usize = files.iter().map(|file| file.content.bytes().len().next_multiple_of(64 << 10)).sum();
+    let stage = tmpfs(&[("mode", "755"), ("size", &(STAGE_SPARE + bytes).to_string())], attributes)?;
     rustix::fs::mkdirat(&stage, c"empty", Mode::empty())?;
     rustix::fs::chmodat(&stage, c"empty", Mode::from_raw_mode(0o555), AtFlags::empty())?;
-    for (name, content) in files {
+    for StagedFile { name, content, mode, uid, gid } in files {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(&stage, name.as_c_str(), flags, Mode::empty())?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
-        File::from(file).write_all(content).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        if (*uid, *gid) != (0, 0) {
+            rustix::fs::fchown(&file, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))?;
+        }
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(*mode))?;
+        let mut file = File::from(file);
+        file.write_all(content.bytes()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    }
+    for name in places {
+        rustix::fs::mkdirat(&stage, name.as_c_str(), Mode::RWXU)?;
     }
     make_devices(&stage, devices)?;
     Ok(stage)
@@ -177,15 +189,15 @@ pub(crate) fn resize(terminal: &OwnedFd, size: TerminalSize) -> Result<(), Errno
     rustix::termios::tcsetwinsize(terminal, size)
 }
 
-fn memory(size: Option<u64>, mode: u32) -> Result<OwnedFd, Errno> {
+fn memory(size: Option<u64>, mode: u32, executable: bool) -> Result<OwnedFd, Errno> {
     let mode = format!("{mode:o}");
     let size = size.map(|size| size.to_string());
     let mut options = vec![("mode", mode.as_str())];
     if let Some(size) = &size {
         options.push(("size", size.as_str()));
     }
-    let attributes =
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, !executable);
     tmpfs(&options, attributes)
 }
 

@@ -139,6 +139,8 @@ pub struct TerminalSize {
 pub struct EtcFiles {
     /// /etc/hosts; empty: the loopback names, and the host name.
     pub hosts: Vec<u8>,
+    /// Names and addresses that are added to /etc/hosts.
+    pub extra_hosts: Vec<(String, std::net::IpAddr)>,
     /// /etc/resolv.conf; empty: a copy of the host's with `NetworkMode::Host`, else an empty file.
     pub resolv_conf: Vec<u8>,
 }

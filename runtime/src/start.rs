@@ -106,7 +106,9 @@ fn note(op: &SetupOp, source: &io::Error) -> String {
 fn failed_step(step: Option<&SetupOp>, cwd: &std::path::Path, source: io::Error) -> Error {
     match step.map(|op| &op.0) {
         Some(Op::WorkingDirectory(_)) => Error::WorkingDirectory { path: cwd.to_owned(), source },
-        Some(Op::Mount { target, .. }) => Error::Mount { target: PathBuf::from("/").join(target.relative()), source },
+        Some(Op::Mount { target, .. } | Op::Show { target, .. }) => {
+            Error::Mount { target: PathBuf::from("/").join(target.relative()), source }
+        }
         Some(_) => Error::Setup { step: step.map(ToString::to_string).unwrap_or_default(), source },
         None => Error::Setup { step: "unknown step".to_owned(), source },
     }

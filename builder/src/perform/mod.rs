@@ -14,9 +14,11 @@ use runtime::{MountPoints, OverlayOptions, ResolvedUser, Rootfs};
 
 use crate::error::{Error, Result};
 use crate::key::{self, KeyParts};
-use crate::plan::{Op, Plan, Step};
+use crate::plan::{Op, Plan, RunOp, Step};
 use crate::select::{Selected, SourceTree};
 use crate::solve::{Solver, Tree};
+
+pub use self::run::{FailedRun, Shell};
 
 /// Where an executable heredoc of a RUN is mounted.
 pub(crate) const SCRIPTS: &str = "/dev/pipes";
@@ -34,6 +36,8 @@ pub(crate) struct Work<'a> {
     selected: Option<Vec<Selected>>,
     exclude: IgnoreRules,
     source: Option<MergedTree>,
+    /// What the binds of a RUN show, read at most once.
+    bound: Option<Vec<(usize, String)>>,
 }
 
 impl<'a> Work<'a> {
@@ -43,7 +47,7 @@ impl<'a> Work<'a> {
                 .map_err(|error| Error::from(diagnostic(plan, step, "K0340", error.to_string())))?,
             _ => IgnoreRules::none(),
         };
-        Ok(Work { solver, plan, step, inputs, selected: None, exclude, source: None })
+        Ok(Work { solver, plan, step, inputs, selected: None, exclude, source: None, bound: None })
     }
 
     fn parent(&self) -> &[Layer] {
@@ -53,7 +57,9 @@ impl<'a> Work<'a> {
     /// Keys that need no file to be read.
     pub(crate) fn keys(&self) -> Vec<KeyParts> {
         match &self.step.op {
-            Op::Run(op) => vec![key::run_key(op, &self.plan.options.platform.to_string(), self.parent())],
+            // What a step sees of the context is known by reading it only.
+            Op::Run(op) if op.binds_context() => Vec::new(),
+            Op::Run(op) => vec![self.run_key(op, &[])],
             Op::Workdir(op) => vec![key::workdir_key(op, self.parent())],
             Op::Copy(op) if !op.from_context => {
                 let source = self.inputs.get(1).map(|tree| tree.layers.as_slice()).unwrap_or_default();
@@ -65,7 +71,14 @@ impl<'a> Work<'a> {
 
     /// The key by content of a COPY: reads what it selects.
     pub(crate) fn content_key(&mut self) -> Result<Option<KeyParts>> {
-        let Op::Copy(op) = &self.step.op else { return Ok(None) };
+        let op = match &self.step.op {
+            Op::Run(op) => {
+                let bound = self.bound_content(op)?;
+                return Ok((!bound.is_empty()).then(|| self.run_key(op, &bound)));
+            }
+            Op::Copy(op) => op,
+            _ => return Ok(None),
+        };
         self.select(op)?;
         let with_owner = !op.from_context && op.chown.is_none();
         let mut parts: Vec<(String, String)> = Vec::new();
@@ -78,6 +91,11 @@ impl<'a> Work<'a> {
             }
         }
         Ok(Some(key::copy_content_key(op, self.parent(), &parts)))
+    }
+
+    fn run_key(&self, op: &RunOp, bound: &[(usize, String)]) -> KeyParts {
+        let inputs: Vec<&[Layer]> = self.inputs.iter().map(|tree| tree.layers.as_slice()).collect();
+        key::run_key(op, &self.plan.options.run, &inputs, bound)
     }
 
     /// Does the work; true when the tree was known already.

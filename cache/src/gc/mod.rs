@@ -136,12 +136,34 @@ impl Store {
         let before = self.index_bytes();
         let marked = self.mark(options)?;
         if options.dry_run {
-            return marked.forecast(self);
+            let mut forecast = marked.forecast(self)?;
+            self.prune_cache_mounts(options, &mut forecast)?;
+            return Ok(forecast);
         }
         let mut pruned = self.sweep(marked)?;
+        self.prune_cache_mounts(options, &mut pruned)?;
         self.compact_index();
         // The index is on the same disk: what it grew is not free.
         pruned.bytes = (pruned.bytes + before).saturating_sub(self.index_bytes());
         Ok(pruned)
+    }
+
+    /// Cache mounts go with the whole build cache, but for those that a step uses now. No filter or budget tells them apart.
+    fn prune_cache_mounts(&self, options: &PruneOptions, pruned: &mut Pruned) -> Result<()> {
+        let whole = options.filters == Filters::default() && options.budget == Budget::default();
+        if options.cache != CachePolicy::All || !whole {
+            return Ok(());
+        }
+        for cache in self.cache_mounts()?.into_iter().filter(|cache| !cache.in_use) {
+            let bytes = match options.dry_run {
+                true => Some(cache.bytes),
+                false => self.remove_cache_mount(&cache.name)?,
+            };
+            let Some(bytes) = bytes else { continue };
+            pruned.bytes += bytes;
+            let text = format!("cache mount {}", cache.id);
+            pruned.cache.push(PrunedCache { id: cache.name, text, bytes, last_used: cache.used });
+        }
+        Ok(())
     }
 }

@@ -77,22 +77,39 @@ pub enum Writable<'a> {
     Directory(PathBuf),
 }
 
+/// Directories that a snapshot has besides its layers.
+struct Around<'a> {
+    /// On top of them.
+    cover: Option<&'a Path>,
+    /// Below them.
+    mount_points: Option<PathBuf>,
+}
+
 impl Store {
     /// A fresh writable tree over `layers`, bottom first.
     ///
     /// # Errors
     /// When its directories cannot be made.
     pub fn snapshot(&self, lease: &Lease, layers: &[Layer]) -> Result<Snapshot> {
-        Snapshot::make(self, lease, layers, &lease.draft(), None)
+        self.snapshot_below(lease, layers, None)
     }
 
-    /// The same for a process to run in: the places that a sandbox mounts on lie below all layers.
-    /// [`mount_points_dir`](Store::mount_points_dir) must be there.
+    /// The same with one directory more, on top of the layers: what is only there is in no result.
     ///
     /// # Errors
     /// When its directories cannot be made.
-    pub fn sandbox_snapshot(&self, lease: &Lease, layers: &[Layer]) -> Result<Snapshot> {
-        Snapshot::make(self, lease, layers, &lease.draft(), Some(self.mount_points_dir()))
+    pub fn snapshot_below(&self, lease: &Lease, layers: &[Layer], cover: Option<&Path>) -> Result<Snapshot> {
+        Snapshot::make(self, lease, layers, &lease.draft(), Around { cover, mount_points: None })
+    }
+
+    /// The same for a process to run in: the places that a sandbox mounts on lie below all layers.
+    /// [`mount_points_dir`](Store::mount_points_dir) must be there. `cover` is as for [`snapshot_below`](Store::snapshot_below).
+    ///
+    /// # Errors
+    /// When its directories cannot be made.
+    pub fn sandbox_snapshot(&self, lease: &Lease, layers: &[Layer], cover: Option<&Path>) -> Result<Snapshot> {
+        let around = Around { cover, mount_points: Some(self.mount_points_dir()) };
+        Snapshot::make(self, lease, layers, &lease.draft(), around)
     }
 
     /// The writable tree of a container, with the places that a sandbox mounts on.
@@ -100,25 +117,21 @@ impl Store {
     /// # Errors
     /// When its directories cannot be made.
     pub fn container_snapshot(&self, lease: &Lease, layers: &[Layer], container: &ContainerPlace) -> Result<Snapshot> {
-        Snapshot::make(self, lease, layers, &container.path().join("tree"), Some(self.mount_points_dir()))
+        let around = Around { cover: None, mount_points: Some(self.mount_points_dir()) };
+        Snapshot::make(self, lease, layers, &container.path().join("tree"), around)
     }
 }
 
 impl Snapshot {
-    fn make(
-        store: &Store,
-        lease: &Lease,
-        layers: &[Layer],
-        path: &Path,
-        mount_points: Option<PathBuf>,
-    ) -> Result<Snapshot> {
+    fn make(store: &Store, lease: &Lease, layers: &[Layer], path: &Path, around: Around<'_>) -> Result<Snapshot> {
         let draft = DraftDir::make(path)?;
         let stacked = match store.storage_driver() {
             StorageDriver::Overlay => store.stackable(lease, layers)?,
             StorageDriver::Copy => layers.to_vec(),
         };
-        let mut lowers: Vec<PathBuf> = stacked.iter().rev().map(|layer| layer.path().to_owned()).collect();
-        lowers.extend(mount_points);
+        let mut lowers: Vec<PathBuf> = around.cover.map(Path::to_owned).into_iter().collect();
+        lowers.extend(stacked.iter().rev().map(|layer| layer.path().to_owned()));
+        lowers.extend(around.mount_points);
         let before = match store.storage_driver() {
             StorageDriver::Overlay => {
                 let work = path.join("work");
@@ -148,6 +161,19 @@ impl Snapshot {
 
     fn work(&self) -> PathBuf {
         self.draft.path.join("work")
+    }
+
+    /// Empties overlay's own directory: one that served a volatile mount serves no other.
+    ///
+    /// # Errors
+    /// When it cannot be made anew.
+    pub fn renew_work(&self) -> Result<()> {
+        let work = self.work();
+        if self.before.is_some() {
+            return Ok(());
+        }
+        std::fs::remove_dir_all(&work).map_err(Error::path("remove", &work))?;
+        std::fs::create_dir(&work).map_err(Error::path("make", &work))
     }
 
     /// The layers, bottom first.

@@ -1,9 +1,12 @@
 //! `dunnage build`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use engine::Output;
+use engine::{Entitlement, Output, Platform, Rlimit};
+
+use super::lent::{self, SecretSpec, SshSpec};
 
 use super::StorageArgs;
 
@@ -32,11 +35,38 @@ pub(crate) struct BuildArgs {
     /// Perform every step, whatever the cache has
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Perform the steps of these stages, whatever the cache has; others may hit
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Platform of the image, as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", value_parser = lent::platform)]
+    pub(crate) platform: Option<Platform>,
+    /// Secret for RUN --mount=type=secret, as id=ID,src=FILE or id=ID,env=NAME; can be repeated
+    #[arg(long, value_name = "SPEC", value_parser = lent::secret)]
+    pub(crate) secret: Vec<SecretSpec>,
+    /// Agent for RUN --mount=type=ssh, as ID or ID=SOCKET [socket: $SSH_AUTH_SOCK]; can be repeated
+    #[arg(long, value_name = "SPEC", value_parser = lent::ssh)]
+    pub(crate) ssh: Vec<SshSpec>,
+    /// What RUN may ask for: network.host, security.insecure; can be repeated
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = lent::allow)]
+    pub(crate) allow: Vec<Entitlement>,
+    /// Line of /etc/hosts in RUN steps, as NAME:ADDRESS or NAME:host-gateway; can be repeated
+    #[arg(long, value_name = "HOST", value_parser = lent::host)]
+    pub(crate) add_host: Vec<(String, IpAddr)>,
+    /// Limit of RUN steps, as NAME=SOFT[:HARD]; can be repeated
+    #[arg(long, value_name = "LIMIT", value_parser = lent::limit)]
+    pub(crate) ulimit: Vec<Rlimit>,
+    /// Size of /dev/shm in RUN steps [default: 64m]
+    #[arg(long, value_name = "BYTES", value_parser = lent::size)]
+    pub(crate) shm_size: Option<u64>,
+    /// Open a shell in the state of a RUN that fails
+    #[arg(long)]
+    pub(crate) debug: bool,
     /// Label of the image, as NAME=VALUE; can be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,
-    /// Network of RUN steps
-    #[arg(long, value_name = "MODE", default_value = "host")]
+    /// Network of RUN steps: none is a loopback device only; default is this machine's, as host is
+    #[arg(long, value_name = "MODE", default_value = "default")]
     pub(crate) network: BuildNetwork,
     /// How to show progress [default: $DUNNAGE_PROGRESS, else auto]
     #[arg(long, value_name = "MODE")]
@@ -75,8 +105,9 @@ fn context(text: &str) -> Result<PathBuf, String> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BuildNetwork {
-    /// The host's network
-    #[value(alias = "default")]
+    /// The host's network, as long as there is no network of the build's own
+    Default,
+    /// The host's network, also for RUN --network=host
     Host,
     /// Loopback only
     None,

@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod image;
+mod lent;
 mod prune;
 mod run;
 mod system;
@@ -19,6 +20,7 @@ pub(crate) use check::{CheckArgs, CheckFormat};
 pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
+pub(crate) use lent::{SecretSource, SecretSpec, SshSpec};
 pub(crate) use prune::{
     BuilderPruneArgs, Consent, ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs, VolumePruneArgs, filters,
 };
@@ -139,10 +141,8 @@ pub(crate) enum Container {
 }
 
 /// Flags of docker that this version does not have: they are refused by name, never ignored.
-const NOT_YET: [&str; 59] = [
+const NOT_YET: [&str; 60] = [
     "--platform",
-    "--secret",
-    "--ssh",
     "--push",
     "--pull",
     "--output",
@@ -151,9 +151,7 @@ const NOT_YET: [&str; 59] = [
     "--cache-from",
     "--cache-to",
     "--build-context",
-    "--no-cache-filter",
     "--metadata-file",
-    "--allow",
     "--add-host",
     "--annotation",
     "--attest",
@@ -176,6 +174,11 @@ const NOT_YET: [&str; 59] = [
     "--memory-swap",
     "--cpus",
     "--cpu-shares",
+    "-c",
+    "--cpu-period",
+    "--cpu-quota",
+    "--cpuset-mems",
+    "--isolation",
     "--cpuset-cpus",
     "--pids-limit",
     "--device",

@@ -1,13 +1,14 @@
 //! `dunnage build`.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use engine::{BuildRequest, Built, Cancel, NetworkMode, Output};
+use engine::{BuildRequest, Built, Cancel, Entitlement, NetworkMode, Output, RunSettings};
 
-use super::{Failure, Outcome, open_for_snapshots};
+use super::{Failure, Outcome, lent, open_for_snapshots};
 use crate::args::{BuildArgs, BuildNetwork, CheckFormat, Progress as Mode};
 use crate::ui::progress::Progress;
 use crate::{config, ui};
@@ -20,14 +21,27 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
     let outputs = outputs(&args)?;
     // What goes to standard output is then the image, and nothing else.
     let streams = outputs.iter().any(Output::is_stream);
-    let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
+    let (quiet, iidfile, debug) = (args.quiet, args.iidfile.clone(), args.debug);
+    if debug && !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+        return Err(Failure::usage("--debug opens a shell, which needs a terminal on standard input and output"));
+    }
     let storage = args.storage;
     let request = BuildRequest { outputs, owner: config::owner(), stream: Some(ui::stream), ..request(args)? };
     let engine = open_for_snapshots(root, storage)?;
     let cancel = Cancel::default();
     let interrupt = ui::interrupt::watch(&cancel)?;
-    let result = engine.build(&request, &|event| progress.event(&event), &cancel);
-    progress.finish(result.as_ref());
+    let told = Cell::new(false);
+    let announce = |error: &engine::Error| {
+        told.set(true);
+        progress.finish(Err(error));
+        error.diagnostics().iter().for_each(ui::diagnostic::print);
+        ui::say("A shell in the state of the failed step; `exit` ends it, and what it changes is lost.");
+    };
+    let on_failure: Option<&dyn Fn(&engine::Error)> = if debug { Some(&announce) } else { None };
+    let result = engine.build_or_debug(&request, &|event| progress.event(&event), &cancel, on_failure);
+    if !told.get() {
+        progress.finish(result.as_ref());
+    }
     match result {
         Ok(built) => {
             finish(&built, quiet, streams, iidfile)?;
@@ -37,8 +51,11 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
             let failure = Failure::from(error);
             // Which signal it was is known here; the engine knows only that it was asked to stop.
             let code = interrupt.code().filter(|_| failure.code() == 130);
-            let code =
-                if progress.tells_errors() { code.unwrap_or(failure.code()) } else { code.unwrap_or(failure.tell()) };
+            let code = if progress.tells_errors() || told.get() {
+                code.unwrap_or(failure.code())
+            } else {
+                code.unwrap_or(failure.tell())
+            };
             Err(Failure::Told(code))
         }
     }
@@ -90,6 +107,11 @@ fn mode(args: &BuildArgs) -> Result<Mode, Failure> {
 }
 
 fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
+    let mut allow: BTreeSet<Entitlement> = args.allow.into_iter().collect();
+    // As with buildx: who gives the host's network to all steps allows a step to ask for it.
+    if args.network == BuildNetwork::Host {
+        allow.insert(Entitlement::NetworkHost);
+    }
     Ok(BuildRequest {
         context: args.context,
         dockerfile: args.file,
@@ -99,9 +121,18 @@ fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
         labels: pairs(&args.label),
         no_cache: args.no_cache,
         network: Some(match args.network {
-            BuildNetwork::Host => NetworkMode::Host,
+            BuildNetwork::Default | BuildNetwork::Host => NetworkMode::Host,
             BuildNetwork::None => NetworkMode::None,
         }),
+        allow,
+        platform: args.platform,
+        no_cache_filter: args.no_cache_filter.into_iter().collect(),
+        run: RunSettings {
+            hosts: args.add_host,
+            limits: args.ulimit,
+            shm_size: args.shm_size.filter(|size| *size > 0),
+        },
+        credentials: lent::credentials(args.secret, args.ssh)?,
         jobs: args.jobs.map(usize::from),
         source_date_epoch: config::source_date_epoch().map_err(Failure::Usage)?,
         ..BuildRequest::default()

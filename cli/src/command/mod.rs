@@ -4,6 +4,7 @@ mod archive;
 mod build;
 mod check;
 mod image;
+mod lent;
 mod prune;
 mod run;
 mod system;

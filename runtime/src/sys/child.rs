@@ -125,6 +125,7 @@ impl Child<'_> {
             | Op::Kernel { .. }
             | Op::Attach { .. }
             | Op::Mount { .. }
+            | Op::Show { .. }
             | Op::Bind { .. }
             | Op::Mask(_)
             | Op::PrivateMounts
@@ -146,7 +147,8 @@ impl Child<'_> {
                 self.keep(*slot, mount)?;
             }
             Op::Attach { slot, at } => self.attach(self.slot(*slot)?, at, ResolveFlags::NO_SYMLINKS)?,
-            Op::Mount { slot, target } => self.mount(*slot, target)?,
+            Op::Mount { slot, target } => self.mount(self.slot(*slot)?, target)?,
+            Op::Show { from, target, attributes } => self.show(from, target, *attributes)?,
             Op::Bind { from, at, attributes, reach, missing } => {
                 return on_missing(self.bind(from, at, *attributes, *reach), *missing);
             }
@@ -214,8 +216,16 @@ impl Child<'_> {
         move_mount(mount, c"", base, at.path.as_c_str(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
     }
 
-    fn mount(&self, slot: Slot, target: &Target) -> Result<(), Errno> {
-        let mount = self.slot(slot)?;
+    /// Kernels before 6.15 clone a part of a mount only where it is attached, which a staged one is by now.
+    fn show(&self, from: &Place, target: &Target, attributes: u64) -> Result<(), Errno> {
+        let part = resolve(self.slot(from.base)?, &from.path, ResolveFlags::empty())?;
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let mount = open_tree(&part, c"", clone)?;
+        set_attributes(&mount, attributes, Reach::One)?;
+        self.mount(mount.as_fd(), target)
+    }
+
+    fn mount(&self, mount: BorrowedFd<'_>, target: &Target) -> Result<(), Errno> {
         let root = self.slot(Slot::Root)?;
         let kind = if is_directory(mount)? { Kind::Directory } else { Kind::File };
         let place = target::make(root, target, kind, |_| Ok(()))?;

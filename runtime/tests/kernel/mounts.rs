@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dunnage_runtime::{
-    BindSource, Mount, MountPoints, Overlay, OverlayInterface, OverlayOptions, Rootfs, Sandbox, Stdio,
+    BindSource, Content, Mount, MountPoints, Overlay, OverlayInterface, OverlayOptions, Rootfs, Sandbox, Stdio,
     mount_point_layer, probe_overlay,
 };
 
@@ -135,7 +135,7 @@ fn runtime_m05_a_read_only_root_still_has_writable_devices_and_memory() {
         image.sandbox(["sh", "-c", "touch /x; touch /dev/shm/y && touch /t/z && stat -c %a /t && df -k /t"]);
     sandbox.read_only = true;
     fs::create_dir(image.lower("t")).unwrap();
-    sandbox.mounts = vec![Mount::Tmpfs { target: "/t".into(), size: Some(1 << 20), mode: 0o700 }];
+    sandbox.mounts = vec![Mount::Tmpfs { target: "/t".into(), size: Some(1 << 20), mode: 0o700, executable: false }];
     let outcome = run(sandbox).unwrap();
     assert!(outcome.stderr.contains("Read-only"), "{outcome:?}");
     assert!(outcome.stdout.starts_with("700\n") && outcome.stdout.contains(" 1024 "), "{outcome:?}");
@@ -168,7 +168,7 @@ fn writable_binds_reach_the_host_and_files_can_be_bound() {
     };
     let mut sandbox = image.sandbox(["sh", "-c", "cat /deep/er/file; echo x > /m/new"]);
     // The inner target is made inside the outer mount, in whatever order they are asked for.
-    let inner = Mount::Tmpfs { target: "/m/in/side".into(), size: None, mode: 0o755 };
+    let inner = Mount::Tmpfs { target: "/m/in/side".into(), size: None, mode: 0o755, executable: true };
     sandbox.mounts = vec![inner, bind(&image, "/m", false), file];
     let container = sandbox.start().unwrap();
     assert_eq!(container.created_mount_points(), ["/m", "/deep", "/deep/er", "/deep/er/file"].map(Path::new));
@@ -263,4 +263,41 @@ fn bad_targets_are_refused_before_anything_is_made() {
         assert!(sandbox.plan().is_err(), "{target}");
     }
     assert!(image.upper().is_empty());
+}
+
+#[test]
+fn files_in_memory_have_their_owner_and_mode_and_no_place_on_a_disk() {
+    let image = image!();
+    let mut sandbox = image.sandbox(["sh", "-c", "stat -c '%a %u:%g' /s/key; cat /s/key; echo x > /s/key"]);
+    let content = Content::from(&b"canary"[..]);
+    assert!(!format!("{content:?}").contains("canary"));
+    sandbox.mounts = vec![
+        Mount::Tmpfs { target: "/s".into(), size: None, mode: 0o755, executable: false },
+        Mount::File { content, target: "/s/key".into(), mode: 0o400, uid: 7, gid: 8 },
+    ];
+    let outcome = run(sandbox).unwrap();
+    assert_eq!(outcome.stdout, "400 7:8\ncanary");
+    assert!(outcome.stderr.contains("Read-only"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_part_of_another_root_is_found_inside_that_root() {
+    let image = image!();
+    let other = image.path("other");
+    fs::create_dir_all(other.join("real/in")).unwrap();
+    fs::write(other.join("real/in/file"), "inside").unwrap();
+    symlink("/real", other.join("link")).unwrap();
+    symlink("../../real", other.join("up")).unwrap();
+    for (path, shown) in [("/link/in", "/m/file"), ("../../link/in/file", "/m"), ("up/in", "/m/file")] {
+        let rootfs = Arc::new(Rootfs::directory(&other).unwrap());
+        let mut sandbox = image.sandbox(["sh", "-c", &format!("cat {shown}; echo x > {shown}")]);
+        sandbox.mounts = vec![Mount::Tree { rootfs, path: path.into(), target: "/m".into(), read_only: true }];
+        let outcome = run(sandbox).unwrap();
+        assert_eq!(outcome.stdout, "inside", "{path}");
+        assert!(outcome.stderr.contains("Read-only"), "{}", outcome.stderr);
+        fs::remove_dir_all(image.path("upper")).unwrap();
+        fs::create_dir(image.path("upper")).unwrap();
+        fs::remove_dir_all(image.path("work")).unwrap();
+        fs::create_dir(image.path("work")).unwrap();
+    }
 }
