@@ -64,7 +64,13 @@ pub(crate) enum Kind {
 /// Opens a path inside `root`, whatever links the image holds.
 pub(crate) fn resolve(root: BorrowedFd<'_>, path: &CStr, more: ResolveFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
-    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    loop {
+        match openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // `..` met a mount or a rename, anywhere on the machine: the kernel asks to walk again.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
 }
 
 /// Opens a target, making what is missing of it, one name at a time beneath the directory that was opened before.
