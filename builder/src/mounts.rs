@@ -135,26 +135,27 @@ impl StageWalk<'_> {
         Ok((mounts, inputs))
     }
 
-    /// What the files of `network=host`, `security=insecure` and devices need.
-    pub(crate) fn check_entitlements(&mut self, run: &Run, at: grammar::Span) -> Result<()> {
+    /// `network=host` and `security=insecure` need the caller's leave; devices cannot be had.
+    pub(crate) fn check_entitlements(&mut self, run: &Run, at: grammar::Span) {
         use crate::options::Entitlement;
         let needed = match (run.network.as_deref(), run.security.as_deref()) {
             (_, Some("insecure")) => Some((Entitlement::SecurityInsecure, "--security=insecure")),
             (Some("host"), _) => Some((Entitlement::NetworkHost, "--network=host")),
             _ => None,
         };
-        if let Some((entitlement, flag)) = needed.filter(|(entitlement, _)| !self.options.allow.contains(entitlement)) {
-            return Err(self
-                .at(at, "K0321", format!("RUN {flag} is not allowed: it gives the step more of this machine"))
-                .help(format!("if you trust this file, build with `--allow {entitlement}`"))
-                .into());
+        let needed = needed.filter(|(entitlement, _)| !self.options.allow.contains(entitlement));
+        // A check performs nothing, so it needs nobody's leave.
+        if let (Some((entitlement, flag)), None) = (needed, &self.planner.only_checks) {
+            let message = format!("RUN {flag} is not allowed: it gives the step more of this machine");
+            let diagnostic = self.at(at, "K0321", message);
+            let help = format!("if you trust this file, build with `--allow {entitlement}`");
+            self.planner.refuse(diagnostic.help(help));
         }
         if !run.devices.is_empty() {
             let message = "RUN --device is not supported by this version of dunnage";
             let diagnostic: Diagnostic = self.at(at, "K0320", message);
             self.planner.refuse(diagnostic);
         }
-        Ok(())
     }
 }
 

@@ -48,6 +48,9 @@ impl Work<'_> {
         if !tail.is_empty() {
             diagnostic = diagnostic.note(format!("its last lines were:\n{}", tail.join("\n")));
         }
+        if self.solver.failed.is_none() {
+            diagnostic = diagnostic.note("`dunnage build --debug …` opens a shell in the state that it left");
+        }
         match code {
             126 if self.is_foreign(op) => diagnostic = diagnostic.help(emulation(op)),
             127 => diagnostic = diagnostic.help("the shell did not find a command: is it installed in this stage?"),
