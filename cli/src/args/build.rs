@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use engine::{Entitlement, Output, Platform, Rlimit};
 
-use super::lent::{self, SecretSpec, SshSpec};
-
 use super::StorageArgs;
+use super::lent::{self, SecretSpec, SshSpec};
 
 /// Build an image from a Dockerfile
 #[derive(Debug, Args)]
