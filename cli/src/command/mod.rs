@@ -80,7 +80,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
     let root = arguments.root;
     let result = match arguments.command {
         Command::Build(args) | Command::Image(Image::Build(args)) | Command::Builder(Builder::Build(args)) => {
-            build::build(root, args)
+            build::build(root, *args)
         }
         Command::Check(args) => check::check(root, args),
         // `run` has docker's exit codes, all of them its own.
