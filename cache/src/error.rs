@@ -127,6 +127,9 @@ pub enum Error {
         /// The container's id.
         container: String,
     },
+    /// A build that is still running cannot be removed.
+    #[error("build {0} is running: stop it first")]
+    BuildRuns(String),
     /// A path inside a tree cannot be what it should be.
     #[error("{}: {reason}", path.display())]
     Tree {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod blob;
+mod builds;
 mod cache_mounts;
 mod check;
 mod claim;
@@ -20,6 +21,7 @@ mod images;
 mod index;
 mod layer;
 mod lease;
+mod memory;
 mod quarantine;
 mod record;
 mod reference;
@@ -32,6 +34,7 @@ mod usage;
 mod volumes;
 
 pub use blob::{Blob, BlobWriter};
+pub use builds::{BuildPlace, Log, LogWriter, Origin, StoredBuild};
 pub use cache_mounts::{CacheMount, CacheMountInfo, CacheSharing, CacheSpec};
 pub use check::{Problem, StoreCheck};
 pub use claim::Claim;
@@ -50,6 +53,7 @@ pub use layer::compress::{Compression, decompress};
 pub use layer::limits::Limits;
 pub use layer::{Committed, Layer};
 pub use lease::Lease;
+pub use memory::MemoryPlace;
 pub use record::StepRecord;
 pub use reference::Reference;
 pub use snapshot::{CommitOptions, MergedTree, Snapshot, StorageDriver, TreeView, Writable};

@@ -20,6 +20,8 @@
 //!   caches/NAME/N/fs        cache mounts of RUN steps, see `cache_mounts.rs`
 //!   claims                  byte locks: which steps are being performed
 //!   containers/ID/          writable trees of containers
+//!   builds/TIME-ID/         records and logs of builds
+//!   memory/HASH/            what builds of a Dockerfile saw last
 //!   overlay                 which kernel and mount overlay was seen to work with
 //!   volumes/NAME/           `_data`, and volume.json
 //!   quarantine/             damaged content, put aside
