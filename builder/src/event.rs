@@ -3,18 +3,27 @@
 use std::time::Duration;
 
 use crate::plan::StepId;
+use crate::verdict::{MissReason, Recorded};
 
 /// A step as progress shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepInfo {
     /// The step.
     pub id: StepId,
+    /// The number that users see: from 1, in planning order.
+    pub number: usize,
     /// Stage name, or `stage-N`.
     pub stage: String,
     /// Place among the file-system steps of its stage, 1-based, and their number.
     pub position: (usize, usize),
     /// The instruction on one line.
     pub text: String,
+    /// Its line in the Dockerfile, from 1.
+    pub line: usize,
+    /// Numbers of the steps whose files it sees.
+    pub inputs: Vec<usize>,
+    /// Base images whose files it sees, `scratch` among them.
+    pub bases: Vec<String>,
 }
 
 /// Which stream of a RUN wrote.
@@ -26,42 +35,42 @@ pub enum Stream {
     Stderr,
 }
 
-/// Whether the cache had a step's result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// A record with this key exists and its layer is here.
-    Hit,
-    /// The step must be performed.
-    Miss(MissReason),
-}
-
-/// Why a step has to be performed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MissReason {
-    /// The cache was told not to be asked.
-    NotAsked,
-    /// There is no record of a step with this key.
-    NoRecord,
-    /// The record names a layer that is no longer in the store.
-    LayerGone,
-}
-
 /// One thing that happened in a solve.
 #[derive(Debug, Clone)]
 pub enum Event {
+    /// The build leaves a record of this id.
+    Recorded(String),
     /// The plan is known: the steps that are performed or hit, in Dockerfile order.
     Planned(Vec<StepInfo>),
     /// The context selection of a COPY was read: files, bytes.
     ContextRead {
+        /// The step that reads it.
+        id: StepId,
         /// Number of entries.
         entries: u64,
         /// Bytes of file content among them.
         bytes: u64,
     },
     /// The step's key hit.
-    Hit(StepId),
+    Hit {
+        /// The step.
+        id: StepId,
+        /// Which worker looked it up, from 0.
+        worker: usize,
+        /// Wall time of looking it up, reading of files included.
+        took: Duration,
+        /// What it hit.
+        record: Recorded,
+    },
     /// The step is being performed.
-    Started(StepId, MissReason),
+    Started {
+        /// The step.
+        id: StepId,
+        /// Which worker performs it, from 0.
+        worker: usize,
+        /// Why the cache did not have it.
+        reason: MissReason,
+    },
     /// A RUN wrote these bytes.
     Output(StepId, Stream, Vec<u8>),
     /// The step has its layer.
@@ -72,6 +81,12 @@ pub enum Event {
         duration: Duration,
         /// The tree equals one that the store had: everything after it can hit.
         same_tree: bool,
+        /// The layer's diff id.
+        layer: String,
+        /// The hash of its tree, in hexadecimal.
+        tree: String,
+        /// Bytes of file content in it.
+        bytes: u64,
     },
     /// Something that the user should know, in one sentence.
     Note(Option<StepId>, String),

@@ -71,7 +71,7 @@ pub(crate) fn run_key(
         parts.add(format!("argument {index}"), arg.as_str());
     }
     for (name, value) in &op.env {
-        parts.add(format!("environment {name}"), value.as_str());
+        parts.add(format!("environment {name}"), variable(name, value));
     }
     parts.add("working directory", op.cwd.as_str());
     parts.add("user", op.user.as_str());
@@ -139,6 +139,15 @@ fn add_mount(parts: &mut KeyParts, index: usize, mount: &RunMount, inputs: &[&[L
             parts.add(&name, format!("secret {id} on {target} as {env:?} {}", rights(file)));
         }
         Mounted::Ssh { id, file, .. } => parts.add(&name, format!("ssh {id} on {target} {}", rights(file))),
+    }
+}
+
+/// The value of a variable; where its name says that it is a secret a hash of it, for records are kept.
+fn variable(name: &str, value: &str) -> String {
+    if grammar::is_secret(name) {
+        format!("blake3:{}", blake3::hash(value.as_bytes()).to_hex())
+    } else {
+        value.to_owned()
     }
 }
 
@@ -231,6 +240,13 @@ mod tests {
         let without = key(&run(&["a"], &[("A", "1")], &[]));
         let with = key(&run(&["a"], &[("A", "1")], &[("HTTP_PROXY", "p")]));
         assert_eq!(without, with);
+    }
+
+    #[test]
+    fn values_of_secret_names_are_not_in_the_parts() {
+        let with = |value| run_key(&run(&["a"], &[("API_TOKEN", value)], &[]), &RunSettings::default(), &[], &[]);
+        assert_ne!(with("hunter2").key(), with("hunter3").key());
+        assert!(with("hunter2").parts().iter().all(|(_, value)| !value.contains("hunter2")));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use crate::bases::BaseImages;
 use crate::config::ConfigState;
 use crate::error::Result;
+use crate::event::StepInfo;
 use crate::mounts::{MountFrom, Mounted, RunMount, is_filtered};
 use crate::options::Options;
 use crate::stages::{Stages, stage_label};
@@ -168,6 +169,8 @@ pub struct Step {
     pub stage: String,
     /// Stage index.
     pub stage_index: usize,
+    /// The number that users see: from 1 among the steps that are performed or hit, 0 for others.
+    pub number: usize,
     /// Place among the performed steps of the stage and their number, 1-based.
     pub position: (usize, usize),
     /// The instruction on one line.
@@ -191,6 +194,7 @@ pub struct Plan {
     pub(crate) layer_steps: Vec<StepId>,
     pub(crate) config: ConfigState,
     pub(crate) options: Options,
+    stage: String,
     /// What the file asks and this version cannot do.
     pub(crate) refused: Vec<Diagnostic>,
     /// What is doubtful: rules that need variables, base images or earlier instructions.
@@ -206,6 +210,35 @@ impl Plan {
     /// One step.
     pub fn step(&self, id: StepId) -> Option<&Step> {
         self.graph.node_weight(NodeIndex::new(id.0))
+    }
+
+    /// The name of the stage that the image is of, or `stage-N`.
+    pub fn stage(&self) -> &str {
+        &self.stage
+    }
+
+    /// The steps that are performed or hit, as progress shows them.
+    pub fn infos(&self) -> impl Iterator<Item = StepInfo> {
+        self.steps().filter(|step| step.op.is_performed()).map(|step| self.info(step))
+    }
+
+    pub(crate) fn info(&self, step: &Step) -> StepInfo {
+        let inputs = || step.inputs.iter().filter_map(|id| self.step(*id));
+        let base = |input: &Step| match &input.op {
+            Op::Image { reference, .. } => Some(reference.familiar()),
+            Op::Scratch => Some("scratch".to_owned()),
+            _ => None,
+        };
+        StepInfo {
+            id: step.id,
+            number: step.number,
+            stage: step.stage.clone(),
+            position: step.position,
+            text: step.text.clone(),
+            line: self.source.location(step.span.start).0,
+            inputs: inputs().map(|input| input.number).filter(|number| *number > 0).collect(),
+            bases: inputs().filter_map(base).collect(),
+        }
     }
 
     /// The configuration of the image, as far as it is known without running anything.
@@ -278,6 +311,7 @@ impl Planner {
                 inputs,
                 stage: label.stage.to_owned(),
                 stage_index: label.stage_index,
+                number: 0,
                 position: (0, 0),
                 text: label.text,
                 span: label.span,
@@ -299,7 +333,8 @@ impl Planner {
 
     fn into_graph(mut self) -> DiGraph<Step, ()> {
         let mut totals: BTreeMap<usize, usize> = BTreeMap::new();
-        for step in self.steps.iter_mut().filter(|step| step.op.is_performed()) {
+        for (index, step) in self.steps.iter_mut().filter(|step| step.op.is_performed()).enumerate() {
+            step.number = index + 1;
             let count = totals.entry(step.stage_index).or_default();
             *count += 1;
             step.position.0 = *count;
@@ -373,6 +408,7 @@ fn plan_with(
         warnings: warnings.clone(),
         graph: planner.into_graph(),
         target: end.head,
+        stage: end.stage,
         source: dockerfile.source.clone(),
         layer_steps: end.layer_steps,
         config: end.state,

@@ -3,76 +3,27 @@
 //! There is no graph merging; a step is one job, its result is kept once, and whoever needs it waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cache::{CacheKey, Claim, Layer, Lease, StepRecord, Store};
-use runtime::{Killer, Signal};
 
+use crate::cancel::Cancel;
 use crate::context::Context;
 use crate::credentials::Credentials;
 use crate::error::{Error, Result};
-use crate::event::{Event, MissReason, StepInfo};
+use crate::event::Event;
 use crate::key::KeyParts;
-use crate::perform::{self, FailedRun};
+use crate::memory::Memory;
+use crate::perform::{FailedRun, Work};
 use crate::plan::{Op, Plan, Step, StepId};
+use crate::reason::{self, Lost};
+use crate::verdict::{MissReason, Recorded};
 
 /// How often a step that another build performs is looked after: short against any step, long against a look.
 pub(crate) const CLAIM_POLL: Duration = Duration::from_millis(10);
 
-/// Stops a build from another thread: a flag, and the processes to kill.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel {
-    inner: Arc<CancelState>,
-}
-
-#[derive(Debug, Default)]
-struct CancelState {
-    flag: AtomicBool,
-    killers: Mutex<BTreeMap<u64, Killer>>,
-    next: std::sync::atomic::AtomicU64,
-}
-
-impl Cancel {
-    /// Asks the build to stop and kills what runs.
-    pub fn cancel(&self) {
-        self.inner.flag.store(true, Ordering::SeqCst);
-        for killer in lock(&self.inner.killers).values() {
-            let _ = killer.kill(Signal::KILL);
-        }
-    }
-
-    /// Whether a stop was asked for.
-    pub fn is_cancelled(&self) -> bool {
-        self.inner.flag.load(Ordering::SeqCst)
-    }
-
-    /// Registers a process for the time that the guard lives.
-    pub(crate) fn watch(&self, killer: Killer) -> Watched {
-        let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        let late = killer.clone();
-        lock(&self.inner.killers).insert(id, killer);
-        if self.is_cancelled() {
-            let _ = late.kill(Signal::KILL);
-        }
-        Watched { cancel: self.clone(), id }
-    }
-}
-
-/// See [`Cancel::watch`].
-pub(crate) struct Watched {
-    cancel: Cancel,
-    id: u64,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        lock(&self.cancel.inner.killers).remove(&self.id);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -93,6 +44,8 @@ pub struct Solved {
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
     pub(crate) layers: Arc<Vec<Layer>>,
+    /// The step that gave each layer; of a base image's the step that stands for it.
+    pub(crate) made_by: Arc<Vec<StepId>>,
     created: Option<i64>,
     hit: bool,
     counts: bool,
@@ -107,6 +60,8 @@ pub struct Solver<'a> {
     pub lease: &'a Lease,
     /// The build context.
     pub context: &'a Context,
+    /// What the steps saw in the build before: reasons of misses come from it.
+    pub memory: &'a Memory,
     /// Receives events from all workers.
     pub events: &'a (dyn Fn(Event) + Sync),
     /// Stops it.
@@ -127,6 +82,25 @@ impl std::fmt::Debug for Solver<'_> {
     }
 }
 
+/// One step with all that is known when its turn comes.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) step: &'a Step,
+    pub(crate) inputs: &'a [Tree],
+    /// Which of the workers performs it, from 0.
+    pub(crate) worker: usize,
+}
+
+/// What an earlier build left for a step.
+pub(crate) struct Found {
+    pub(crate) tree: Tree,
+    pub(crate) record: StepRecord,
+    pub(crate) recorded: Recorded,
+    /// It was found by the content of files, and not by what the instruction says.
+    by_content: bool,
+}
+
 #[derive(Default)]
 struct Queue {
     ready: BTreeSet<StepId>,
@@ -143,16 +117,17 @@ impl Solver<'_> {
     /// The first step's error; the others are stopped.
     pub fn solve(&self, plan: &Plan) -> Result<Solved> {
         plan.check_supported()?;
-        (self.events)(Event::Planned(plan.steps().filter(|step| step.op.is_performed()).map(step_info).collect()));
+        (self.events)(Event::Planned(plan.infos().collect()));
         let queue = Mutex::new(first_queue(plan));
         let changed = Condvar::new();
         let workers = self.jobs.clamp(1, plan.graph.node_count().max(1));
         if workers == 1 {
-            self.work(plan, &queue, &changed);
+            self.work(plan, &queue, &changed, 0);
         } else {
             std::thread::scope(|scope| {
-                for _ in 0..workers {
-                    scope.spawn(|| self.work(plan, &queue, &changed));
+                let (queue, changed) = (&queue, &changed);
+                for worker in 0..workers {
+                    scope.spawn(move || self.work(plan, queue, changed, worker));
                 }
             });
         }
@@ -161,13 +136,16 @@ impl Solver<'_> {
         if let Err(error) = self.context.save() {
             (self.events)(Event::Note(None, format!("the context's table was not kept: {error}")));
         }
+        if let Err(error) = self.memory.save(queue.error.is_none()) {
+            (self.events)(Event::Note(None, format!("what the steps saw was not kept: {error}")));
+        }
         if let Some(error) = queue.error {
             return Err(if self.cancel.is_cancelled() && !is_step_failure(&error) { Error::Cancelled } else { error });
         }
         solved(plan, queue.results)
     }
 
-    fn work(&self, plan: &Plan, queue: &Mutex<Queue>, changed: &Condvar) {
+    fn work(&self, plan: &Plan, queue: &Mutex<Queue>, changed: &Condvar, worker: usize) {
         loop {
             let mut state = lock(queue);
             let id = loop {
@@ -182,7 +160,7 @@ impl Solver<'_> {
             let Some(step) = plan.step(id) else { return };
             let inputs: Vec<Tree> = step.inputs.iter().filter_map(|id| state.results.get(id).cloned()).collect();
             drop(state);
-            let result = self.step(plan, step, &inputs);
+            let result = self.step(&Job { plan, step, inputs: &inputs, worker });
             self.settle(plan, id, result, &mut lock(queue));
             changed.notify_all();
         }
@@ -215,53 +193,62 @@ impl Solver<'_> {
     }
 
     /// One step, in six words: key, look up, prepare, perform, commit, record.
-    fn step(&self, plan: &Plan, step: &Step, inputs: &[Tree]) -> Result<Tree> {
+    fn step(&self, job: &Job<'_>) -> Result<Tree> {
         if self.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        if let Some(tree) = self.base(&step.op)? {
+        if let Some(tree) = self.base(job.step)? {
             return Ok(tree);
         }
-        let mut work = perform::Work::prepare(self, plan, step, inputs)?;
-        if self.no_cache || step.no_cache {
-            return self.perform(step, &mut work, inputs, MissReason::NotAsked);
+        let mut work = Work::prepare(self, job.plan, job.step, job.inputs)?;
+        if self.no_cache || job.step.no_cache {
+            return self.perform(job, &mut work, None);
         }
-        if let Ok(tree) = self.hit(step, &mut work, inputs)? {
+        if let Ok(tree) = self.hit(job, &mut work)? {
             return Ok(tree);
         }
-        let _claim = self.claim(step, &mut work)?;
+        let _claim = self.claim(job.step, &mut work)?;
         // Whoever held the claim, or ended just before it was asked for, has left a record.
-        match self.hit(step, &mut work, inputs)? {
+        match self.hit(job, &mut work)? {
             Ok(tree) => Ok(tree),
-            Err(reason) => self.perform(step, &mut work, inputs, reason),
+            Err(lost) => self.perform(job, &mut work, Some(lost)),
         }
     }
 
-    /// The tree that an earlier build left for this step. Keys that need no file to be read are asked first.
-    fn hit(&self, step: &Step, work: &mut perform::Work<'_>, inputs: &[Tree]) -> Result<Result<Tree, MissReason>> {
-        let mut reason = MissReason::NoRecord;
+    fn hit(&self, job: &Job<'_>, work: &mut Work<'_>) -> Result<Result<Tree, Lost>> {
+        let begun = Instant::now();
+        let found = match self.find(job, work)? {
+            Ok(found) => found,
+            Err(lost) => return Ok(Err(lost)),
+        };
+        let mut keys = work.keys();
+        if found.by_content {
+            self.record_all(&keys, &found.record)?;
+            keys.extend(work.content_key()?);
+        }
+        self.memory.saw(reason::name(job.step), &keys, Some(found.recorded.tree.clone()));
+        let (id, worker, took) = (job.step.id, job.worker, begun.elapsed());
+        (self.events)(Event::Hit { id, worker, took, record: found.recorded });
+        Ok(Ok(found.tree))
+    }
+
+    /// What an earlier build left for this step. Keys that need no file to be read are asked first. Writes nothing.
+    pub(crate) fn find(&self, job: &Job<'_>, work: &mut Work<'_>) -> Result<Result<Found, Lost>> {
+        let mut lost = Lost::NoRecord;
         for parts in work.keys() {
-            match self.look_up(&parts.key())? {
-                Ok((layer, record)) => {
-                    (self.events)(Event::Hit(step.id));
-                    return Ok(Ok(on_top(inputs, layer, record.created, true)));
-                }
-                Err(why) => reason = why,
+            match self.look_up(job, &parts.key(), false)? {
+                Ok(found) => return Ok(Ok(found)),
+                Err(why) => lost = why,
             }
         }
-        let Some(parts) = work.content_key()? else { return Ok(Err(reason)) };
-        match self.look_up(&parts.key())? {
-            Ok((layer, record)) => {
-                (self.events)(Event::Hit(step.id));
-                self.record_all(&work.keys(), &record)?;
-                Ok(Ok(on_top(inputs, layer, record.created, true)))
-            }
-            Err(why) => Ok(Err(why)),
+        match work.content_key()? {
+            Some(parts) => self.look_up(job, &parts.key(), true),
+            None => Ok(Err(lost)),
         }
     }
 
     /// Waits until no other build performs this step.
-    fn claim(&self, step: &Step, work: &mut perform::Work<'_>) -> Result<Option<Claim>> {
+    fn claim(&self, step: &Step, work: &mut Work<'_>) -> Result<Option<Claim>> {
         let Some(parts) = work.keys().into_iter().next().or(work.content_key()?) else { return Ok(None) };
         let key = parts.key();
         let mut told = false;
@@ -283,23 +270,43 @@ impl Solver<'_> {
         }
     }
 
-    fn perform(&self, step: &Step, work: &mut perform::Work<'_>, inputs: &[Tree], reason: MissReason) -> Result<Tree> {
-        (self.events)(Event::Started(step.id, reason));
+    fn perform(&self, job: &Job<'_>, work: &mut Work<'_>, lost: Option<Lost>) -> Result<Tree> {
+        let mut keys = work.keys();
+        keys.extend(work.content_key()?);
+        let listings = work.listings();
+        let reason = match lost {
+            Some(lost) => reason::of_miss(self, job, &keys, &listings, lost),
+            None => MissReason::NotAsked,
+        };
+        let id = job.step.id;
+        (self.events)(Event::Started { id, worker: job.worker, reason });
         let started = Instant::now();
-        let (layer, same_tree) = work.perform()?;
+        let name = reason::name(job.step);
+        let (layer, same_tree) = work.perform().inspect_err(|_| self.memory.saw(name.clone(), &keys, None))?;
         let record = StepRecord {
             layer: Some(layer.diff_id.clone()),
             tree: Some(layer.tree),
             parts: Vec::new(),
             created: layer.created,
-            text: step.text.clone(),
+            text: job.step.text.clone(),
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
-        let mut keys = work.keys();
-        keys.extend(work.content_key()?);
         self.record_all(&keys, &record)?;
-        (self.events)(Event::Finished { id: step.id, duration: started.elapsed(), same_tree });
-        Ok(on_top(inputs, layer, record.created, false))
+        self.memory.saw(name, &keys, Some(layer.tree.to_string()));
+        for (digest, listing) in &listings {
+            if let Err(error) = self.memory.keep_listing(digest, listing) {
+                (self.events)(Event::Note(Some(id), format!("the list of copied files was not kept: {error}")));
+            }
+        }
+        (self.events)(Event::Finished {
+            id,
+            duration: started.elapsed(),
+            same_tree,
+            layer: layer.diff_id.to_string(),
+            tree: layer.tree.to_string(),
+            bytes: layer.size,
+        });
+        Ok(on_top(job, layer, record.created, false))
     }
 
     fn record_all(&self, keys: &[KeyParts], record: &StepRecord) -> Result<()> {
@@ -310,21 +317,27 @@ impl Solver<'_> {
         Ok(())
     }
 
-    fn look_up(&self, key: &CacheKey) -> Result<Result<(Layer, StepRecord), MissReason>> {
-        let Some(record) = self.store.record(key)? else { return Ok(Err(MissReason::NoRecord)) };
+    fn look_up(&self, job: &Job<'_>, key: &CacheKey, by_content: bool) -> Result<Result<Found, Lost>> {
+        let Some(record) = self.store.record(key)? else { return Ok(Err(Lost::NoRecord)) };
         let layer = match &record.layer {
             Some(id) => self.store.layer(self.lease, id)?,
             None => None,
         };
-        Ok(match layer {
-            Some(layer) => Ok((layer, record)),
-            None => Err(MissReason::LayerGone),
-        })
+        let Some(layer) = layer else { return Ok(Err(Lost::LayerGone)) };
+        let recorded = Recorded {
+            key: key.to_string(),
+            created: record.created,
+            took_ms: record.duration_ms,
+            bytes: layer.size,
+            tree: layer.tree.to_string(),
+        };
+        let tree = on_top(job, layer, record.created, true);
+        Ok(Ok(Found { tree, record, recorded, by_content }))
     }
 
     /// The trees that need no work.
-    fn base(&self, op: &Op) -> Result<Option<Tree>> {
-        let ids = match op {
+    pub(crate) fn base(&self, step: &Step) -> Result<Option<Tree>> {
+        let ids = match &step.op {
             Op::Scratch => &[],
             Op::Image { layers, .. } => layers.as_slice(),
             Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => return Ok(None),
@@ -336,7 +349,8 @@ impl Solver<'_> {
                 None => return Err(cache::Error::LayerNotFound(id.clone()).into()),
             }
         }
-        Ok(Some(Tree { layers: Arc::new(layers), created: None, hit: true, counts: false }))
+        let made_by = Arc::new(vec![step.id; layers.len()]);
+        Ok(Some(Tree { layers: Arc::new(layers), made_by, created: None, hit: true, counts: false }))
     }
 }
 
@@ -344,10 +358,14 @@ fn is_step_failure(error: &Error) -> bool {
     !matches!(error, Error::Cancelled)
 }
 
-fn on_top(inputs: &[Tree], layer: Layer, created: u64, hit: bool) -> Tree {
-    let mut layers = inputs.first().map(|tree| tree.layers.as_ref().clone()).unwrap_or_default();
+fn on_top(job: &Job<'_>, layer: Layer, created: u64, hit: bool) -> Tree {
+    let parent = job.inputs.first();
+    let mut layers = parent.map(|tree| tree.layers.as_ref().clone()).unwrap_or_default();
+    let mut made_by = parent.map(|tree| tree.made_by.as_ref().clone()).unwrap_or_default();
     layers.push(layer);
-    Tree { layers: Arc::new(layers), created: i64::try_from(created).ok(), hit, counts: true }
+    made_by.push(job.step.id);
+    let created = i64::try_from(created).ok();
+    Tree { layers: Arc::new(layers), made_by: Arc::new(made_by), created, hit, counts: true }
 }
 
 fn first_queue(plan: &Plan) -> Queue {
@@ -371,8 +389,4 @@ fn solved(plan: &Plan, results: BTreeMap<StepId, Tree>) -> Result<Solved> {
         performed: counted().filter(|tree| !tree.hit).count(),
         hits: counted().filter(|tree| tree.hit).count(),
     })
-}
-
-fn step_info(step: &Step) -> StepInfo {
-    StepInfo { id: step.id, stage: step.stage.clone(), position: step.position, text: step.text.clone() }
 }

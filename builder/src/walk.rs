@@ -22,6 +22,8 @@ use crate::stages::{Origin, Stages, expand_failed};
 #[derive(Debug, Clone)]
 pub(crate) struct StageEnd {
     pub(crate) head: StepId,
+    /// Its name, or `stage-N`.
+    pub(crate) stage: String,
     pub(crate) state: ConfigState,
     pub(crate) args: Vec<DeclaredArg>,
     pub(crate) scope: Variables,
@@ -170,6 +172,7 @@ impl<'a> StageWalk<'a> {
     pub(crate) fn end(self) -> StageEnd {
         StageEnd {
             head: self.head,
+            stage: self.name,
             state: self.state,
             args: self.args,
             scope: self.scope,

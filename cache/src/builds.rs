@@ -41,6 +41,8 @@ pub struct StoredBuild {
     pub id: String,
     /// A living process holds its lock.
     pub running: bool,
+    /// When it began, in Unix milliseconds.
+    pub began_ms: u64,
     path: PathBuf,
 }
 
@@ -70,8 +72,9 @@ impl Store {
     pub fn builds(&self) -> Result<Vec<StoredBuild>> {
         let mut found = Vec::new();
         for (name, path) in entries(&self.path("builds"))?.into_iter().rev() {
-            let Some((_, id)) = name.split_once('-') else { continue };
-            found.push(StoredBuild { id: id.to_owned(), running: is_alive(&path.join("lock"))?, path });
+            let Some((time, id)) = name.split_once('-') else { continue };
+            let began_ms = u64::from_str_radix(time, 16).unwrap_or(0);
+            found.push(StoredBuild { id: id.to_owned(), running: is_alive(&path.join("lock"))?, began_ms, path });
         }
         Ok(found)
     }

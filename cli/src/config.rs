@@ -72,6 +72,51 @@ pub(crate) fn progress() -> Option<String> {
     variable("DUNNAGE_PROGRESS").or_else(|| variable("BUILDKIT_PROGRESS")).filter(|value| !value.is_empty())
 }
 
+/// A build service whose log has sections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BuildService {
+    /// GitHub Actions.
+    Github,
+    /// GitLab CI.
+    Gitlab,
+}
+
+/// The build service that this process runs in, where it is one of those.
+pub(crate) fn build_service() -> Option<BuildService> {
+    let set = |name: &str| variable(name).is_some_and(|value| value == "true");
+    match (set("GITHUB_ACTIONS"), set("GITLAB_CI")) {
+        (true, _) => Some(BuildService::Github),
+        (false, true) => Some(BuildService::Gitlab),
+        (false, false) => None,
+    }
+}
+
+/// Bytes of a build's log that are kept, by DUNNAGE_LOG_LIMIT.
+///
+/// # Errors
+/// The sentence to show when it is no size.
+pub(crate) fn log_limit() -> Result<Option<u64>, String> {
+    number("DUNNAGE_LOG_LIMIT", "a size such as 64m", |text| grammar::parse_size(text).ok())
+}
+
+/// Builds whose records are kept, by DUNNAGE_KEEP_BUILDS.
+///
+/// # Errors
+/// The sentence to show when it is no number.
+pub(crate) fn keep_builds() -> Result<Option<usize>, String> {
+    number("DUNNAGE_KEEP_BUILDS", "a number from 1", |text| text.parse().ok().filter(|count| *count > 0))
+}
+
+fn number<T>(name: &str, form: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, String> {
+    match variable(name).filter(|value| !value.is_empty()) {
+        Some(text) => match parse(&text) {
+            Some(value) => Ok(Some(value)),
+            None => Err(format!("{name} is `{text}` and must be {form}")),
+        },
+        None => Ok(None),
+    }
+}
+
 /// SOURCE_DATE_EPOCH in Unix seconds.
 ///
 /// # Errors

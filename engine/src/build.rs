@@ -4,22 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use builder::{
-    BaseImages, Cancel, Context, Credentials, Entitlement, Event, Options, Plan, RunSettings, Solved, Solver,
-};
+use builder::{Cancel, Credentials, Entitlement, Event, Options, Plan, RunSettings, Solved, Solver};
 use cache::{Image, Lease, Owner, Platform, Reference};
 use grammar::{CheckChoice, Diagnostic, IgnoreRules, Severity, Source};
 
 use crate::error::{Error, Result};
 use crate::images::parse_name;
 use crate::outputs::{Delivery, Output};
+use crate::recorder::Recorder;
 use crate::{Engine, NetworkMode};
 
 /// Most of a Dockerfile or ignore file that is read.
 const TEXT_LIMIT: u64 = 16 << 20;
 
+/// Bytes of a build's log that are kept, unless the request says otherwise.
+const LOG_LIMIT: u64 = 256 << 20;
+
+/// Builds whose records are kept, unless the request says otherwise.
+const BUILDS: usize = 100;
+
 /// What to build and how.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct BuildRequest {
     /// The directory that COPY and ADD read.
     pub context: PathBuf,
@@ -57,6 +62,37 @@ pub struct BuildRequest {
     pub owner: Owner,
     /// Where an output goes that names no file.
     pub stream: Option<fn() -> Box<dyn std::io::Write>>,
+    /// Bytes of the log that are kept.
+    pub log_limit: u64,
+    /// Builds whose records are kept, this one among them.
+    pub keep_builds: usize,
+}
+
+impl Default for BuildRequest {
+    fn default() -> Self {
+        BuildRequest {
+            context: PathBuf::new(),
+            dockerfile: None,
+            names: Vec::new(),
+            build_args: BTreeMap::new(),
+            target: None,
+            labels: BTreeMap::new(),
+            no_cache: false,
+            network: None,
+            jobs: None,
+            platform: None,
+            no_cache_filter: BTreeSet::new(),
+            allow: BTreeSet::new(),
+            run: RunSettings::default(),
+            credentials: Credentials::default(),
+            source_date_epoch: None,
+            outputs: Vec::new(),
+            owner: Owner::default(),
+            stream: None,
+            log_limit: LOG_LIMIT,
+            keep_builds: BUILDS,
+        }
+    }
 }
 
 /// A finished build.
@@ -74,6 +110,8 @@ pub struct Built {
     pub size: u64,
     /// What `dunnage check` would say of the stages that were built, hints aside.
     pub warnings: Vec<Diagnostic>,
+    /// The id of the build's record.
+    pub build: String,
 }
 
 impl Engine {
@@ -97,38 +135,42 @@ impl Engine {
         on_failure: Option<&dyn Fn(&Error)>,
     ) -> Result<Built> {
         let names = request.names.iter().map(|name| parse_name(name)).collect::<Result<Vec<Reference>>>()?;
-        let (path, source) = request.source()?;
-        let parsed = grammar::parse(&source);
-        if parsed.diagnostics.iter().any(is_error) {
-            return Err(builder::Error::Dockerfile(parsed.diagnostics.into_iter().filter(is_error).collect()).into());
+        request.is_there()?;
+        let recorder = Recorder::begin(&self.store, request, events);
+        let mut result = self.perform(request, &names, &recorder, cancel, on_failure);
+        let id = recorder.finish(result.as_ref());
+        if let Ok(built) = &mut result {
+            built.build = id;
         }
-        let choice = request.check_choice(&parsed.dockerfile)?;
-        let options = request.options();
-        request.check_filter(&parsed.dockerfile)?;
+        result
+    }
+
+    fn perform(
+        &self,
+        request: &BuildRequest,
+        names: &[Reference],
+        recorder: &Recorder<'_>,
+        cancel: &Cancel,
+        on_failure: Option<&dyn Fn(&Error)>,
+    ) -> Result<Built> {
         let lease = self.store.lease()?;
-        let images = self.base_images(&parsed.dockerfile, &options)?;
-        let plan = builder::plan(&parsed.dockerfile, &options, &images)?;
-        let warnings = doubts(&parsed, &plan, &choice);
-        if choice.error && !warnings.is_empty() {
-            return Err(builder::Error::Dockerfile(warnings.into_iter().map(as_error).collect()).into());
-        }
-        let (rules, rules_name) = request.ignore_rules(&path)?;
-        let context = Context::open(&request.context, rules, &rules_name, &self.store)?;
-        let jobs = request.jobs.unwrap_or_else(default_jobs);
+        let prepared = self.prepare(request).inspect(|prepared| recorder.dockerfile(prepared.plan.source.name()))?;
         let store = self.working_store()?;
+        let events = |event| recorder.event(event);
         let failed = Mutex::new(None);
         let solver = Solver {
             store: &store,
             lease: &lease,
-            context: &context,
-            events,
+            context: &prepared.context,
+            memory: &self.memory(request, &prepared.path),
+            events: &events,
             cancel,
             credentials: &request.credentials,
             failed: on_failure.map(|_| &failed),
             no_cache: request.no_cache,
-            jobs,
+            jobs: request.jobs.unwrap_or_else(default_jobs),
         };
-        let solved = solver.solve(&plan);
+        let solved = solver.solve(&prepared.plan);
         // A step that found its result damaged has run again: worth a line, and nothing more.
         self.store.take_notices().into_iter().for_each(|sentence| events(Event::Note(None, sentence)));
         let solved = solved.map_err(|error| {
@@ -136,7 +178,7 @@ impl Engine {
             let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let (Some(on_failure), Some(failed)) = (on_failure, failed) {
                 on_failure(&error);
-                if let Err(cause) = debug_shell(&solver, &plan, failed) {
+                if let Err(cause) = debug_shell(&solver, &prepared.plan, failed) {
                     events(Event::Note(None, format!("there is no shell: {cause}")));
                 }
             }
@@ -145,14 +187,15 @@ impl Engine {
         if let Some(note) = self.storage()?.note().filter(|_| solved.performed > 0) {
             events(Event::Note(None, note));
         }
-        let image = self.finish(request, &plan, &solved, &lease, &names, events)?;
+        let image = self.finish(request, &prepared.plan, &solved, &lease, names, &events)?;
         Ok(Built {
             id: image.id.to_string(),
             names: names.iter().map(Reference::familiar).collect(),
             performed: solved.performed,
             hits: solved.hits,
             size: solved.layers.iter().map(|layer| layer.size).sum(),
-            warnings,
+            warnings: prepared.warnings,
+            build: String::new(),
         })
     }
 
@@ -184,52 +227,23 @@ impl Engine {
         }
         delivered.map(|()| image)
     }
-
-    /// Opens the images that the plan stands on; one that is missing is an error at its FROM.
-    fn base_images(&self, dockerfile: &grammar::Dockerfile, options: &Options) -> Result<BaseImages> {
-        let mut images = BaseImages::new();
-        for base in builder::bases(dockerfile, options)? {
-            let image = match self.store.resolve(&base.reference)? {
-                Some(id) => self.store.image(&id)?,
-                None => None,
-            };
-            let Some(image) = image else {
-                return Err(builder::Error::from(self.base_missing(dockerfile, &base)).into());
-            };
-            images.insert(base.reference, image);
-        }
-        Ok(images)
-    }
-
-    fn base_missing(&self, dockerfile: &grammar::Dockerfile, base: &builder::Base) -> Diagnostic {
-        let name = base.reference.familiar();
-        let known: Vec<String> = self
-            .store
-            .images()
-            .unwrap_or_default()
-            .iter()
-            .flat_map(|image| image.names.iter().map(Reference::familiar))
-            .collect();
-        let diagnostic = Diagnostic::error("K0370", format!("image `{name}` is not in the store"))
-            .at(&dockerfile.source, base.span)
-            .label("this version of dunnage does not pull");
-        match grammar::nearest(&name, known.iter().map(String::as_str)) {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-            None => diagnostic.help(format!(
-                "make it with `dunnage bootstrap {name}`, or bring it with `dunnage load` or `dunnage import`"
-            )),
-        }
-    }
 }
 
 impl BuildRequest {
-    pub(crate) fn source(&self) -> Result<(PathBuf, Source)> {
-        if !self.context.is_dir() {
-            return Err(match std::fs::metadata(&self.context) {
-                Err(error) => Error::file("read the build context", &self.context, error),
-                Ok(_) => Error::ContextNotDirectory(self.context.clone()),
-            });
+    fn is_there(&self) -> Result<()> {
+        match std::fs::metadata(&self.context) {
+            Err(error) => Err(Error::file("read the build context", &self.context, error)),
+            Ok(metadata) if metadata.is_dir() => Ok(()),
+            Ok(_) => Err(Error::ContextNotDirectory(self.context.clone())),
         }
+    }
+
+    pub(crate) fn absolute_context(&self) -> PathBuf {
+        std::fs::canonicalize(&self.context).unwrap_or_else(|_| self.context.clone())
+    }
+
+    pub(crate) fn source(&self) -> Result<(PathBuf, Source)> {
+        self.is_there()?;
         let candidates = match &self.dockerfile {
             Some(path) => vec![path.clone()],
             None => vec![self.context.join("Dockerfile"), self.context.join("Containerfile")],
@@ -279,7 +293,7 @@ impl BuildRequest {
     }
 
     /// `--no-cache-filter` names stages of the file.
-    fn check_filter(&self, dockerfile: &grammar::Dockerfile) -> Result<()> {
+    pub(crate) fn check_filter(&self, dockerfile: &grammar::Dockerfile) -> Result<()> {
         let names: Vec<&str> = dockerfile.stages.iter().filter_map(|stage| stage.name.as_deref()).collect();
         for wanted in &self.no_cache_filter {
             let lower = wanted.to_lowercase();
@@ -323,19 +337,6 @@ fn debug_shell(solver: &Solver<'_>, plan: &builder::Plan, failed: builder::Faile
     drop(container);
     drop(held);
     Ok(())
-}
-
-fn is_error(diagnostic: &Diagnostic) -> bool {
-    diagnostic.severity == Severity::Error
-}
-
-/// Warnings of all rules that are wanted; hints are for `dunnage check`.
-fn doubts(parsed: &grammar::Parsed, plan: &builder::Plan, choice: &CheckChoice) -> Vec<Diagnostic> {
-    let found = parsed.diagnostics.iter().cloned().chain(grammar::lint(parsed)).chain(plan.warnings.iter().cloned());
-    let wanted = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Warning && choice.wants(diagnostic);
-    let mut wanted: Vec<Diagnostic> = found.filter(wanted).collect();
-    wanted.sort_by_key(|diagnostic| diagnostic.span.start);
-    wanted
 }
 
 pub(crate) fn as_error(diagnostic: Diagnostic) -> Diagnostic {

@@ -74,6 +74,9 @@ pub enum Error {
         /// What would help.
         remedy: String,
     },
+    /// No build has this id, or its record cannot be read.
+    #[error("{0}")]
+    BuildNotFound(String),
     /// A combination of options that cannot be.
     #[error("{0}")]
     Usage(String),

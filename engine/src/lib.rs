@@ -1,4 +1,4 @@
-//! The verbs: build, check, run, images, save, load, import, bootstrap, volumes, prune. No algorithm lives here.
+//! The verbs: build, plan, why, builds, check, run, images, save, load, import, bootstrap, volumes, prune. No algorithm lives here.
 //!
 //! An [`Engine`] is a handle on a store; each verb is a method in the file of its name. What happens on the way is
 //! told through events; nothing here prints, exits or reads the environment.
@@ -8,15 +8,22 @@ mod archives;
 mod bake;
 mod bootstrap;
 mod build;
+mod builds;
 mod check;
 mod elf;
 mod error;
 mod housekeeping;
 mod images;
+mod outline;
 mod outputs;
+mod plan;
+mod prepare;
+mod record;
+mod recorder;
 mod run;
 mod storage;
 mod volumes;
+mod why;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -25,20 +32,27 @@ pub use archives::{ArchiveFormat, LoadInput, Loaded, SaveOutput};
 pub use bake::{BakeChoice, BakeFile, BakeFormat, BakeGroup, BakePlan, BakeTarget, BakeVariable, Fields, Project};
 pub use bootstrap::{BootstrapBase, SearchPath};
 pub use build::{BuildRequest, Built};
-pub use builder::{Cancel, Credentials, Entitlement, Event, MissReason, RunSettings, Secret, StepId, StepInfo, Stream};
+pub use builder::{
+    Cancel, Change, Credentials, Entitlement, Event, Fate, FileChange, Forecast, MissReason, Recorded, RunSettings,
+    Secret, StepId, StepInfo, Stream,
+};
 pub use cache::{
-    Budget, CachePolicy, CacheUsage, ContainerUsage, Filters, ImagePolicy, ImageUsage, LabelFilter, Owner, Part,
-    Platform, Problem, PruneOptions, Pruned, PrunedCache, PrunedImage, Reference, StoreCheck, StoredImage, Usage,
+    Budget, CachePolicy, CacheUsage, ContainerUsage, Filters, ImagePolicy, ImageUsage, LabelFilter, Log, Origin, Owner,
+    Part, Platform, Problem, PruneOptions, Pruned, PrunedCache, PrunedImage, Reference, StoreCheck, StoredImage, Usage,
     Volume, VolumePolicy, VolumeUsage,
 };
 pub use check::{Checked, check};
 pub use error::{Error, Result};
 pub use housekeeping::{Cgroups, Info};
 pub use images::{HistoryEntry, Removed};
+pub use outline::{outline, targets};
 pub use outputs::{Destination, Output};
+pub use plan::Planned;
+pub use record::{BuildRecord, BuildStatus, RECORD_VERSION, RecordedError, StepRecord, StepStatus};
 pub use run::{RunRequest, VolumeSpec};
 pub use runtime::{NetworkMode, Resource, Rlimit, is_superuser};
 pub use storage::{Storage, StorageChoice};
+pub use why::Explained;
 
 /// How an engine is opened.
 #[derive(Debug, Clone)]

@@ -27,7 +27,7 @@ pub use instruction::{
     ArgDeclaration, CommandLine, Copy, CopySource, Directive, Dockerfile, Healthcheck, Heredoc, Instruction, KeyValue,
     Located, Onbuild, Run, Stage,
 };
-pub use lint::{CheckChoice, Rule, RuleKind, lint};
+pub use lint::{CheckChoice, Rule, RuleKind, is_secret, lint};
 pub use nearest::nearest;
 pub use parse::{Mount, MountFlag, MountKind, Parsed, Sharing, parse, parse_trigger};
 pub use rules::comma_separated;

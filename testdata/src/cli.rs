@@ -48,6 +48,17 @@ impl Ran {
     }
 }
 
+impl Ran {
+    /// The command must have ended with this code.
+    ///
+    /// # Panics
+    /// When it did not, with all it printed.
+    #[track_caller]
+    pub fn fails_with(self, code: i32) -> Self {
+        self.fails(code, "")
+    }
+}
+
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
@@ -108,6 +119,10 @@ impl Dunnage {
             .env_remove("DUNNAGE_PROGRESS")
             .env_remove("BUILDKIT_PROGRESS")
             .env_remove("SOURCE_DATE_EPOCH")
+            .env_remove("GITHUB_ACTIONS")
+            .env_remove("GITLAB_CI")
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR_FORCE")
             .stdin(Stdio::null());
         command
     }

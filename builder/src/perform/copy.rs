@@ -31,7 +31,7 @@ impl Work<'_> {
         if op.from_context {
             let (entries, bytes) =
                 selected.iter().map(Selected::totals).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-            (self.solver.events)(Event::ContextRead { entries, bytes });
+            (self.solver.events)(Event::ContextRead { id: self.step.id, entries, bytes });
         }
         self.selected = Some(selected);
         Ok(())

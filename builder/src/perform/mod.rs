@@ -5,6 +5,7 @@ mod place;
 mod run;
 mod workdir;
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -96,6 +97,14 @@ impl<'a> Work<'a> {
     fn run_key(&self, op: &RunOp, bound: &[(usize, String)]) -> KeyParts {
         let inputs: Vec<&[Layer]> = self.inputs.iter().map(|tree| tree.layers.as_slice()).collect();
         key::run_key(op, &self.plan.options.run, &inputs, bound)
+    }
+
+    /// What each selected directory holds, by the digest that the key has of it.
+    pub(crate) fn listings(&self) -> BTreeMap<String, Vec<u8>> {
+        let Op::Copy(op) = &self.step.op else { return BTreeMap::new() };
+        let with_owner = !op.from_context && op.chown.is_none();
+        let known = self.selected.iter().flatten();
+        known.filter_map(|one| Some((one.digest(with_owner), crate::listing::of(one, with_owner)?))).collect()
     }
 
     /// Does the work; true when the tree was known already.

@@ -74,8 +74,11 @@ pub(crate) struct BuildArgs {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// Look for mistakes, as `dunnage check` does, and build nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "call")]
     pub(crate) check: bool,
+    /// Build nothing and tell of the Dockerfile: `check`, `outline` or `targets`, with `,format=json` for programs
+    #[arg(long, value_name = "METHOD", value_parser = Call::parse)]
+    pub(crate) call: Option<Call>,
     /// File to write the image's id to
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -86,6 +89,12 @@ pub(crate) struct BuildArgs {
     /// Keep the image in the store, as is done without --output
     #[arg(long)]
     pub(crate) load: bool,
+    /// File to write what was built to, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// Write a page of where the time went, and a trace beside it [default FILE: dunnage-timings.html]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "dunnage-timings.html")]
+    pub(crate) timings: Option<PathBuf>,
     /// Steps to perform at once [default: by the machine]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
@@ -124,4 +133,45 @@ pub(crate) enum Progress {
     Rawjson,
     /// Nothing
     Quiet,
+}
+
+/// What `--call` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// The question.
+    pub(crate) method: CallMethod,
+    /// The answer is for a program.
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallMethod {
+    /// What `dunnage check` says.
+    Check,
+    /// Arguments, secrets and agents of the target.
+    Outline,
+    /// The stages.
+    Targets,
+}
+
+impl Call {
+    /// `METHOD[,format=json|text]`, as buildx has it; `build` is not a question.
+    fn parse(text: &str) -> Result<Call, String> {
+        let mut parts = text.split(',');
+        let method = match parts.next().unwrap_or_default() {
+            "check" | "lint" => CallMethod::Check,
+            "outline" => CallMethod::Outline,
+            "targets" => CallMethod::Targets,
+            other => return Err(format!("`{other}` is not a method: check, outline and targets are")),
+        };
+        let mut call = Call { method, json: false };
+        for part in parts {
+            match part {
+                "format=json" => call.json = true,
+                "format=text" => call.json = false,
+                other => return Err(format!("`{other}` is not known: format=json and format=text are")),
+            }
+        }
+        Ok(call)
+    }
 }

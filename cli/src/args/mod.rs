@@ -1,13 +1,16 @@
 //! Arguments: one definition gives the parser, the help, and the refusals.
 
 mod build;
+mod builds;
 mod check;
 mod image;
 mod lent;
+mod plan;
 mod prune;
 mod run;
 mod system;
 mod volume;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,18 +18,21 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 
-pub(crate) use build::{BuildArgs, BuildNetwork, Progress};
+pub(crate) use build::{BuildArgs, BuildNetwork, Call, CallMethod, Progress};
+pub(crate) use builds::{Builds, BuildsLogsArgs, BuildsLsArgs, BuildsRmArgs, BuildsShowArgs};
 pub(crate) use check::{CheckArgs, CheckFormat};
 pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
 pub(crate) use lent::{SecretSource, SecretSpec, SshSpec};
+pub(crate) use plan::{PlanArgs, PlanFormat};
 pub(crate) use prune::{
     BuilderPruneArgs, Consent, ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs, VolumePruneArgs, filters,
 };
 pub(crate) use run::{Network, RunArgs};
 pub(crate) use system::{DfArgs, StorageArgs, StorageDriver, StoreCheckArgs, System};
 pub(crate) use volume::{Volume, VolumeCreateArgs, VolumeFilter, VolumeInspectArgs, VolumeLsArgs, VolumeRmArgs};
+pub(crate) use why::{WhyArgs, WhyFormat};
 
 /// Build and run container images: one binary, no daemon.
 #[derive(Debug, Parser)]
@@ -57,6 +63,13 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// Show what a build would do and why, without building
+    Plan(PlanArgs),
+    /// Show why the steps of a build ran again
+    Why(WhyArgs),
+    /// Look at the builds that were made
+    #[command(subcommand)]
+    Builds(Builds),
     /// Look for mistakes in a Dockerfile, without building
     Check(CheckArgs),
     /// Run a command in a new container
@@ -141,7 +154,7 @@ pub(crate) enum Container {
 }
 
 /// Flags of docker that this version does not have: they are refused by name, never ignored.
-const NOT_YET: [&str; 60] = [
+const NOT_YET: [&str; 58] = [
     "--platform",
     "--push",
     "--pull",
@@ -151,13 +164,11 @@ const NOT_YET: [&str; 60] = [
     "--cache-from",
     "--cache-to",
     "--build-context",
-    "--metadata-file",
     "--add-host",
     "--annotation",
     "--attest",
     "--sbom",
     "--provenance",
-    "--call",
     "--ulimit",
     "--shm-size",
     "--cgroup-parent",

@@ -59,10 +59,17 @@ pub(crate) struct SystemPruneArgs {
     /// until=AGE or label=KEY[=VALUE] or label!=KEY[=VALUE]
     #[arg(long, value_name = "FILTER", value_parser = filter)]
     pub(crate) filter: Vec<Filter>,
+    /// Also the records of builds that began longer ago, as 24h or 30m
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    pub(crate) builds_older_than: Option<Duration>,
     #[command(flatten)]
     pub(crate) budget: BudgetArgs,
     #[command(flatten)]
     pub(crate) consent: Consent,
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    grammar::parse_duration(text).map_err(|_| format!("`{text}` is not a time such as 24h or 30m"))
 }
 
 /// Remove build cache

@@ -12,7 +12,7 @@ use crate::{config, ui};
 
 pub(super) fn bootstrap(root: Option<PathBuf>, args: &BootstrapArgs) -> Outcome {
     let id = open(root)?
-        .bootstrap(&args.name, &args.from, &config::search_path(), &|line| ui::say(&ui::plain_text(&line)))?;
+        .bootstrap(&args.name, &args.from, &config::search_path(), &|line| ui::say(&ui::foreign::line(&line)))?;
     ui::line(&id)?;
     Ok(0)
 }

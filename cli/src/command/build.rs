@@ -3,28 +3,43 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use clap::ValueEnum;
-use engine::{BuildRequest, Built, Cancel, Entitlement, NetworkMode, Output, RunSettings};
+use engine::{BuildRequest, Built, Cancel, Engine, Entitlement, Event, NetworkMode, Output, RunSettings};
 
 use super::{Failure, Outcome, lent, open_for_snapshots};
 use crate::args::{BuildArgs, BuildNetwork, CheckFormat, Progress as Mode};
 use crate::ui::progress::Progress;
 use crate::{config, ui};
 
+/// Files that a build is asked to write beside the image.
+struct Files {
+    iidfile: Option<PathBuf>,
+    metadata: Option<PathBuf>,
+    timings: Option<PathBuf>,
+}
+
 pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
     if args.check {
         return super::check::found(root, &request(args)?, None, CheckFormat::Text);
+    }
+    if let Some(call) = args.call {
+        return super::call::call(root, call, &request(args)?);
     }
     let progress = Progress::new(mode(&args)?);
     let outputs = outputs(&args)?;
     // What goes to standard output is then the image, and nothing else.
     let streams = outputs.iter().any(Output::is_stream);
-    let (quiet, iidfile, debug) = (args.quiet, args.iidfile.clone(), args.debug);
-    if debug && !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+    let debug = args.debug;
+    if debug && !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(Failure::usage("--debug opens a shell, which needs a terminal on standard input and output"));
     }
+    let tells_id = args.quiet && !streams;
+    let quiet = args.quiet;
+    let files =
+        Files { iidfile: args.iidfile.clone(), metadata: args.metadata_file.clone(), timings: args.timings.clone() };
     let storage = args.storage;
     let request = BuildRequest { outputs, owner: config::owner(), stream: Some(ui::stream), ..request(args)? };
     let engine = open_for_snapshots(root, storage)?;
@@ -38,14 +53,26 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
         ui::say("A shell in the state of the failed step; `exit` ends it, and what it changes is lost.");
     };
     let on_failure: Option<&dyn Fn(&engine::Error)> = if debug { Some(&announce) } else { None };
-    let result = engine.build_or_debug(&request, &|event| progress.event(&event), &cancel, on_failure);
+    let record = Mutex::new(None);
+    let tell = |event: Event| {
+        if let Event::Recorded(id) = &event {
+            *record.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.clone());
+        }
+        progress.event(&event);
+    };
+    let result = engine.build_or_debug(&request, &tell, &cancel, on_failure);
     if !told.get() {
         progress.finish(result.as_ref());
     }
+    let id = record.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let timed = timings(&engine, id.as_deref(), files.timings.as_deref());
     match result {
         Ok(built) => {
-            finish(&built, quiet, streams, iidfile)?;
-            Ok(0)
+            finish(&engine, &built, quiet, &files)?;
+            if tells_id {
+                ui::line(&built.id)?;
+            }
+            timed.map(|()| 0)
         }
         Err(error) => {
             let failure = Failure::from(error);
@@ -56,21 +83,34 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
             } else {
                 code.unwrap_or(failure.tell())
             };
+            if let Err(failure) = timed {
+                failure.tell();
+            }
             Err(Failure::Told(code))
         }
     }
 }
 
-fn finish(built: &Built, quiet: bool, streams: bool, iidfile: Option<PathBuf>) -> Result<(), Failure> {
+/// A failed build has its page too: where it failed is in it.
+fn timings(engine: &Engine, id: Option<&str>, path: Option<&Path>) -> Result<(), Failure> {
+    match (id, path) {
+        (Some(id), Some(path)) => super::timings::write(engine, &engine.build_record(Some(id))?, path),
+        (None, Some(_)) => Err(Failure::usage("there is no record of this build: no page of its timings can be made")),
+        (_, None) => Ok(()),
+    }
+}
+
+fn finish(engine: &Engine, built: &Built, quiet: bool, files: &Files) -> Result<(), Failure> {
     if !quiet {
         ui::diagnostic::summary(&built.warnings);
     }
-    if let Some(path) = iidfile {
-        std::fs::write(&path, &built.id)
+    if let Some(path) = &files.iidfile {
+        std::fs::write(path, &built.id)
             .map_err(|error| Failure::usage(format!("cannot write --iidfile {}: {error}", path.display())))?;
     }
-    if quiet && !streams {
-        ui::line(&built.id)?;
+    if let Some(path) = &files.metadata {
+        let record = if built.build.is_empty() { None } else { Some(engine.build_record(Some(&built.build))?) };
+        super::metadata::write(path, built, record.as_ref())?;
     }
     Ok(())
 }
@@ -106,12 +146,13 @@ fn mode(args: &BuildArgs) -> Result<Mode, Failure> {
     }
 }
 
-fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
+pub(super) fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
     let mut allow: BTreeSet<Entitlement> = args.allow.into_iter().collect();
     // As with buildx: who gives the host's network to all steps allows a step to ask for it.
     if args.network == BuildNetwork::Host {
         allow.insert(Entitlement::NetworkHost);
     }
+    let usual = BuildRequest::default();
     Ok(BuildRequest {
         context: args.context,
         dockerfile: args.file,
@@ -135,7 +176,9 @@ fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
         credentials: lent::credentials(args.secret, args.ssh)?,
         jobs: args.jobs.map(usize::from),
         source_date_epoch: config::source_date_epoch().map_err(Failure::Usage)?,
-        ..BuildRequest::default()
+        log_limit: config::log_limit().map_err(Failure::Usage)?.unwrap_or(usual.log_limit),
+        keep_builds: config::keep_builds().map_err(Failure::Usage)?.unwrap_or(usual.keep_builds),
+        ..usual
     })
 }
 

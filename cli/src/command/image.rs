@@ -144,7 +144,7 @@ pub(super) fn history(root: Option<PathBuf>, args: &HistoryArgs) -> Outcome {
     let rows: Vec<Map<String, Value>> = entries
         .iter()
         .map(|entry| {
-            let by = ui::plain_text(&entry.created_by.replace(['\n', '\t'], " "));
+            let by = ui::foreign::line(&entry.created_by.replace(['\n', '\t'], " "));
             let shown = if args.no_trunc || by.chars().count() <= INSTRUCTION_WIDTH {
                 by
             } else {

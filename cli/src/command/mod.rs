@@ -2,14 +2,20 @@
 
 mod archive;
 mod build;
+mod builds;
+mod call;
 mod check;
 mod image;
 mod lent;
+mod metadata;
+mod plan;
 mod prune;
 mod run;
 mod system;
+mod timings;
 mod usage;
 mod volume;
+mod why;
 
 use std::io;
 use std::path::PathBuf;
@@ -82,6 +88,9 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Build(args) | Command::Image(Image::Build(args)) | Command::Builder(Builder::Build(args)) => {
             build::build(root, *args)
         }
+        Command::Plan(args) => plan::plan(root, args),
+        Command::Why(args) => why::why(root, &args),
+        Command::Builds(args) => builds::builds(root, &args),
         Command::Check(args) => check::check(root, args),
         // `run` has docker's exit codes, all of them its own.
         Command::Run(args) => return run::run(root, args),

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use engine::{CachePolicy, Filters, ImagePolicy, PruneOptions, Pruned, PrunedCache, VolumePolicy};
 
@@ -43,13 +44,28 @@ pub(super) fn system(root: Option<PathBuf>, args: &SystemPruneArgs) -> Outcome {
         CachePolicy::Unshared => "the least recently used build cache, until it fits",
         _ => "unused layers",
     });
-    let Some(pruned) = perform(root, &options, &args.consent, &what)? else { return Ok(0) };
+    what.extend(args.builds_older_than.map(|_| "the records of old builds"));
+    let Some(pruned) = perform(root.clone(), &options, &args.consent, &what)? else { return Ok(0) };
     list("Deleted Containers:", &pruned.containers)?;
     list("Deleted Volumes:", &pruned.volumes)?;
     list("Deleted Images:", &image_lines(&pruned))?;
     let cache: Vec<String> = pruned.cache.iter().map(|cache| cache.id.clone()).collect();
     list("Deleted build cache objects:", &cache)?;
+    if let Some(age) = args.builds_older_than {
+        list("Deleted records of builds:", &old_builds(root, age, &args.consent)?)?;
+    }
     total(&args.consent, pruned.bytes)
+}
+
+fn old_builds(root: Option<PathBuf>, age: Duration, consent: &Consent) -> Result<Vec<String>, Failure> {
+    let engine = open(root)?;
+    let old = engine.builds_before(units::before_ms(age))?;
+    if !consent.dry_run {
+        for id in &old {
+            engine.remove_build(id)?;
+        }
+    }
+    Ok(old)
 }
 
 pub(super) fn builder(root: Option<PathBuf>, args: &BuilderPruneArgs) -> Outcome {
@@ -76,7 +92,7 @@ pub(super) fn builder(root: Option<PathBuf>, args: &BuilderPruneArgs) -> Outcome
 
 fn cache_line(cache: &PrunedCache) -> io::Result<()> {
     let id: String = cache.id.chars().take(12).collect();
-    let step = ui::plain_text(&cache.text.replace(['\n', '\t'], " "));
+    let step = ui::foreign::line(&cache.text.replace(['\n', '\t'], " "));
     let size = units::bytes(cache.bytes);
     ui::line(format!("{id}\ttrue\t{size}\t{}\t{step}", units::ago_unix(cache.last_used)).trim_end())
 }

@@ -100,7 +100,7 @@ fn tables(usage: &Usage) -> Result<(), Failure> {
     ui::line(&format!("\nBuild cache usage: {}\n", units::bytes(usage.build_cache.bytes)))?;
     let shortened = usage.cache_list.iter().map(|cache| {
         let mut row = cache_row(cache);
-        let step = ui::plain_text(&cache.text.replace(['\n', '\t'], " "));
+        let step = ui::foreign::line(&cache.text.replace(['\n', '\t'], " "));
         let step = match step.char_indices().nth(STEP_WIDTH) {
             Some((end, _)) => format!("{}…", step.get(..end).unwrap_or_default()),
             None => step,

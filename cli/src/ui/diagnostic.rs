@@ -4,6 +4,8 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet};
 use grammar::{Diagnostic, Severity};
 
+use super::foreign;
+
 /// Most lines of an instruction that are shown.
 const EXCERPT_LINES: usize = 8;
 
@@ -29,7 +31,18 @@ pub(crate) fn summary(warnings: &[Diagnostic]) {
     }
 }
 
+/// Names, words and the last lines of a program come from others.
+fn safe(diagnostic: &Diagnostic) -> Diagnostic {
+    let mut safe = diagnostic.clone();
+    safe.message = foreign::lines(&safe.message);
+    safe.label = foreign::lines(&safe.label);
+    safe.notes.iter_mut().for_each(|note| *note = foreign::lines(note));
+    safe.help = safe.help.as_deref().map(foreign::lines);
+    safe
+}
+
 fn render(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
+    let diagnostic = &safe(diagnostic);
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
@@ -53,7 +66,8 @@ fn render(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
     if let Some(help) = &diagnostic.help {
         groups.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));
     }
-    renderer.clone().decor_style(DecorStyle::Ascii).render(&groups)
+    // The excerpt is the Dockerfile's own text.
+    foreign::without_commands(&renderer.clone().decor_style(DecorStyle::Ascii).render(&groups))
 }
 
 /// The span, cut to its first lines, and to what the text has.

@@ -2,10 +2,13 @@
 
 pub(crate) mod diagnostic;
 pub(crate) mod findings;
+pub(crate) mod foreign;
+pub(crate) mod graph;
 pub(crate) mod interrupt;
 pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod template;
+pub(crate) mod timings;
 pub(crate) mod units;
 
 use std::io::{self, Write};
@@ -15,12 +18,12 @@ use anstyle::{AnsiColor, Style};
 
 use crate::args::Color;
 
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const RED: Style = AnsiColor::Red.on_default().bold();
-const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
-const GREEN: Style = AnsiColor::Green.on_default();
-const CYAN: Style = AnsiColor::Cyan.on_default();
+pub(crate) const BOLD: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const RED: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+pub(crate) const GREEN: Style = AnsiColor::Green.on_default();
+pub(crate) const CYAN: Style = AnsiColor::Cyan.on_default();
 
 /// Decides once for both streams; `auto` follows the terminal and NO_COLOR.
 pub(crate) fn set_color(color: Color) {
@@ -60,12 +63,12 @@ pub(crate) fn stream() -> Box<dyn Write> {
 
 /// One sentence on standard error. A stream that is gone has nobody to tell.
 pub(crate) fn error(sentence: &str) {
-    say(&format!("{RED}error{RED:#}: {sentence}"));
+    say(&format!("{RED}error{RED:#}: {}", foreign::lines(sentence)));
 }
 
 /// Something worth knowing that stops nothing.
 pub(crate) fn note(sentence: &str) {
-    say(&format!("{YELLOW}note{YELLOW:#}: {sentence}"));
+    say(&format!("{YELLOW}note{YELLOW:#}: {}", foreign::lines(sentence)));
 }
 
 /// A line on standard error.
@@ -78,18 +81,17 @@ pub(crate) fn print_clap(error: &clap::Error) {
     let _ = error.print();
 }
 
-/// Text of a foreign program, safe to show: escape sequences and control characters are taken out.
-pub(crate) fn plain_text(text: &str) -> String {
-    let stripped = anstream::adapter::strip_str(text).to_string();
-    stripped.chars().filter(|c| *c == '\t' || !c.is_control()).collect()
+/// A line on standard error as it is, escape sequences and all: for those that a build service or a program reads.
+pub(crate) fn say_raw(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_text_cannot_steer_the_terminal() {
-        assert_eq!(plain_text("\u{1b}[31mred\u{1b}[0m\u{7}\tx\u{1b}]0;title\u{7}"), "red\tx");
-    }
+/// Bytes of an answer as they are, on standard output.
+///
+/// # Errors
+/// When they cannot be written.
+pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()
 }

@@ -61,7 +61,10 @@ fn cells(rows: &[Map<String, Value>], shown: &[Column]) -> Vec<Vec<String>> {
 }
 
 /// Left-aligned columns three spaces apart; the last one is not padded.
-fn columns(head: &[String], rows: &[Vec<String>]) -> Result<(), Failure> {
+///
+/// # Errors
+/// When the output is gone.
+pub(crate) fn columns(head: &[String], rows: &[Vec<String>]) -> Result<(), Failure> {
     let all = || std::iter::once(head).chain(rows.iter().map(Vec::as_slice));
     let count = all().map(<[String]>::len).max().unwrap_or(0);
     let width =

@@ -81,6 +81,23 @@ pub(crate) fn rfc3339(unix: u64) -> String {
     at.unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
 
+/// `2 hours ago` of Unix milliseconds.
+pub(crate) fn ago_ms(millis: u64) -> String {
+    ago(Some(&time_ms(millis)))
+}
+
+/// RFC 3339 of Unix milliseconds.
+pub(crate) fn time_ms(millis: u64) -> String {
+    let time = i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
+    time.unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
+
+/// Unix milliseconds so long ago.
+pub(crate) fn before_ms(age: Duration) -> u64 {
+    let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+    now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+}
+
 fn span(seconds: u64) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;

@@ -11,6 +11,7 @@ mod style;
 
 pub use choice::CheckChoice;
 pub use rule::{Rule, RuleKind};
+pub use stages::is_secret;
 
 use crate::diagnostic::Diagnostic;
 use crate::parse::Parsed;

@@ -42,8 +42,8 @@ fn secrets(source: &Source, stage: &Stage, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Whether a word between underscores is one of [`SECRETS`], and none is `public`.
-fn is_secret(name: &str) -> bool {
+/// Whether a variable's name says that it holds a secret: a word between underscores is one of a list, and none is `public`.
+pub fn is_secret(name: &str) -> bool {
     let lower = name.to_lowercase();
     let mut parts = lower.split('_');
     !lower.split('_').any(|part| part == "public") && parts.any(|part| SECRETS.contains(&part))

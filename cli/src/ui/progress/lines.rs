@@ -7,14 +7,14 @@ const LINE_LIMIT: usize = 64 << 10;
 
 /// The begun lines of one step's two streams.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
 
 impl Lines {
     /// Takes bytes and gives the lines that they end.
-    pub(super) fn push(&mut self, stream: Stream, bytes: &[u8]) -> Vec<String> {
+    pub(crate) fn push(&mut self, stream: Stream, bytes: &[u8]) -> Vec<String> {
         let begun = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
@@ -27,7 +27,7 @@ impl Lines {
     }
 
     /// What is left at the end of the streams.
-    pub(super) fn rest(&mut self) -> Vec<String> {
+    pub(crate) fn rest(&mut self) -> Vec<String> {
         let rest = [std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr)];
         rest.iter().filter(|bytes| !bytes.is_empty()).flat_map(|bytes| shown(bytes)).collect()
     }
@@ -37,7 +37,7 @@ impl Lines {
 fn shown(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     text.lines()
-        .map(|line| crate::ui::plain_text(line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default()))
+        .map(|line| crate::ui::foreign::line(line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default()))
         .collect()
 }
 

@@ -1,5 +1,6 @@
 //! The progress of a build: one account of its steps, drawn in one of four ways, always on standard error.
 
+mod groups;
 mod lines;
 mod plain;
 mod rawjson;
@@ -16,6 +17,7 @@ use super::{BOLD, DIM, units};
 use crate::args;
 use crate::config;
 
+pub(crate) use lines::Lines;
 use plain::Plain;
 use rawjson::RawJson;
 use tty::Tty;
@@ -41,22 +43,22 @@ enum Renderer {
     Quiet,
 }
 
-/// The steps by their ids, with the numbers that users see: from 1, in the order of the Dockerfile.
+/// The steps by their ids.
 #[derive(Debug, Default)]
 struct Steps {
-    known: BTreeMap<StepId, (usize, StepInfo)>,
+    known: BTreeMap<StepId, StepInfo>,
 }
 
 impl Steps {
     fn number(&self, id: StepId) -> usize {
-        self.known.get(&id).map_or(0, |(number, _)| *number)
+        self.known.get(&id).map_or(0, |info| info.number)
     }
 
     /// `[build 2/4] RUN make`
     fn title(&self, id: StepId) -> String {
-        let Some((_, info)) = self.known.get(&id) else { return String::new() };
+        let Some(info) = self.known.get(&id) else { return String::new() };
         let (place, count) = info.position;
-        super::plain_text(&format!("[{} {place}/{count}] {}", info.stage, info.text))
+        super::foreign::line(&format!("[{} {place}/{count}] {}", info.stage, info.text))
     }
 }
 
@@ -70,7 +72,7 @@ impl Progress {
             args::Progress::Auto if std::io::stderr().is_terminal() && !config::plain_output() => {
                 Renderer::Tty(Tty::new())
             }
-            args::Progress::Auto | args::Progress::Plain => Renderer::Plain(Plain::default()),
+            args::Progress::Auto | args::Progress::Plain => Renderer::Plain(Plain::new(config::build_service())),
             args::Progress::Tty => Renderer::Tty(Tty::new()),
             args::Progress::Rawjson => Renderer::RawJson(RawJson::default()),
             args::Progress::Quiet => Renderer::Quiet,
@@ -83,7 +85,7 @@ impl Progress {
         let mut inner = self.lock();
         let Inner { steps, renderer } = &mut *inner;
         if let Event::Planned(planned) = event {
-            steps.known = planned.iter().enumerate().map(|(at, info)| (info.id, (at + 1, info.clone()))).collect();
+            steps.known = planned.iter().map(|info| (info.id, info.clone())).collect();
         }
         match renderer {
             Renderer::Tty(tty) => tty.event(steps, event),

@@ -3,66 +3,95 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use engine::{Event, StepId};
+use engine::{Event, MissReason, StepId};
 
+use super::groups::Groups;
 use super::lines::Lines;
 use super::{Steps, units};
-use crate::ui::{self, DIM, GREEN, RED};
+use crate::config::BuildService;
+use crate::ui::{self, DIM, GREEN, RED, YELLOW, foreign};
+
+/// Changes that the line of a reason names.
+const CHANGES: usize = 3;
 
 /// What is known of the steps that run.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
     running: BTreeMap<StepId, (Instant, Lines)>,
+    groups: Option<Groups>,
 }
 
 impl Plain {
+    pub(super) fn new(service: Option<BuildService>) -> Plain {
+        Plain { running: BTreeMap::new(), groups: service.map(Groups::new) }
+    }
+
     pub(super) fn event(&mut self, steps: &Steps, event: &Event) {
         match event {
-            Event::Planned(_) | Event::ContextRead { .. } => {}
-            Event::Hit(id) => {
-                self.title(steps, *id);
-                ui::say(&format!("#{} {GREEN}CACHED{GREEN:#}", steps.number(*id)));
+            Event::Planned(_) | Event::ContextRead { .. } | Event::Recorded(_) => {}
+            Event::Hit { id, .. } => {
+                let number = steps.number(*id);
+                self.say(None, format!("#{number} {}", steps.title(*id)));
+                self.say(None, format!("#{number} {GREEN}CACHED{GREEN:#}"));
             }
-            Event::Started(id, _) => {
-                self.running.insert(*id, (Instant::now(), Lines::default()));
-                self.title(steps, *id);
-            }
+            Event::Started { id, reason, .. } => self.start(steps, *id, reason),
             Event::Output(id, stream, bytes) => {
                 if let Some((begun, lines)) = self.running.get_mut(id) {
-                    show(steps.number(*id), *begun, &lines.push(*stream, bytes));
+                    let (begun, ended) = (*begun, lines.push(*stream, bytes));
+                    self.show(steps, *id, begun, &ended);
                 }
             }
-            Event::Finished { id, duration, same_tree } => {
-                self.end(steps, *id);
+            Event::Finished { id, duration, same_tree, .. } => {
                 let same = if *same_tree { ", same result as before" } else { "" };
-                ui::say(&format!("#{} {GREEN}DONE{GREEN:#} {}{same}", steps.number(*id), units::duration(*duration)));
+                self.end(steps, *id, &format!("{GREEN}DONE{GREEN:#} {}{same}", units::duration(*duration)));
             }
-            Event::Note(_, sentence) => ui::note(sentence),
-            Event::Failed(id) => {
-                self.end(steps, *id);
-                ui::say(&format!("#{} {RED}ERROR{RED:#}", steps.number(*id)));
+            Event::Note(id, sentence) => {
+                let sentence = foreign::line(sentence);
+                self.say(*id, format!("{YELLOW}note{YELLOW:#}: {sentence}"));
             }
-            Event::Cancelled(id) => {
-                self.end(steps, *id);
-                ui::say(&format!("#{} CANCELED", steps.number(*id)));
-            }
+            Event::Failed(id) => self.end(steps, *id, &format!("{RED}ERROR{RED:#}")),
+            Event::Cancelled(id) => self.end(steps, *id, "CANCELED"),
         }
     }
 
-    fn title(&self, steps: &Steps, id: StepId) {
-        ui::say(&format!("#{} {}", steps.number(id), steps.title(id)));
+    fn start(&mut self, steps: &Steps, id: StepId, reason: &MissReason) {
+        self.running.insert(id, (Instant::now(), Lines::default()));
+        let title = format!("#{} {}", steps.number(id), steps.title(id));
+        match &mut self.groups {
+            Some(groups) => groups.open(id, title),
+            None => ui::say(&title),
+        }
+        if let MissReason::Changed { changes } = reason {
+            let mut parts: Vec<String> = changes.iter().take(CHANGES).map(ToString::to_string).collect();
+            if changes.len() > CHANGES {
+                parts.push(format!("and {} more", changes.len() - CHANGES));
+            }
+            let why = foreign::line(&parts.join("; "));
+            self.say(Some(id), format!("#{} {DIM}why: {why}{DIM:#}", steps.number(id)));
+        }
     }
 
-    fn end(&mut self, steps: &Steps, id: StepId) {
+    fn end(&mut self, steps: &Steps, id: StepId, how: &str) {
         if let Some((begun, mut lines)) = self.running.remove(&id) {
-            show(steps.number(id), begun, &lines.rest());
+            self.show(steps, id, begun, &lines.rest());
+        }
+        self.say(Some(id), format!("#{} {how}", steps.number(id)));
+        if let Some(groups) = &mut self.groups {
+            groups.close(id);
         }
     }
-}
 
-fn show(number: usize, begun: Instant, lines: &[String]) {
-    let time = begun.elapsed().as_secs_f64();
-    for line in lines {
-        ui::say(&format!("#{number} {DIM}{time:.3}{DIM:#} {line}"));
+    fn show(&mut self, steps: &Steps, id: StepId, begun: Instant, lines: &[String]) {
+        let time = begun.elapsed().as_secs_f64();
+        for line in lines {
+            self.say(Some(id), format!("#{} {DIM}{time:.3}{DIM:#} {line}", steps.number(id)));
+        }
+    }
+
+    fn say(&mut self, id: Option<StepId>, line: String) {
+        match &mut self.groups {
+            Some(groups) => groups.line(id, line),
+            None => ui::say(&line),
+        }
     }
 }

@@ -1,4 +1,5 @@
 //! One JSON object a line, for programs. `v` is the version of this form: fields are added, never changed.
+//! `docs/events.md` describes it.
 
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use engine::{Built, Event, MissReason, Stream};
 use serde_json::{Value, json};
 
 use super::Steps;
+use crate::ui::foreign;
 
 /// The renderer; it keeps nothing.
 #[derive(Debug, Default)]
@@ -14,56 +16,63 @@ pub(super) struct RawJson {}
 impl RawJson {
     pub(super) fn event(&mut self, steps: &Steps, event: &Event) {
         match event {
+            Event::Recorded(build) => emit("build", json!({"build": build})),
             Event::Planned(planned) => {
                 for step in planned {
                     let (place, count) = step.position;
                     emit(
-                        json!({"v": 1, "event": "planned", "step": steps.number(step.id), "stage": step.stage, "position": place, "of": count, "text": step.text}),
+                        "planned",
+                        json!({"step": step.number, "stage": step.stage, "position": place, "of": count, "text": step.text,
+                            "line": step.line, "inputs": step.inputs, "bases": step.bases}),
                     );
                 }
             }
-            Event::ContextRead { entries, bytes } => {
-                emit(json!({"v": 1, "event": "context", "entries": entries, "bytes": bytes}))
+            Event::ContextRead { id, entries, bytes } => {
+                emit("context", json!({"step": steps.number(*id), "entries": entries, "bytes": bytes}));
             }
-            Event::Hit(id) => emit(json!({"v": 1, "event": "cached", "step": steps.number(*id)})),
-            Event::Started(id, reason) => {
-                emit(json!({"v": 1, "event": "started", "step": steps.number(*id), "reason": reason_name(reason)}))
-            }
+            Event::Hit { id, took, record, .. } => emit(
+                "cached",
+                json!({"step": steps.number(*id), "seconds": took.as_secs_f64(), "key": record.key, "created": record.created,
+                    "bytes": record.bytes, "tree": record.tree}),
+            ),
+            Event::Started { id, worker, reason } => emit(
+                "started",
+                json!({"step": steps.number(*id), "worker": worker, "reason": reason_name(reason), "changes": changes(reason)}),
+            ),
             Event::Output(id, stream, bytes) => {
                 let stream = if *stream == Stream::Stdout { "stdout" } else { "stderr" };
-                emit(
-                    json!({"v": 1, "event": "output", "step": steps.number(*id), "stream": stream, "data": String::from_utf8_lossy(bytes)}),
-                );
+                let data = String::from_utf8_lossy(bytes);
+                emit("output", json!({"step": steps.number(*id), "stream": stream, "data": data}));
             }
-            Event::Finished { id, duration, same_tree } => {
-                emit(
-                    json!({"v": 1, "event": "done", "step": steps.number(*id), "seconds": duration.as_secs_f64(), "same_result": same_tree}),
-                );
-            }
+            Event::Finished { id, duration, same_tree, layer, tree, bytes } => emit(
+                "done",
+                json!({"step": steps.number(*id), "seconds": duration.as_secs_f64(), "same_result": same_tree, "layer": layer,
+                    "tree": tree, "bytes": bytes}),
+            ),
             Event::Note(id, sentence) => {
-                emit(json!({"v": 1, "event": "note", "step": id.map(|id| steps.number(id)), "message": sentence}))
+                emit("note", json!({"step": id.map(|id| steps.number(id)), "message": sentence}));
             }
-            Event::Failed(id) => emit(json!({"v": 1, "event": "failed", "step": steps.number(*id)})),
-            Event::Cancelled(id) => emit(json!({"v": 1, "event": "cancelled", "step": steps.number(*id)})),
+            Event::Failed(id) => emit("failed", json!({"step": steps.number(*id)})),
+            Event::Cancelled(id) => emit("cancelled", json!({"step": steps.number(*id)})),
         }
     }
 
     pub(super) fn finish(&mut self, built: Result<&Built, &engine::Error>, took: Duration) {
         match built {
-            Ok(built) => emit(json!({
-                "v": 1, "event": "built", "id": built.id, "names": built.names, "cached": built.hits, "ran": built.performed,
-                "bytes": built.size, "seconds": took.as_secs_f64(),
-            })),
-            Err(error) if error.diagnostics().is_empty() => {
-                emit(json!({"v": 1, "event": "error", "message": error.to_string()}))
-            }
+            Ok(built) => emit(
+                "built",
+                json!({"id": built.id, "names": built.names, "cached": built.hits, "ran": built.performed, "bytes": built.size,
+                    "seconds": took.as_secs_f64(), "build": built.build}),
+            ),
+            Err(error) if error.diagnostics().is_empty() => emit("error", json!({"message": error.to_string()})),
             Err(error) => {
                 for diagnostic in error.diagnostics() {
                     let (line, column) = diagnostic.source.location(diagnostic.span.start);
-                    emit(json!({
-                        "v": 1, "event": "error", "message": diagnostic.message, "code": diagnostic.code, "file": diagnostic.source.name(),
-                        "line": line, "column": column, "help": diagnostic.help, "notes": diagnostic.notes,
-                    }));
+                    emit(
+                        "error",
+                        json!({"message": diagnostic.message, "code": diagnostic.code, "file": diagnostic.source.name(),
+                            "line": line, "column": column, "help": diagnostic.help, "notes": diagnostic.notes}),
+                    );
                 }
             }
         }
@@ -73,11 +82,25 @@ impl RawJson {
 fn reason_name(reason: &MissReason) -> &'static str {
     match reason {
         MissReason::NotAsked => "no-cache",
-        MissReason::NoRecord => "no-record",
+        MissReason::New => "new",
+        MissReason::Unfinished => "unfinished",
+        MissReason::RecordGone => "record-gone",
         MissReason::LayerGone => "layer-gone",
+        MissReason::Changed { .. } => "changed",
     }
 }
 
-fn emit(value: Value) {
-    crate::ui::say(&value.to_string());
+fn changes(reason: &MissReason) -> Value {
+    match reason {
+        MissReason::Changed { changes } => json!(changes),
+        _ => json!([]),
+    }
+}
+
+fn emit(event: &str, fields: Value) {
+    let mut line = json!({"v": 1, "event": event});
+    if let (Some(line), Value::Object(fields)) = (line.as_object_mut(), fields) {
+        line.extend(fields);
+    }
+    crate::ui::say_raw(&foreign::json(&line));
 }

@@ -51,15 +51,17 @@ impl Tty {
     pub(super) fn event(&mut self, steps: &Steps, event: &Event) {
         match event {
             Event::Planned(planned) => self.planned = planned.len(),
-            Event::ContextRead { .. } => {}
-            Event::Hit(id) => self.end(steps, *id, &format!("{GREEN}✓{GREEN:#}"), "cached"),
-            Event::Started(id, _) => self.start(steps, *id),
+            Event::ContextRead { .. } | Event::Recorded(_) => {}
+            Event::Hit { id, .. } => self.end(steps, *id, &format!("{GREEN}✓{GREEN:#}"), "cached"),
+            Event::Started { id, .. } => self.start(steps, *id),
             Event::Output(id, stream, bytes) => self.output(*id, *stream, bytes),
-            Event::Finished { id, duration, same_tree } => {
+            Event::Finished { id, duration, same_tree, .. } => {
                 let same = if *same_tree { ", same result as before" } else { "" };
                 self.end(steps, *id, &format!("{GREEN}✓{GREEN:#}"), &format!("{}{same}", units::duration(*duration)));
             }
-            Event::Note(_, sentence) => self.print(&format!("{YELLOW}note{YELLOW:#}: {sentence}")),
+            Event::Note(_, sentence) => {
+                self.print(&format!("{YELLOW}note{YELLOW:#}: {}", crate::ui::foreign::line(sentence)));
+            }
             Event::Failed(id) => self.end(steps, *id, &format!("{RED}✗{RED:#}"), "failed"),
             Event::Cancelled(id) => self.end(steps, *id, &format!("{YELLOW}-{YELLOW:#}"), "stopped"),
         }

@@ -1,0 +1,45 @@
+//! `dunnage plan`: what a build of the same request would do, and why; nothing is performed.
+
+use builder::{Cancel, Event, Forecast, Solver};
+
+use crate::Engine;
+use crate::build::BuildRequest;
+use crate::error::Result;
+
+/// A build that was not made.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The Dockerfile, as messages name it.
+    pub dockerfile: String,
+    /// The name of the stage that the image is of.
+    pub target: String,
+    /// Each step and what would become of it, in planning order.
+    pub steps: Vec<Forecast>,
+}
+
+impl Engine {
+    /// Plans a build.
+    ///
+    /// # Errors
+    /// As a build: what is wrong in the Dockerfile, a base that is not there, a source that is missing.
+    pub fn plan(&self, request: &BuildRequest) -> Result<Planned> {
+        let lease = self.store.lease()?;
+        let prepared = self.prepare(request)?;
+        let store = self.working_store()?;
+        let solver = Solver {
+            store: &store,
+            lease: &lease,
+            context: &prepared.context,
+            memory: &self.memory(request, &prepared.path),
+            events: &|_: Event| {},
+            cancel: &Cancel::default(),
+            credentials: &request.credentials,
+            failed: None,
+            no_cache: request.no_cache,
+            jobs: 1,
+        };
+        let steps = solver.forecast(&prepared.plan)?;
+        let target = prepared.plan.stage().to_owned();
+        Ok(Planned { dockerfile: prepared.plan.source.name().to_owned(), target, steps })
+    }
+}
