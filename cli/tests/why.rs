@@ -66,7 +66,7 @@ CMD cat /packed
 ";
 
 #[test]
-fn builder_k05_must_show_2_a_changed_comment_compiles_once_and_runs_nothing_after() {
+fn builder_must_show_2_a_changed_comment_compiles_once_and_runs_nothing_after() {
     let Some(dunnage) = dunnage() else { return };
     dunnage.write("context/src/main.c", "# a comment\nint main;\n");
     let first = build(&dunnage, STAGES, &[]);
@@ -148,6 +148,19 @@ fn each_kind_of_change_is_named_with_old_and_new() {
         .current_dir(dunnage.root())
         .output();
     assert_eq!(String::from_utf8_lossy(&output.unwrap().stdout), "");
+}
+
+#[test]
+fn a_changed_base_and_a_removed_step_are_named() {
+    let Some(dunnage) = dunnage() else { return };
+    let file = "FROM base\nRUN echo 1 > /one\nRUN echo 2 > /two\n";
+    build(&dunnage, file, &[]);
+    build(&dunnage, "FROM base\nRUN echo 2 > /two\n", &[]);
+    has(&why(&dunnage, ""), &["#1 [stage-0 1/1] RUN echo 2 > /two ran", "an earlier step is gone: RUN echo 1 > /one"]);
+    dunnage.write("other/Dockerfile", "FROM base\nRUN echo new > /new\n");
+    dunnage.run(["build", "-q", "-t", "base", "other"]).ok();
+    build(&dunnage, "FROM base\nRUN echo 2 > /two\n", &[]);
+    has(&why(&dunnage, "1"), &["the base image base:latest has other files"]);
 }
 
 #[test]

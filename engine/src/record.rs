@@ -57,7 +57,7 @@ pub struct BuildRecord {
     pub took_ms: u64,
     /// The build context, absolute.
     pub context: String,
-    /// The Dockerfile, as messages name it; empty when none was found.
+    /// The Dockerfile, as messages name it; empty when it could not be planned.
     pub dockerfile: String,
     /// `--target`.
     pub target: Option<String>,
