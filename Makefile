@@ -26,6 +26,8 @@ size: build
 bench: build
 	@DUNNAGE=$(CURDIR)/$(OUT) sh bench/rebuild.sh
 	@DUNNAGE=$(CURDIR)/$(OUT) sh bench/copy-driver.sh
+	cargo build --release --locked -p dunnage-cache --example layers
+	@DUNNAGE=$(CURDIR)/$(OUT) LAYERS=$(CURDIR)/$(dir $(OUT))examples/layers sh bench/layers.sh
 
 install: build
 	install -m 0755 $(OUT) $(or $(PREFIX),/usr/local)/bin/dunnage

@@ -5,13 +5,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-50000}
-for target in word ignore reference values dockerfile; do
+for target in word ignore reference values dockerfile layer; do
     options=(-runs="$runs" -max_len=512 -timeout=1 -rss_limit_mb=256 -print_final_stats=1)
     corpus=target/fuzz-corpus/$target
     mkdir -p "$corpus"
     if [ "$target" = dockerfile ]; then
         options+=(-dict=fuzz/dockerfile.dict)
         cp testdata/language/*.Dockerfile "$corpus"
+    fi
+    if [ "$target" = layer ]; then
+        options+=(-max_len=4096)
     fi
     log=$(mktemp)
     if ! cargo fuzz run -s none "$target" "$corpus" -- "${options[@]}" >"$log" 2>&1; then

@@ -25,6 +25,10 @@ impl Digest {
         Digest { text: format!("sha256:{}", hex(hash)) }
     }
 
+    pub(crate) fn from_sha512(hash: &[u8]) -> Digest {
+        Digest { text: format!("sha512:{}", hex(hash)) }
+    }
+
     /// The part before the colon.
     pub fn algorithm(&self) -> &str {
         self.text.split_once(':').map_or("", |(algorithm, _)| algorithm)

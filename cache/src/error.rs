@@ -43,6 +43,12 @@ pub enum Error {
         /// Its owner.
         owner: u32,
     },
+    /// The store was written by a preview.
+    #[error("the store {} was made by a preview of dunnage (format 1): remove it, or use another DUNNAGE_ROOT, and build or load its images again", root.display())]
+    PreviewFormat {
+        /// The store.
+        root: PathBuf,
+    },
     /// Text that is no digest.
     #[error("`{0}` is not a digest: it must be like sha256: and 64 hexadecimal digits")]
     BadDigest(String),
@@ -149,7 +155,11 @@ impl Error {
     pub fn is_environment(&self) -> bool {
         matches!(
             self,
-            Error::Path { .. } | Error::NewerFormat { .. } | Error::OpenToOthers(_) | Error::OfAnother { .. }
+            Error::Path { .. }
+                | Error::NewerFormat { .. }
+                | Error::PreviewFormat { .. }
+                | Error::OpenToOthers(_)
+                | Error::OfAnother { .. }
         )
     }
 

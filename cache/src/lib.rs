@@ -50,6 +50,9 @@ pub use image::{Empty, HealthConfig, History, Image, ImageConfig, RootFs, RunCon
 pub use images::StoredImage;
 pub use layer::archive::{Archive, extract_archive, open_archive};
 pub use layer::compress::{Compression, decompress};
+#[doc(hidden)]
+pub use layer::fuzzing;
+pub use layer::import::{Compressed, ImportOptions};
 pub use layer::limits::Limits;
 pub use layer::{Committed, Layer};
 pub use lease::Lease;

@@ -6,9 +6,11 @@
 //!   generation              a counter that each garbage collection raises
 //!   index.db                SQLite: makes lists and pruning fast; made anew from the rest whenever it is not sound
 //!   lock                    flock: shared around "look up and pin" and commits, exclusive while prune marks and sweeps
-//!   blobs/sha256/HEX        content by digest (original bytes of foreign layers)
+//!   blobs/sha256/HEX        content by digest
 //!   layers/HEX/             a layer by diff id, whole or not there: renamed into place after it is on the disk
 //!     fs/                   its tree in overlay form: whiteouts are devices 0:0, opaque directories carry an attribute
+//!     original.split        gives the exact bytes of a foreign layer back, from its tree; see layer/split.rs
+//!     displaced/K           files that later entries of its own archive displaced, for the split
 //!     layer.json            diff id, tree hash, size, time
 //!   trees/HASH              small file: the diff id that has this tree
 //!   images/HEX.json         exact configuration bytes by image id
@@ -44,8 +46,8 @@ use crate::error::{Error, Result};
 use crate::lease::{self, Lease};
 use crate::snapshot::StorageDriver;
 
-/// The layout's version.
-const FORMAT: u32 = 1;
+/// The layout's version. 1 was that of previews: it held whole copies of foreign layers, and other tree hashes.
+const FORMAT: u32 = 2;
 
 const DIRECTORIES: [&str; 14] = [
     "blobs/sha256",
@@ -134,6 +136,9 @@ impl Store {
         let text = String::from_utf8_lossy(&found);
         let version = text.lines().next().and_then(|line| line.parse::<u32>().ok());
         if let Some(version) = version.filter(|version| found == format_text(*version) || !text.contains('\n')) {
+            if version < FORMAT {
+                return Err(Error::PreviewFormat { root: self.root().to_owned() });
+            }
             return Err(Error::NewerFormat { root: self.root().to_owned(), found: version.to_string(), known: FORMAT });
         }
         // Whole, it would be two equal lines.
@@ -323,13 +328,16 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_store_is_refused() {
+    fn a_newer_store_and_a_preview_s_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         Store::open(directory.path()).unwrap();
         std::fs::write(directory.path().join("format"), "99").unwrap();
         assert!(matches!(Store::open(directory.path()), Err(Error::NewerFormat { .. })));
-        std::fs::write(directory.path().join("format"), "2\n2\n").unwrap();
+        std::fs::write(directory.path().join("format"), "3\n3\n").unwrap();
         assert!(matches!(Store::open(directory.path()), Err(Error::NewerFormat { .. })));
+        std::fs::write(directory.path().join("format"), "1\n1\n").unwrap();
+        let error = Store::open(directory.path()).unwrap_err();
+        assert!(error.is_environment() && error.to_string().contains("preview"), "{error}");
     }
 
     #[test]

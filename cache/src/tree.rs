@@ -135,7 +135,7 @@ impl TreeRoot {
         self.resolve(path, OFlags::PATH).map_err(Error::errno("open", path))
     }
 
-    fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    pub(crate) fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         loop {
@@ -319,7 +319,7 @@ impl TreeRoot {
         };
         let mut file = File::from(fd.map_err(Error::errno("write", path))?);
         let written = fill(&mut file).map_err(Error::path("write", path))?;
-        give(&file, attributes).map_err(Error::errno("set the attributes of", path))?;
+        give(&file, attributes, path)?;
         Ok(written)
     }
 
@@ -376,7 +376,7 @@ impl TreeRoot {
         let fd = self
             .resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
             .map_err(Error::errno("open", path))?;
-        give(&fd, attributes).map_err(Error::errno("set the attributes of", path))
+        give(&fd, attributes, path)
     }
 
     /// Sets the modification time of an existing file or directory.
@@ -390,10 +390,9 @@ impl TreeRoot {
         rustix::fs::futimens(&fd, &times(mtime_ns)).map_err(Error::errno("set the time of", path))
     }
 
-    /// Sets one attribute of a directory, such as overlay's opaque mark.
-    pub(crate) fn set_xattr(&self, path: &Path, name: &str, value: &[u8]) -> Result<()> {
-        let fd = self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(Error::errno("open", path))?;
-        rustix::fs::fsetxattr(&fd, name, value, XattrFlags::empty()).map_err(Error::errno("mark", path))
+    /// Takes an entry of another directory into this one, under a name of ours.
+    pub(crate) fn take(&self, parent: &OwnedFd, name: &OsStr, to: &str) -> Result<()> {
+        rustix::fs::renameat(parent, name, &self.fd, to).map_err(Error::errno("move", name))
     }
 
     /// Removes what is at a path, with all below it; links are not followed. Nothing there is no error.
@@ -442,24 +441,46 @@ fn replace(parent: &OwnedFd, name: &OsStr, path: &Path, make: impl Fn() -> rusti
     made.map_err(Error::errno("make", path))
 }
 
-fn own(parent: &OwnedFd, name: &OsStr, owner: Owner) -> rustix::io::Result<()> {
+pub(crate) fn own(parent: &OwnedFd, name: &OsStr, owner: Owner) -> rustix::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-fn set_time(parent: &OwnedFd, name: &OsStr, mtime_ns: i64) -> rustix::io::Result<()> {
+pub(crate) fn set_time(parent: &OwnedFd, name: &OsStr, mtime_ns: i64) -> rustix::io::Result<()> {
     rustix::fs::utimensat(parent, name, &times(mtime_ns), AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// Owner first: changing it clears set-id bits and capabilities.
-fn give(fd: impl AsFd, attributes: &Attributes) -> rustix::io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(attributes.owner.uid), Gid::from_raw(attributes.owner.gid));
-    rustix::fs::fchown(&fd, Some(uid), Some(gid))?;
-    rustix::fs::fchmod(&fd, Mode::from_raw_mode(attributes.mode))?;
-    for (name, value) in &attributes.xattrs {
-        rustix::fs::fsetxattr(&fd, name.as_os_str(), value, XattrFlags::empty())?;
+pub(crate) fn give(fd: impl AsFd, attributes: &Attributes, path: &Path) -> Result<()> {
+    give_new(fd, attributes, None, path)
+}
+
+/// The same for something new, of which owner and mode may be known: what it has already is not set again.
+pub(crate) fn give_new(fd: impl AsFd, attributes: &Attributes, given: Option<(Owner, u32)>, path: &Path) -> Result<()> {
+    let failed = || Error::errno("set the attributes of", path);
+    if given.is_none_or(|(owner, _)| owner != attributes.owner) {
+        let (uid, gid) = (Uid::from_raw(attributes.owner.uid), Gid::from_raw(attributes.owner.gid));
+        rustix::fs::fchown(&fd, Some(uid), Some(gid)).map_err(failed())?;
     }
-    rustix::fs::futimens(&fd, &times(attributes.mtime_ns))
+    if given.is_none_or(|(_, mode)| mode != attributes.mode) {
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(attributes.mode)).map_err(failed())?;
+    }
+    for (name, value) in &attributes.xattrs {
+        set_xattr(&fd, name, value, path)?;
+    }
+    rustix::fs::futimens(&fd, &times(attributes.mtime_ns)).map_err(failed())
+}
+
+/// Sets one attribute. One that the kernel does not take is the tree's fault, not the machine's.
+pub(crate) fn set_xattr(fd: impl AsFd, name: &OsStr, value: &[u8], path: &Path) -> Result<()> {
+    let refused = |reason: &str| {
+        Err(Error::Tree { path: path.to_owned(), reason: format!("its attribute {} {reason}", name.display()) })
+    };
+    match rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()) {
+        Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE) => refused("does not fit in the store's file system"),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => refused("is not one that the kernel takes"),
+        other => other.map_err(Error::errno("set the attributes of", path)),
+    }
 }
 
 pub(crate) fn times(mtime_ns: i64) -> Timestamps {
@@ -515,24 +536,57 @@ fn names(fd: OwnedFd) -> rustix::io::Result<Vec<OsString>> {
 }
 
 pub(crate) fn read_directory(fd: OwnedFd) -> rustix::io::Result<Vec<(OsString, Metadata)>> {
-    let mut buffer = Vec::with_capacity(32 * 1024);
     let mut entries = Vec::new();
-    let mut list = RawDir::new(&fd, buffer.spare_capacity_mut());
-    while let Some(entry) = list.next() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        match rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => entries.push((OsStr::from_bytes(name.to_bytes()).to_owned(), metadata(&stat))),
-            // Removed since it was listed.
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
+    let names = Names::of(&fd)?;
+    for name in names.iter() {
+        if let Some(metadata) = look(&fd, name)? {
+            entries.push((name.to_owned(), metadata));
         }
     }
-    entries.sort_by(|one, other| one.0.cmp(&other.0));
     Ok(entries)
+}
+
+/// What a name in a directory is; `None` when it was removed since it was listed. Links are not followed.
+pub(crate) fn look(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<Option<Metadata>> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(metadata(&stat))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The names in a directory, in byte order. One piece of memory: a directory may have a million.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    bytes: Vec<u8>,
+    places: Vec<(usize, usize)>,
+}
+
+impl Names {
+    pub(crate) fn of(fd: impl AsFd) -> rustix::io::Result<Names> {
+        let mut buffer = Vec::with_capacity(32 * 1024);
+        let mut names = Names::default();
+        let mut list = RawDir::new(fd, buffer.spare_capacity_mut());
+        while let Some(entry) = list.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                names.places.push((names.bytes.len(), name.len()));
+                names.bytes.extend_from_slice(name);
+            }
+        }
+        let Names { bytes, places } = &mut names;
+        places.sort_unstable_by(|one, other| slice(bytes, *one).cmp(slice(bytes, *other)));
+        Ok(names)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &OsStr> {
+        self.places.iter().map(|place| OsStr::from_bytes(slice(&self.bytes, *place)))
+    }
+}
+
+fn slice(bytes: &[u8], (from, length): (usize, usize)) -> &[u8] {
+    bytes.get(from..from + length).unwrap_or_default()
 }
 
 pub(crate) fn xattrs(fd: impl AsFd) -> rustix::io::Result<Vec<(OsString, Vec<u8>)>> {

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use cache::{Descriptor, DiffId, Digest, Image, Lease, Platform, Reference, Store};
-use sha2::Digest as _;
+use cache::{Compressed, Descriptor, DiffId, Digest, Image, ImportOptions, Lease, Limits, Platform, Reference, Store};
 
 use crate::documents::{DOCUMENT_LIMIT, DockerImage, FULL_NAME, Index, Manifest, REF_NAME};
 use crate::error::{Error, Result};
@@ -193,7 +192,8 @@ fn docker_image(store: &Store, lease: &Lease, files: &Files, image: &DockerImage
             format!("it has {} layers and the configuration {}", image.layers.len(), parsed.layers.len()),
         ));
     }
-    let sources = image.layers.iter().map(|name| files.need(name)).collect::<Result<Vec<File>>>()?;
+    let source = |name| Ok(Source { file: files.need(name)?, compressed: None });
+    let sources = image.layers.iter().map(|name| source(name)).collect::<Result<Vec<Source>>>()?;
     import_layers(store, lease, &parsed.layers, sources)?;
     let names =
         image.repo_tags.iter().flatten().map(|name| Ok(name.parse::<Reference>()?)).collect::<Result<Vec<_>>>()?;
@@ -201,8 +201,16 @@ fn docker_image(store: &Store, lease: &Lease, files: &Files, image: &DockerImage
     Ok(Loaded { image, names })
 }
 
-/// Layers unpack side by side: none needs the one below it.
-fn import_layers(store: &Store, lease: &Lease, ids: &[DiffId], sources: Vec<File>) -> Result<()> {
+/// A layer as the archive holds it.
+struct Source {
+    file: File,
+    /// What its descriptor says; a docker archive has none.
+    compressed: Option<Compressed>,
+}
+
+/// Layers unpack side by side: none needs the one below it. What they must be is checked on the way; a layer that is there
+/// already is not read.
+fn import_layers(store: &Store, lease: &Lease, ids: &[DiffId], sources: Vec<Source>) -> Result<()> {
     let workers = std::thread::available_parallelism().map_or(2, usize::from).min(8);
     let queue = std::sync::Mutex::new(ids.iter().zip(sources));
     std::thread::scope(|scope| {
@@ -211,7 +219,9 @@ fn import_layers(store: &Store, lease: &Lease, ids: &[DiffId], sources: Vec<File
                 let next = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
                 let Some((id, source)) = next else { return Ok(()) };
                 if store.layer(lease, id)?.is_none() {
-                    store.import_layer(lease, source, Some(id))?;
+                    let diff_id = Some(id.clone());
+                    let options = ImportOptions { diff_id, compressed: source.compressed, limits: Limits::default() };
+                    store.import_layer_with(lease, source.file, &options)?;
                 }
             }
         };
@@ -299,34 +309,12 @@ fn oci_image(store: &Store, lease: &Lease, files: &Files, bytes: &[u8], name: Op
                 format!("layers of type {} are not supported", descriptor.media_type),
             ));
         }
-        sources.push(verified(files.need(&blob_name(&descriptor.digest))?, descriptor)?);
+        let file = files.need(&blob_name(&descriptor.digest))?;
+        let compressed = Compressed { digest: descriptor.digest.clone(), size: descriptor.size };
+        sources.push(Source { file, compressed: Some(compressed) });
     }
     import_layers(store, lease, &parsed.layers, sources)?;
     let names: Vec<Reference> = name.into_iter().collect();
     let image = store.put_image_bytes(lease, &config, &names)?;
     Ok(Loaded { image, names })
-}
-
-/// Checks a layer's compressed bytes before any of them is unpacked.
-fn verified(mut file: File, descriptor: &Descriptor) -> Result<File> {
-    let name = descriptor.digest.to_string();
-    let mut hasher = sha2::Sha256::new();
-    let mut buffer = vec![0_u8; 1 << 20];
-    let mut size = 0;
-    loop {
-        let count = file.read(&mut buffer).map_err(Error::read(&name))?;
-        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
-        hasher.update(bytes);
-        size += bytes.len() as u64;
-    }
-    let hex: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    let found: Digest = format!("sha256:{hex}").parse()?;
-    if found != descriptor.digest {
-        return Err(cache::Error::DigestMismatch { expected: descriptor.digest.clone(), found }.into());
-    }
-    if size != descriptor.size {
-        return Err(Error::document(name, "its size is not what its descriptor says"));
-    }
-    file.seek(SeekFrom::Start(0)).map_err(Error::read(&name))?;
-    Ok(file)
 }

@@ -1,14 +1,17 @@
 //! Archives that ADD unpacks: told by content, never by name.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 
-use super::compress::{Compression, decompress};
-use super::header::BLOCK;
+use super::compress::{Compression, RatioGuard, Tap, decompress};
+use super::header::{BLOCK, checksum};
 use super::limits::Limits;
 use super::read::{ExtractOptions, Whiteouts, extract};
 use crate::error::{Error, Result};
 use crate::tree::{Owner, TreeRoot};
+
+/// Bytes read at once.
+const BUFFER: usize = 128 * 1024;
 
 /// A file that holds a tar, compressed or not.
 #[derive(Debug)]
@@ -39,9 +42,7 @@ fn is_tar(block: &[u8]) -> bool {
     if bytes.iter().all(|byte| *byte == 0) {
         return false;
     }
-    let sum: u32 =
-        bytes.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
-    tar::Header::from_byte_slice(bytes).cksum().is_ok_and(|found| found == sum)
+    tar::Header::from_byte_slice(bytes).cksum().is_ok_and(|found| found == checksum(bytes))
 }
 
 /// Unpacks an archive over a directory. `owner` is given to every entry (`--chown`).
@@ -49,6 +50,11 @@ fn is_tar(block: &[u8]) -> bool {
 /// # Errors
 /// When the archive is malformed, too large, or in the way of what is there.
 pub fn extract_archive(archive: Archive, root: &TreeRoot, owner: Option<Owner>) -> Result<()> {
-    let (_, reader) = decompress(archive.file)?;
-    extract(reader, root, &ExtractOptions { whiteouts: Whiteouts::Literal, owner, limits: Limits::default() })
+    let limits = Limits::default();
+    let tap = Tap::new(archive.file, None);
+    let packed = tap.counter();
+    let (_, plain) = decompress(tap)?;
+    let reader = RatioGuard::new(plain, packed, &limits);
+    let options = ExtractOptions { whiteouts: Whiteouts::Literal, owner, limits: &limits };
+    extract(BufReader::with_capacity(BUFFER, reader), (), root, None, &options).map(drop)
 }

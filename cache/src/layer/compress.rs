@@ -1,7 +1,14 @@
 //! Compression of foreign streams, told by content, always in this process.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use sha2::Digest as _;
+
+use super::import::Compressed;
+use super::limits::Limits;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 
 /// Largest zstd window: 128 MiB.
@@ -38,7 +45,7 @@ impl Compression {
 /// When its beginning cannot be read.
 pub fn decompress<'a>(reader: impl Read + Send + 'a) -> Result<(Compression, Box<dyn Read + Send + 'a>)> {
     let mut reader = BufReader::with_capacity(128 * 1024, reader);
-    let magic = fill(&mut reader).map_err(Error::path("read", "the archive"))?;
+    let magic = fill(&mut reader).map_err(archive_error)?;
     let compression = Compression::of(&magic);
     let plain: Box<dyn Read + Send + 'a> = match compression {
         Compression::None => Box::new(reader),
@@ -50,9 +57,8 @@ pub fn decompress<'a>(reader: impl Read + Send + 'a) -> Result<(Compression, Box
             Box::new(liblzma::bufread::XzDecoder::new_stream(reader, stream))
         }
         Compression::Zstd => {
-            let mut decoder =
-                zstd::stream::read::Decoder::with_buffer(reader).map_err(Error::path("read", "the zstd archive"))?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(Error::path("read", "the zstd archive"))?;
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(reader).map_err(archive_error)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(archive_error)?;
             Box::new(decoder)
         }
     };
@@ -70,23 +76,106 @@ fn fill(reader: &mut BufReader<impl Read>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Counts the bytes that go through it.
-pub(crate) struct Counting<R> {
-    inner: R,
-    count: std::sync::Arc<std::sync::atomic::AtomicU64>,
-}
-
-impl<R> Counting<R> {
-    pub(crate) fn new(inner: R) -> (Self, std::sync::Arc<std::sync::atomic::AtomicU64>) {
-        let count = std::sync::Arc::default();
-        (Counting { inner, count: std::sync::Arc::clone(&count) }, count)
+/// What a failing read of an archive means: one of our own errors that came through, the machine, or a damaged stream.
+pub(crate) fn archive_error(error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(own) => own,
+        Err(error) if error.raw_os_error().is_some() => Error::path("read", "the archive")(error),
+        Err(error) => Error::archive("the stream", error.to_string()),
     }
 }
 
-impl<R: Read> Read for Counting<R> {
+/// Counts what goes through it, and hashes it where a digest is to be met.
+pub(crate) struct Tap<R> {
+    inner: R,
+    count: Arc<AtomicU64>,
+    hasher: Option<Hasher>,
+}
+
+enum Hasher {
+    Sha256(sha2::Sha256),
+    Sha512(sha2::Sha512),
+}
+
+impl<R: Read> Tap<R> {
+    /// `expected` says which hash is to be taken.
+    pub(crate) fn new(inner: R, expected: Option<&Digest>) -> Self {
+        let hasher = expected.map(|digest| match digest.algorithm() {
+            "sha512" => Hasher::Sha512(sha2::Sha512::new()),
+            _ => Hasher::Sha256(sha2::Sha256::new()),
+        });
+        Tap { inner, count: Arc::default(), hasher }
+    }
+
+    /// The bytes so far, also while the tap is lent out.
+    pub(crate) fn counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.count)
+    }
+
+    /// Reads what is left, then compares size and digest.
+    pub(crate) fn finish(mut self, expected: Option<&Compressed>) -> Result<()> {
+        io::copy(&mut self, &mut io::sink()).map_err(archive_error)?;
+        let Some(expected) = expected else { return Ok(()) };
+        let count = self.count.load(Ordering::Relaxed);
+        if count != expected.size {
+            return Err(Error::document(
+                expected.digest.to_string(),
+                format!("it has {count} bytes and its descriptor says {}", expected.size),
+            ));
+        }
+        let found = match self.hasher {
+            Some(Hasher::Sha256(hasher)) => Digest::from_sha256(&hasher.finalize()),
+            Some(Hasher::Sha512(hasher)) => Digest::from_sha512(&hasher.finalize()),
+            None => return Ok(()),
+        };
+        if found != expected.digest {
+            return Err(Error::DigestMismatch { expected: expected.digest.clone(), found });
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Tap<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.inner.read(buffer)?;
-        self.count.fetch_add(got as u64, std::sync::atomic::Ordering::Relaxed);
+        self.count.fetch_add(got as u64, Ordering::Relaxed);
+        let bytes = buffer.get(..got).unwrap_or_default();
+        match &mut self.hasher {
+            Some(Hasher::Sha256(hasher)) => hasher.update(bytes),
+            Some(Hasher::Sha512(hasher)) => hasher.update(bytes),
+            None => {}
+        }
+        Ok(got)
+    }
+}
+
+/// Stops a stream that unpacks to far more than it is.
+pub(crate) struct RatioGuard<'l, R> {
+    reader: R,
+    packed: Arc<AtomicU64>,
+    unpacked: u64,
+    limits: &'l Limits,
+}
+
+impl<'l, R: Read> RatioGuard<'l, R> {
+    /// `packed` counts what goes into the decompressor that `reader` is.
+    pub(crate) fn new(reader: R, packed: Arc<AtomicU64>, limits: &'l Limits) -> Self {
+        RatioGuard { reader, packed, unpacked: 0, limits }
+    }
+}
+
+impl<R: Read> Read for RatioGuard<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.reader.read(buffer)?;
+        self.unpacked += got as u64;
+        if self.unpacked > self.limits.unpacked_bytes {
+            return Err(io::Error::other(self.limits.too_large()));
+        }
+        let packed = self.packed.load(Ordering::Relaxed).max(1);
+        if self.unpacked > self.limits.ratio_from && self.unpacked / packed > self.limits.ratio {
+            let reason = format!("it unpacks to more than {} times its size", self.limits.ratio);
+            return Err(io::Error::other(Error::Limit(reason)));
+        }
         Ok(got)
     }
 }

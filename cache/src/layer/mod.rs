@@ -2,35 +2,41 @@
 
 pub(crate) mod archive;
 pub(crate) mod compress;
+mod directories;
+mod encode;
+pub(crate) mod export;
+mod fill;
+pub mod fuzzing;
 pub(crate) mod header;
+pub(crate) mod import;
 pub(crate) mod limits;
+mod pax;
 pub(crate) mod read;
+mod sparse;
+pub(crate) mod split;
+mod stream;
+mod tree_hash;
 pub(crate) mod write;
 
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 
-use self::compress::{Counting, decompress};
-use self::limits::Limits;
-use self::read::{ExtractOptions, Whiteouts, extract};
-use self::write::pack;
-use crate::digest::{DiffId, Digest, TreeHash};
+use crate::digest::{DiffId, TreeHash};
 use crate::error::{Error, Result};
 use crate::lease::Lease;
-use crate::store::{Store, now, sync_directory, write_atomically};
-use crate::tree::TreeRoot;
+use crate::store::{Store, sync_directory, write_atomically};
 
-/// How hard the original bytes of a foreign layer are packed: they are written once and seldom read.
-const ORIGINAL_LEVEL: i32 = 1;
+/// The split of a layer, in its directory.
+const SPLIT: &str = "original.split";
+/// What later entries of its archive displaced, in a layer's directory.
+const DISPLACED: &str = "displaced";
 
 /// A layer in the store. Immutable once named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,71 +81,8 @@ struct LayerFile {
     tree: TreeHash,
     size: u64,
     created: u64,
-    /// `original.zst` holds the bytes that came: packing the tree again gives others.
-    original: bool,
-}
-
-/// Feeds what is written to a hash, and on.
-struct Hashing<W> {
-    hasher: sha2::Sha256,
-    inner: W,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.inner.write_all(bytes)?;
-        self.hasher.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-/// Passes bytes on to a reader and copies them to a writer.
-struct Tee<R, W> {
-    reader: R,
-    writer: W,
-}
-
-impl<R: Read, W: Write> Read for Tee<R, W> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.reader.read(buffer)?;
-        self.writer.write_all(buffer.get(..got).unwrap_or_default())?;
-        Ok(got)
-    }
-}
-
-/// Stops a stream that unpacks to far more than it is.
-struct RatioGuard<R> {
-    reader: R,
-    packed: std::sync::Arc<std::sync::atomic::AtomicU64>,
-    unpacked: u64,
-    limits: Limits,
-}
-
-impl<R: Read> Read for RatioGuard<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.reader.read(buffer)?;
-        self.unpacked += got as u64;
-        let packed = self.packed.load(Ordering::Relaxed).max(1);
-        let bomb = self.unpacked > 1 << 30 && self.unpacked / packed > self.limits.ratio;
-        if bomb || self.unpacked > self.limits.unpacked_bytes {
-            return Err(io::Error::other(format!(
-                "it unpacks to more than is accepted ({} bytes so far)",
-                self.unpacked
-            )));
-        }
-        Ok(got)
-    }
-}
-
-/// The diff id, tree hash and size of a tree.
-pub(crate) fn measure(directory: &Path) -> Result<(DiffId, TreeHash, u64)> {
-    let mut out = Hashing { hasher: sha2::Sha256::new(), inner: io::sink() };
-    let packed = pack(directory, &mut out)?;
-    Ok((DiffId(Digest::from_sha256(out.hasher.finalize().as_slice())), packed.tree, packed.size))
+    /// `original.split` gives the bytes that came: packing the tree gives others.
+    split: bool,
 }
 
 impl Store {
@@ -182,37 +125,6 @@ impl Store {
         }
     }
 
-    /// Reads all of a layer again and says what is not as it was recorded.
-    pub(crate) fn verify_layer(&self, name: &str) -> Result<std::result::Result<LayerCheck, String>> {
-        let directory = self.path("layers").join(name);
-        let file: LayerFile =
-            match std::fs::read(directory.join("layer.json")).map(|bytes| serde_json::from_slice(&bytes)) {
-                Ok(Ok(file)) => file,
-                Ok(Err(error)) => return Ok(Err(format!("its record cannot be read: {error}"))),
-                Err(error) => return Ok(Err(format!("its record cannot be read: {error}"))),
-            };
-        if file.diff_id.hex() != name {
-            return Ok(Err(format!("its record is that of {}", file.diff_id)));
-        }
-        let (canonical, tree, size) = match measure(&directory.join("fs")) {
-            Ok(measured) => measured,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        if tree != file.tree {
-            return Ok(Err("its files are not those that it was made with".to_owned()));
-        }
-        if !file.original && canonical != file.diff_id {
-            return Ok(Err("the times of its files are not those that it was made with".to_owned()));
-        }
-        if file.original {
-            let layer = Layer { diff_id: file.diff_id, tree, size, created: file.created, path: directory.join("fs") };
-            if let Err(error) = self.export_layer(&layer, &mut io::sink()) {
-                return Ok(Err(format!("its original bytes: {error}")));
-            }
-        }
-        Ok(Ok(LayerCheck { size }))
-    }
-
     pub(crate) fn read_layer(&self, id: &DiffId) -> Result<Option<Layer>> {
         let directory = self.layer_dir(id);
         let path = directory.join("layer.json");
@@ -232,49 +144,20 @@ impl Store {
         }))
     }
 
-    /// Unpacks a foreign layer, verifying it on the way.
-    ///
-    /// # Errors
-    /// When the stream is malformed, too large, or not what was expected.
-    pub fn import_layer(&self, lease: &Lease, tar: impl Read + Send, expected: Option<&DiffId>) -> Result<Layer> {
-        let draft = lease.draft();
-        let guard = DraftDir::make(&draft)?;
-        let limits = Limits::default();
-        let (counting, packed) = Counting::new(tar);
-        let (_, plain) = decompress(counting)?;
-        let plain = RatioGuard { reader: plain, packed, unpacked: 0, limits: limits.clone() };
-        let original = draft.join("original.zst");
-        let file = File::create(&original).map_err(Error::path("write", &original))?;
-        let encoder =
-            zstd::stream::write::Encoder::new(file, ORIGINAL_LEVEL).map_err(Error::path("write", &original))?;
-        let mut tee = Tee { reader: plain, writer: Hashing { hasher: sha2::Sha256::new(), inner: encoder } };
-        let root = TreeRoot::open(&draft.join("fs"))?;
-        extract(&mut tee, &root, &ExtractOptions { whiteouts: Whiteouts::Overlay, owner: None, limits })?;
-        // What follows the end of the archive is part of the digest.
-        io::copy(&mut tee, &mut io::sink()).map_err(Error::path("read", "the archive"))?;
-        let Hashing { hasher, inner } = tee.writer;
-        inner.finish().map_err(Error::path("write", &original))?;
-        let found = DiffId(Digest::from_sha256(hasher.finalize().as_slice()));
-        if let Some(expected) = expected.filter(|expected| **expected != found) {
-            return Err(Error::DigestMismatch { expected: expected.0.clone(), found: found.0 });
-        }
-        if let Some(layer) = self.layer(lease, &found)? {
-            return Ok(layer);
-        }
-        let (canonical, tree, size) = measure(&draft.join("fs"))?;
-        let keep_original = canonical != found;
-        if !keep_original {
-            std::fs::remove_file(&original).map_err(Error::path("remove", &original))?;
-        }
-        self.adopt(lease, guard, LayerFile { diff_id: found, tree, size, created: now(), original: keep_original })
-    }
-
-    /// Takes a finished draft (`fs/`, perhaps `original.zst`) as a layer.
-    fn adopt(&self, lease: &Lease, draft: DraftDir, file: LayerFile) -> Result<Layer> {
-        let bytes = serde_json::to_vec(&file).map_err(|error| Error::document("the layer's record", error))?;
+    /// Takes a finished draft (`fs/`, perhaps a split) as a layer. `flushed` says that its tree and split are on the disk.
+    fn adopt(&self, lease: &Lease, draft: DraftDir, file: &LayerFile, flushed: bool) -> Result<Layer> {
+        let bytes = serde_json::to_vec(file).map_err(|error| Error::document("the layer's record", error))?;
         write_atomically(&draft.path.join("layer.json"), &draft.path.join(".layer.json"), &bytes)?;
         crate::guard::write(&draft.path)?;
-        sync_file_system(&draft.path)?;
+        if flushed {
+            for name in ["layer.json", "guard.json"] {
+                let path = draft.path.join(name);
+                File::open(&path).and_then(|file| file.sync_all()).map_err(Error::path("flush", path))?;
+            }
+            sync_directory(&draft.path)?;
+        } else {
+            sync_file_system(&draft.path)?;
+        }
         let target = self.layer_dir(&file.diff_id);
         let _lock = self.shared()?;
         match std::fs::rename(&draft.path, &target) {
@@ -289,41 +172,7 @@ impl Store {
         if !pointer.exists() {
             write_atomically(&pointer, &self.loose_draft()?, file.diff_id.to_string().as_bytes())?;
         }
-        self.read_layer(&file.diff_id)?.ok_or(Error::LayerNotFound(file.diff_id))
-    }
-
-    /// Takes a tree in overlay form as a layer; one with the same tree that is known already is given back instead.
-    pub(crate) fn commit_tree(&self, lease: &Lease, draft: DraftDir) -> Result<Committed> {
-        let (diff_id, tree, size) = measure(&draft.path.join("fs"))?;
-        if let Some(layer) = self.layer_by_tree(lease, &tree)? {
-            return Ok(Committed { layer, existed: true });
-        }
-        let layer = self.adopt(lease, draft, LayerFile { diff_id, tree, size, created: now(), original: false })?;
-        Ok(Committed { layer, existed: false })
-    }
-
-    /// Writes the uncompressed tar whose SHA-256 is the diff id.
-    ///
-    /// # Errors
-    /// When the layer is damaged or the output fails.
-    pub fn export_layer(&self, layer: &Layer, out: &mut dyn Write) -> Result<()> {
-        let mut out = Hashing { hasher: sha2::Sha256::new(), inner: out };
-        let original = self.layer_dir(&layer.diff_id).join("original.zst");
-        match File::open(&original) {
-            Ok(file) => {
-                let mut decoder = zstd::stream::read::Decoder::new(file).map_err(Error::path("read", &original))?;
-                io::copy(&mut decoder, &mut out).map_err(Error::path("read", &original))?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                pack(layer.path(), &mut out)?;
-            }
-            Err(error) => return Err(Error::path("open", &original)(error)),
-        }
-        let found = Digest::from_sha256(out.hasher.finalize().as_slice());
-        if found != layer.diff_id.0 {
-            return Err(Error::DigestMismatch { expected: layer.diff_id.0.clone(), found });
-        }
-        Ok(())
+        self.read_layer(&file.diff_id)?.ok_or_else(|| Error::LayerNotFound(file.diff_id.clone()))
     }
 }
 

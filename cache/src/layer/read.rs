@@ -1,15 +1,24 @@
 //! The extractor: a tar stream into a private directory, by descriptor. Layers and ADD archives go through here alone.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io::Read;
+use std::fs::File;
+use std::io::BufRead;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::rc::Rc;
 
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::directories::{Directories, Directory, joined};
+use super::fill::{fill, fill_parts};
 use super::header::{Entries, Entry, EntryKind};
 use super::limits::Limits;
+use super::split::Record;
+use super::write::{Contents, Known};
 use crate::error::{Error, Result};
-use crate::tree::{Attributes, Follow, Kind, Owner, TreeRoot, relative};
+use crate::tree::{Attributes, Follow, Kind, Metadata, Owner, TreeRoot, give_new, relative};
 
 /// Overlay's mark of a directory that hides all below it.
 pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
@@ -17,165 +26,318 @@ pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 /// What `.wh.` names mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whiteouts {
-    /// In a layer: they hide what is below (OCI image-spec, layer.md).
+    /// In a layer: they hide what is below (OCI image-spec, layer.md). The root is new and only this extractor's.
     Overlay,
-    /// In an archive of ADD: plain names.
+    /// In an archive of ADD: plain names, unpacked over what is there.
     Literal,
 }
 
 /// How an archive is unpacked.
 #[derive(Debug, Clone)]
-pub(crate) struct ExtractOptions {
+pub(crate) struct ExtractOptions<'l> {
     pub(crate) whiteouts: Whiteouts,
     /// All entries get this owner.
     pub(crate) owner: Option<Owner>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: &'l Limits,
 }
 
-/// Unpacks a stream of plain tar into `root`. The reader is left after the end-of-archive block.
-pub(crate) fn extract(reader: impl Read, root: &TreeRoot, options: &ExtractOptions) -> Result<()> {
-    let mut extractor = Extractor { root, options, directories: BTreeMap::new(), bytes: 0 };
-    let mut entries = Entries::new(reader, &options.limits);
+/// What an extractor leaves.
+#[derive(Debug)]
+pub(crate) struct Extracted<S> {
+    pub(crate) record: S,
+    pub(crate) contents: Contents,
+}
+
+/// Unpacks a stream of plain tar, to its very end, into `root`. What a later entry displaces goes to `displaced`, when the
+/// record needs it still.
+pub(crate) fn extract<S: Record>(
+    reader: impl BufRead,
+    record: S,
+    root: &TreeRoot,
+    displaced: Option<&TreeRoot>,
+    options: &ExtractOptions<'_>,
+) -> Result<Extracted<S>> {
+    let mut extractor = Extractor {
+        root,
+        displaced,
+        options,
+        directories: Directories::new(root, options.owner.unwrap_or_default()),
+        contents: HashMap::new(),
+        given: None,
+        bytes: 0,
+        moved: 0,
+    };
+    let mut entries = Entries::new(reader, record, options.limits);
     while let Some(entry) = entries.next()? {
-        extractor.entry(&entry, &mut entries)?;
+        extractor.entry(entry, &mut entries)?;
     }
-    extractor.finish()
+    let record = entries.finish()?;
+    extractor.directories.finish()?;
+    Ok(Extracted { record, contents: extractor.contents })
+}
+
+/// What a new file has without being given it.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    owner: Owner,
+    /// Permission bits that creation leaves.
+    mask: u32,
 }
 
 struct Extractor<'a> {
     root: &'a TreeRoot,
-    options: &'a ExtractOptions,
-    /// Times of directories, set at the end: what is written into them changes them.
-    directories: BTreeMap<PathBuf, i64>,
+    displaced: Option<&'a TreeRoot>,
+    options: &'a ExtractOptions<'a>,
+    directories: Directories<'a>,
+    contents: Contents,
+    given: Option<Given>,
     bytes: u64,
+    moved: u64,
+}
+
+/// Where an entry goes.
+struct Target<'e> {
+    parent: Rc<Directory>,
+    name: &'e OsStr,
 }
 
 impl Extractor<'_> {
-    fn entry(&mut self, entry: &Entry, entries: &mut Entries<'_, impl Read>) -> Result<()> {
-        if self.options.whiteouts == Whiteouts::Overlay
+    fn entry<S: Record>(&mut self, entry: Entry, entries: &mut Entries<'_, impl BufRead, S>) -> Result<()> {
+        if self.is_layer()
             && let Some(name) = entry.path.file_name()
             && let Some(hidden) = name.as_bytes().strip_prefix(b".wh.")
         {
             return self.whiteout(&entry.path, hidden);
         }
-        let attributes = self.attributes(entry);
-        if entry.path.as_os_str().is_empty() {
-            return match entry.kind {
-                EntryKind::Directory if self.options.whiteouts == Whiteouts::Overlay => {
-                    self.root.set_attributes(Path::new(""), &attributes)
-                }
-                EntryKind::Directory => Ok(()),
-                _ => Err(Error::archive("/", "the root of the archive is no directory")),
-            };
-        }
-        self.make_parent(&entry.path)?;
-        match entry.kind {
-            EntryKind::Directory => self.directory(entry, &attributes),
-            EntryKind::File => self.file(entry, &attributes, entries),
-            EntryKind::Symlink => {
-                self.clear(&entry.path)?;
-                self.root.symlink(OsStr::from_bytes(&entry.link), &entry.path, &attributes)
-            }
-            EntryKind::HardLink => self.hard_link(entry),
-            EntryKind::CharDevice | EntryKind::BlockDevice | EntryKind::Fifo => self.special(entry, &attributes),
-        }
-    }
-
-    fn attributes(&self, entry: &Entry) -> Attributes {
-        Attributes {
+        let attributes = Attributes {
             mode: entry.mode,
             owner: self.options.owner.unwrap_or(Owner { uid: entry.uid, gid: entry.gid }),
             mtime_ns: entry.mtime_ns,
             xattrs: entry.xattrs.clone(),
-        }
-    }
-
-    fn make_parent(&self, path: &Path) -> Result<()> {
-        match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => {
-                self.root.make_dirs(parent, 0o755, self.options.owner.unwrap_or_default())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn directory(&mut self, entry: &Entry, attributes: &Attributes) -> Result<()> {
-        let there = self.root.metadata(&entry.path, Follow::No)?;
-        let hides = there.as_ref().is_some_and(|there| there.kind == Kind::CharDevice && there.rdev == 0);
-        let keep = match &there {
-            Some(there) if there.kind == Kind::Directory => true,
-            // An archive of ADD may name a directory that the image has as a link.
-            Some(there) if there.kind == Kind::Symlink && self.options.whiteouts == Whiteouts::Literal => {
-                self.root.metadata(&entry.path, Follow::Yes)?.is_some_and(|behind| behind.kind == Kind::Directory)
-            }
-            _ => false,
         };
-        if !keep {
-            self.root.remove_all(&entry.path)?;
+        let Some(name) = entry.path.file_name() else {
+            return match entry.kind {
+                EntryKind::Directory if self.is_layer() => {
+                    self.directories.give(entry.path.clone(), &attributes);
+                    Ok(())
+                }
+                EntryKind::Directory => Ok(()),
+                _ => Err(Error::archive("/", "the root of the archive is no directory")),
+            };
+        };
+        let parent = self.directories.at(entry.path.parent().unwrap_or(Path::new("")))?;
+        let target = Target { parent, name };
+        match entry.kind {
+            EntryKind::Directory => self.directory(&entry, &target, &attributes, entries.record()),
+            EntryKind::File => self.file(&entry, &target, &attributes, entries),
+            EntryKind::HardLink => self.hard_link(&entry, &target, entries.record()),
+            EntryKind::Symlink | EntryKind::CharDevice | EntryKind::BlockDevice | EntryKind::Fifo => {
+                self.special(&entry, &target, &attributes, entries.record())
+            }
         }
-        self.root.make_dir(&entry.path, attributes)?;
-        if hides && self.options.whiteouts == Whiteouts::Overlay {
-            self.root.set_xattr(&entry.path, OPAQUE, b"y")?;
+    }
+
+    fn is_layer(&self) -> bool {
+        self.options.whiteouts == Whiteouts::Overlay
+    }
+
+    fn directory(
+        &mut self,
+        entry: &Entry,
+        target: &Target<'_>,
+        attributes: &Attributes,
+        record: &mut impl Record,
+    ) -> Result<()> {
+        let path = joined(&target.parent.path, target.name)?;
+        let make = || rustix::fs::mkdirat(&target.parent.fd, target.name, Mode::RWXU);
+        match make() {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let there = target.parent.look(target.name)?;
+                let kind = there.as_ref().map(|there| there.kind);
+                // An archive of ADD may name a directory that the image has as a link.
+                let behind = match kind {
+                    Some(Kind::Symlink) if !self.is_layer() => self.root.metadata(&path, Follow::Yes)?,
+                    _ => None,
+                };
+                if behind.is_some_and(|behind| behind.kind == Kind::Directory) {
+                    let behind = self.directories.at(&entry.path)?;
+                    self.directories.give(behind.path.clone(), attributes);
+                    return Ok(());
+                }
+                if kind != Some(Kind::Directory) {
+                    self.clear(target, record)?;
+                    make().map_err(target.parent.failed("make the directory", target.name))?;
+                }
+                if self.is_layer() && there.is_some_and(|there| is_whiteout(&there)) {
+                    self.directories.make_opaque(path.clone());
+                }
+            }
+            Err(errno) => return Err(target.parent.failed("make the directory", target.name)(errno)),
         }
-        self.directories.insert(entry.path.clone(), entry.mtime_ns);
+        self.directories.give(path, attributes);
         Ok(())
     }
 
-    fn file(&mut self, entry: &Entry, attributes: &Attributes, entries: &mut Entries<'_, impl Read>) -> Result<()> {
+    fn file<S: Record>(
+        &mut self,
+        entry: &Entry,
+        target: &Target<'_>,
+        attributes: &Attributes,
+        entries: &mut Entries<'_, impl BufRead, S>,
+    ) -> Result<()> {
         self.bytes = self.bytes.saturating_add(entry.size);
         if self.bytes > self.options.limits.unpacked_bytes {
-            return Err(Error::Limit(format!("more than {} bytes unpacked", self.options.limits.unpacked_bytes)));
+            return Err(self.options.limits.too_large());
         }
-        self.clear(&entry.path)?;
-        self.root.write_stream(&entry.path, &mut entries.content(), attributes)?;
+        let path = joined(&target.parent.path, target.name)?;
+        // The first file of a layer shows what creation gives. In an image's directory nothing is taken for granted.
+        let probe = self.is_layer() && self.given.is_none();
+        let asked = if probe { 0o777 } else { attributes.mode & 0o777 };
+        let mut file = self.create(target, if self.is_layer() { asked } else { 0o600 }, entries.record())?;
+        let failed = || Error::errno("write", &path);
+        if probe {
+            let stat = rustix::fs::fstat(&file).map_err(failed())?;
+            let owner = Owner { uid: stat.st_uid, gid: stat.st_gid };
+            self.given = Some(Given { owner, mask: stat.st_mode & 0o777 });
+        }
+        let hash = match &entry.sparse {
+            Some(map) => fill_parts(&mut file, &map.parts, entry.size, entries),
+            None => fill(&mut file, entry.size, entries),
+        };
+        let hash = hash.map_err(|error| error.at(&path))?;
+        let given = self.given.map(|given| (given.owner, asked & given.mask));
+        give_new(&file, attributes, given, &path)?;
+        if S::KEEPS {
+            let stat = rustix::fs::fstat(&file).map_err(failed())?;
+            let known = Known { hash, xattrs: !attributes.xattrs.is_empty() };
+            self.contents.insert(stat.st_ino, known);
+            match &entry.sparse {
+                Some(map) => entries.record().parts(&path, &map.parts)?,
+                None if entry.size > 0 => entries.record().content(&path, entry.size, &hash)?,
+                None => {}
+            }
+        }
         Ok(())
     }
 
-    fn hard_link(&mut self, entry: &Entry) -> Result<()> {
+    fn create(&mut self, target: &Target<'_>, mode: u32, record: &mut impl Record) -> Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(&target.parent.fd, target.name, flags, Mode::from_raw_mode(mode));
+        let made = match open() {
+            Err(Errno::EXIST) => {
+                self.clear(target, record)?;
+                open()
+            }
+            other => other,
+        };
+        made.map(File::from).map_err(target.parent.failed("write", target.name))
+    }
+
+    fn hard_link(&mut self, entry: &Entry, target: &Target<'_>, record: &mut impl Record) -> Result<()> {
         let path = entry.path.as_os_str().as_bytes();
-        let target = relative(&entry.link).filter(|target| !target.as_os_str().is_empty());
-        let Some(target) = target else {
+        let existing = relative(&entry.link).filter(|existing| existing.file_name().is_some());
+        let Some(existing) = existing else {
             return Err(Error::archive(path, "its hard link leaves the layer"));
         };
-        if target == entry.path {
+        if existing == entry.path {
             return Ok(());
         }
-        match self.root.metadata(&target, Follow::No)? {
-            Some(there) if there.kind != Kind::Directory => {}
-            _ => return Err(Error::archive(path, "its hard link names nothing that the archive holds")),
+        let nothing = || Error::archive(path, "its hard link names nothing that the archive holds");
+        let from_path = existing.parent().unwrap_or(Path::new(""));
+        // Nothing is made for the sake of what must be there already.
+        if self.root.metadata(from_path, Follow::Yes)?.is_none() {
+            return Err(nothing());
         }
-        self.clear(&entry.path)?;
-        self.root.hard_link(&target, &entry.path)
+        let from = self.directories.at(from_path)?;
+        let name = existing.file_name().unwrap_or_default();
+        match from.look(name)? {
+            Some(there) if there.kind != Kind::Directory && !is_whiteout(&there) => {}
+            _ => return Err(nothing()),
+        }
+        let make = || rustix::fs::linkat(&from.fd, name, &target.parent.fd, target.name, AtFlags::empty());
+        self.make(target, record, make)
     }
 
-    fn special(&mut self, entry: &Entry, attributes: &Attributes) -> Result<()> {
-        let path = entry.path.as_os_str().as_bytes();
-        let kind = match entry.kind {
-            EntryKind::CharDevice => Kind::CharDevice,
-            EntryKind::BlockDevice => Kind::BlockDevice,
-            _ => Kind::Fifo,
+    fn special(
+        &mut self,
+        entry: &Entry,
+        target: &Target<'_>,
+        attributes: &Attributes,
+        record: &mut impl Record,
+    ) -> Result<()> {
+        let (parent, name) = (Rc::clone(&target.parent), target.name);
+        let file_type = match entry.kind {
+            EntryKind::CharDevice => FileType::CharacterDevice,
+            EntryKind::BlockDevice => FileType::BlockDevice,
+            EntryKind::Fifo => FileType::Fifo,
+            _ => FileType::Symlink,
         };
-        if self.options.whiteouts == Whiteouts::Literal && kind != Kind::Fifo {
+        let path = entry.path.as_os_str().as_bytes();
+        let is_device = matches!(entry.kind, EntryKind::CharDevice | EntryKind::BlockDevice);
+        if is_device && !self.is_layer() {
             return Err(Error::archive(path, "ADD does not make devices"));
         }
-        if kind == Kind::CharDevice && entry.device == (0, 0) {
+        if entry.kind == EntryKind::CharDevice && entry.device == (0, 0) {
             return Err(Error::archive(path, "a device 0:0 is overlay's own mark and no entry"));
         }
-        self.clear(&entry.path)?;
-        self.root.special(&entry.path, kind, rustix::fs::makedev(entry.device.0, entry.device.1), attributes)
+        if file_type == FileType::Symlink {
+            let link = OsStr::from_bytes(&entry.link);
+            self.make(target, record, || rustix::fs::symlinkat(link, &parent.fd, name))?;
+        } else {
+            let device = rustix::fs::makedev(entry.device.0, entry.device.1);
+            let mode = Mode::RUSR | Mode::WUSR;
+            self.make(target, record, || rustix::fs::mknodat(&parent.fd, name, file_type, mode, device))?;
+        }
+        crate::tree::own(&parent.fd, name, attributes.owner).map_err(parent.failed("own", name))?;
+        if file_type != FileType::Symlink {
+            rustix::fs::chmodat(&parent.fd, name, Mode::from_raw_mode(attributes.mode), AtFlags::empty())
+                .map_err(parent.failed("set the mode of", name))?;
+        }
+        crate::tree::set_time(&parent.fd, name, attributes.mtime_ns).map_err(parent.failed("set the time of", name))
     }
 
-    /// The last entry of a name rules: what an earlier one made is removed, whatever it was.
-    fn clear(&mut self, path: &Path) -> Result<()> {
-        match self.root.metadata(path, Follow::No)? {
-            Some(there) if there.kind == Kind::Directory && self.options.whiteouts == Whiteouts::Literal => {
-                Err(Error::archive(path.as_os_str().as_bytes(), "a directory of the image is in its place"))
+    fn make(
+        &mut self,
+        target: &Target<'_>,
+        record: &mut impl Record,
+        make: impl Fn() -> rustix::io::Result<()>,
+    ) -> Result<()> {
+        let made = match make() {
+            Err(Errno::EXIST) => {
+                self.clear(target, record)?;
+                make()
             }
-            Some(_) => {
-                self.directories.retain(|directory, _| !directory.starts_with(path));
-                self.root.remove_all(path)
+            other => other,
+        };
+        match made {
+            Err(Errno::INVAL | Errno::NOENT | Errno::NAMETOOLONG) => {
+                Err(Error::archive(target.name.as_bytes(), "the kernel makes no such entry"))
             }
-            None => Ok(()),
+            other => other.map_err(target.parent.failed("make", target.name)),
+        }
+    }
+
+    /// The last entry of a name rules: what an earlier one made goes, whatever it was.
+    fn clear<S: Record>(&mut self, target: &Target<'_>, record: &mut S) -> Result<()> {
+        let (parent, name) = (&target.parent, target.name);
+        let Some(there) = parent.look(name)? else { return Ok(()) };
+        let path = joined(&parent.path, name)?;
+        if there.kind == Kind::Directory && !self.is_layer() {
+            return Err(Error::archive(path.as_os_str().as_bytes(), "a directory of the image is in its place"));
+        }
+        if matches!(there.kind, Kind::Directory | Kind::Symlink) {
+            self.directories.forget(&path);
+        }
+        let has_content = there.kind == Kind::Directory || (there.kind == Kind::File && there.size > 0);
+        match self.displaced.filter(|_| S::KEEPS && has_content) {
+            Some(displaced) => {
+                displaced.take(&parent.fd, name, &self.moved.to_string())?;
+                record.moved(&path, self.moved)?;
+                self.moved += 1;
+                Ok(())
+            }
+            None => self.root.remove_all(&path),
         }
     }
 
@@ -184,33 +346,33 @@ impl Extractor<'_> {
         match hidden {
             b"" | b"." | b".." => Err(Error::archive(path.as_os_str().as_bytes(), "a whiteout must name an entry")),
             b".wh..opq" => {
-                self.root.make_dirs(parent, 0o755, Owner::default())?;
-                self.root.set_xattr(parent, OPAQUE, b"y")
+                let directory = self.directories.at(parent)?;
+                self.directories.make_opaque(directory.path.clone());
+                Ok(())
             }
             // Bookkeeping of AUFS, which some old layers still carry.
             other if other.starts_with(b".wh.") => Ok(()),
             name => {
-                let target = parent.join(OsStr::from_bytes(name));
-                self.root.make_dirs(parent, 0o755, Owner::default())?;
-                match self.root.metadata(&target, Follow::No)? {
+                let (directory, name) = (self.directories.at(parent)?, OsStr::from_bytes(name));
+                match directory.look(name)? {
                     // A whiteout hides lower layers, not what this one brings, in whatever order they come.
-                    Some(there) if there.kind == Kind::Directory => self.root.set_xattr(&target, OPAQUE, b"y"),
+                    Some(there) if there.kind == Kind::Directory => {
+                        self.directories.make_opaque(joined(&directory.path, name)?);
+                        Ok(())
+                    }
                     Some(_) => Ok(()),
-                    None => self.root.special(
-                        &target,
-                        Kind::CharDevice,
-                        0,
-                        &Attributes { mode: 0, owner: Owner::default(), mtime_ns: 0, xattrs: Vec::new() },
-                    ),
+                    None => {
+                        let file_type = FileType::CharacterDevice;
+                        rustix::fs::mknodat(&directory.fd, name, file_type, Mode::empty(), 0)
+                            .map_err(directory.failed("make", name))?;
+                        crate::tree::set_time(&directory.fd, name, 0).map_err(directory.failed("set the time of", name))
+                    }
                 }
             }
         }
     }
+}
 
-    fn finish(self) -> Result<()> {
-        for (path, mtime_ns) in self.directories.iter().rev() {
-            self.root.set_times(path, *mtime_ns)?;
-        }
-        Ok(())
-    }
+fn is_whiteout(there: &Metadata) -> bool {
+    there.kind == Kind::CharDevice && there.rdev == 0
 }

@@ -1,228 +1,281 @@
-//! The packer: a layer's tree as a canonical tar, its tree hash taken in the same pass.
+//! The packer: walks a layer's tree in its canonical order, and makes its tar and its tree hash in the same pass.
 //!
 //! The same tree gives the same bytes on any machine: entries by path bytes, parents first; times in whole seconds; no
 //! names of users; PAX records only where ustar has no room. Overlay's whiteouts become `.wh.` files, opaque directories
 //! get a `.wh..wh..opq`. The root itself is no entry.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use tar::{EntryType, Header};
+use tar::EntryType;
 
+use super::encode::{Head, encode, pad};
 use super::read::OPAQUE;
+use super::split::Outline;
+use super::stream::{Feed, pump_file};
+use super::tree_hash::{Facts, TreeHasher};
 use crate::digest::TreeHash;
 use crate::error::{Error, Result};
-use crate::tree::{Kind, Metadata, read_directory, xattrs};
-
-/// Largest number that ustar's eight octal digits hold, with room for the terminator.
-const USTAR_ID: u32 = 0o7_777_777;
-/// Largest size that ustar's twelve octal digits hold.
-const USTAR_SIZE: u64 = 0o77_777_777_777;
-/// Longest name without a PAX record.
-const USTAR_NAME: usize = 100;
-/// Bytes read at once.
-const BUFFER: usize = 1 << 20;
+use crate::tree::{Kind, Metadata, Names, look, metadata, set_time, xattrs};
 
 /// What a pass over a tree found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Packed {
+pub(crate) struct Measured {
     pub(crate) tree: TreeHash,
     /// Bytes of file content.
     pub(crate) size: u64,
 }
 
-/// Writes the tree below `directory` as a layer tar.
-pub(crate) fn pack(directory: &Path, out: &mut dyn Write) -> Result<Packed> {
+/// What an extractor knows of the files that it wrote, by inode number.
+pub(crate) type Contents = HashMap<u64, Known>;
+
+/// What is known of a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    pub(crate) hash: blake3::Hash,
+    pub(crate) xattrs: bool,
+}
+
+type Xattrs = Vec<(OsString, Vec<u8>)>;
+
+/// Where the walk's tar goes.
+pub(crate) trait Sink {
+    /// Headers and padding.
+    fn literal(&mut self, bytes: &[u8]) -> Result<()>;
+    /// A file as far as it must be opened, and its attributes.
+    fn open(&mut self, place: &Place<'_>) -> Result<(Option<File>, Xattrs)>;
+    /// Its content, of which the hash is given back; never asked of an empty file.
+    fn content(&mut self, file: Option<File>, place: &Place<'_>) -> Result<blake3::Hash>;
+}
+
+/// An entry of a directory.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) parent: &'a OwnedFd,
+    pub(crate) name: &'a OsStr,
+    pub(crate) path: &'a Path,
+    pub(crate) metadata: &'a Metadata,
+}
+
+impl Place<'_> {
+    fn open(&self, flags: OFlags) -> Result<OwnedFd> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+        rustix::fs::openat(self.parent, self.name, flags, Mode::empty()).map_err(Error::errno("open", self.path))
+    }
+
+    fn open_file(&self) -> Result<File> {
+        self.open(OFlags::RDONLY | OFlags::NONBLOCK).map(File::from)
+    }
+}
+
+/// The bytes themselves, into a stream.
+pub(crate) struct Bytes<'f> {
+    pub(crate) feed: &'f mut Feed,
+}
+
+impl Sink for Bytes<'_> {
+    fn literal(&mut self, bytes: &[u8]) -> Result<()> {
+        self.feed.write(bytes)
+    }
+
+    fn open(&mut self, place: &Place<'_>) -> Result<(Option<File>, Xattrs)> {
+        let file = place.open_file()?;
+        let attributes = xattrs(&file).map_err(Error::errno("read", place.path))?;
+        Ok((Some(file), attributes))
+    }
+
+    fn content(&mut self, file: Option<File>, place: &Place<'_>) -> Result<blake3::Hash> {
+        let mut file = file.map_or_else(|| place.open_file(), Ok)?;
+        let mut hasher = blake3::Hasher::new();
+        pump_file(&mut file, place.metadata.size, self.feed, |bytes| {
+            hasher.update(bytes);
+        })
+        .map_err(|error| read_error(error, place.path))?;
+        Ok(hasher.finalize())
+    }
+}
+
+/// Why a file of the tree could not be read to its end.
+pub(crate) fn read_error(error: io::Error, path: &Path) -> Error {
+    match error.downcast::<Error>() {
+        Ok(own) => own,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Error::Tree { path: path.to_owned(), reason: "is shorter than it was".to_owned() }
+        }
+        Err(error) => Error::path("read", path)(error),
+    }
+}
+
+/// Only what tells the tar from another one: no file is read.
+pub(crate) struct Outlined<'c> {
+    pub(crate) outline: Outline,
+    pub(crate) contents: &'c Contents,
+}
+
+impl Sink for Outlined<'_> {
+    fn literal(&mut self, bytes: &[u8]) -> Result<()> {
+        self.outline.literal(bytes);
+        Ok(())
+    }
+
+    fn open(&mut self, place: &Place<'_>) -> Result<(Option<File>, Xattrs)> {
+        if !self.contents.get(&place.metadata.ino).is_some_and(|known| known.xattrs) {
+            return Ok((None, Vec::new()));
+        }
+        let file = place.open_file()?;
+        let attributes = xattrs(&file).map_err(Error::errno("read", place.path))?;
+        Ok((Some(file), attributes))
+    }
+
+    fn content(&mut self, _file: Option<File>, place: &Place<'_>) -> Result<blake3::Hash> {
+        let known = self.contents.get(&place.metadata.ino).ok_or_else(|| Error::Tree {
+            path: place.path.to_owned(),
+            reason: "is no file that was unpacked".to_owned(),
+        })?;
+        self.outline.content(place.metadata.size, &known.hash);
+        Ok(known.hash)
+    }
+}
+
+/// Walks the tree below `directory`. Times later than `clamp_mtime` (Unix seconds) become it, on the disk too.
+pub(crate) fn walk(directory: &Path, clamp_mtime: Option<i64>, sink: &mut impl Sink) -> Result<Measured> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(directory, flags, Mode::empty()).map_err(Error::errno("open", directory))?;
-    let mut packer =
-        Packer { out, tree: blake3::Hasher::new(), size: 0, links: HashMap::new(), buffer: vec![0; BUFFER] };
+    let mut packer = Packer {
+        sink,
+        tree: TreeHasher::new(),
+        size: 0,
+        links: HashMap::new(),
+        head: Vec::new(),
+        clamp_ns: clamp_mtime.map(|seconds| seconds.saturating_mul(1_000_000_000)),
+        nothing: blake3::hash(b""),
+    };
     if is_opaque(&root) {
         packer.marker(Path::new(".wh..wh..opq"))?;
     }
-    packer.directory(root, Path::new(""))?;
-    packer.write(&[0; 1024])?;
-    Ok(Packed { tree: TreeHash::from_bytes(*packer.tree.finalize().as_bytes()), size: packer.size })
+    packer.directory(&root, Path::new(""))?;
+    let stat = rustix::fs::fstat(&root).map_err(Error::errno("read", directory))?;
+    packer.clamp(&root, OsStr::new("."), directory, &mut metadata(&stat))?;
+    packer.sink.literal(&[0; 1024])?;
+    Ok(Measured { tree: packer.tree.finish(), size: packer.size })
 }
 
-struct Packer<'o> {
-    out: &'o mut dyn Write,
-    tree: blake3::Hasher,
+struct Packer<'s, S> {
+    sink: &'s mut S,
+    tree: TreeHasher,
     size: u64,
     /// First name of each file that has several.
     links: HashMap<(u64, u64), PathBuf>,
-    buffer: Vec<u8>,
+    head: Vec<u8>,
+    clamp_ns: Option<i64>,
+    /// Hash of no content.
+    nothing: blake3::Hash,
 }
 
-impl Packer<'_> {
-    fn directory(&mut self, fd: OwnedFd, path: &Path) -> Result<()> {
-        let copy = fd.try_clone().map_err(Error::path("open", path))?;
-        let entries = read_directory(copy).map_err(Error::errno("read", path))?;
-        for (name, metadata) in entries {
-            self.entry(&fd, &name, &path.join(&name), &metadata)?;
+impl<S: Sink> Packer<'_, S> {
+    fn directory(&mut self, fd: &OwnedFd, path: &Path) -> Result<()> {
+        let names = Names::of(fd).map_err(Error::errno("read", path))?;
+        for name in names.iter() {
+            let path = path.join(name);
+            if let Some(mut metadata) = look(fd, name).map_err(Error::errno("read", &path))? {
+                self.clamp(fd, name, &path, &mut metadata)?;
+                self.entry(&Place { parent: fd, name, path: &path, metadata: &metadata })?;
+            }
         }
         Ok(())
     }
 
-    fn entry(&mut self, parent: &OwnedFd, name: &OsStr, path: &Path, metadata: &Metadata) -> Result<()> {
+    fn clamp(&self, parent: &OwnedFd, name: &OsStr, path: &Path, metadata: &mut Metadata) -> Result<()> {
+        match self.clamp_ns.filter(|clamp_ns| metadata.mtime_ns > *clamp_ns) {
+            Some(clamp_ns) => {
+                metadata.mtime_ns = clamp_ns;
+                set_time(parent, name, clamp_ns).map_err(Error::errno("set the time of", path))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn entry(&mut self, place: &Place<'_>) -> Result<()> {
+        let nothing = self.nothing;
+        let (path, metadata) = (place.path, place.metadata);
         match metadata.kind {
             Kind::Socket => Ok(()),
             Kind::CharDevice if metadata.rdev == 0 => {
                 let mut hidden = b".wh.".to_vec();
-                hidden.extend_from_slice(name.as_bytes());
+                hidden.extend_from_slice(place.name.as_bytes());
                 self.marker(&path.with_file_name(OsStr::from_bytes(&hidden)))
             }
             Kind::Directory => {
-                let fd = open_at(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, path)?;
+                let fd = place.open(OFlags::RDONLY | OFlags::DIRECTORY)?;
                 let attributes = xattrs(&fd).map_err(Error::errno("read", path))?;
-                self.header(path, EntryType::Directory, metadata, b"", 0, &attributes)?;
+                let head = Head { xattrs: &attributes, ..head(path, EntryType::Directory, metadata) };
+                self.header(&head, &nothing)?;
                 if is_opaque(&fd) {
                     self.marker(&path.join(".wh..wh..opq"))?;
                 }
-                self.directory(fd, path)
+                self.directory(&fd, path)
             }
             Kind::Symlink => {
-                let link = rustix::fs::readlinkat(parent, name, Vec::new()).map_err(Error::errno("read", path))?;
-                self.header(path, EntryType::Symlink, metadata, link.as_bytes(), 0, &[])
+                let link = rustix::fs::readlinkat(place.parent, place.name, Vec::new());
+                let link = link.map_err(Error::errno("read", path))?;
+                self.header(&Head { link: link.as_bytes(), ..head(path, EntryType::Symlink, metadata) }, &nothing)
             }
-            Kind::File => self.file(parent, name, path, metadata),
-            Kind::CharDevice => self.header(path, EntryType::Char, metadata, b"", 0, &[]),
-            Kind::BlockDevice => self.header(path, EntryType::Block, metadata, b"", 0, &[]),
-            Kind::Fifo => self.header(path, EntryType::Fifo, metadata, b"", 0, &[]),
+            Kind::File => self.file(place),
+            Kind::CharDevice => self.header(&head(path, EntryType::Char, metadata), &nothing),
+            Kind::BlockDevice => self.header(&head(path, EntryType::Block, metadata), &nothing),
+            Kind::Fifo => self.header(&head(path, EntryType::Fifo, metadata), &nothing),
         }
     }
 
-    fn file(&mut self, parent: &OwnedFd, name: &OsStr, path: &Path, metadata: &Metadata) -> Result<()> {
+    fn file(&mut self, place: &Place<'_>) -> Result<()> {
+        let nothing = self.nothing;
+        let (path, metadata) = (place.path, place.metadata);
         if metadata.nlink > 1 {
             let key = (metadata.dev, metadata.ino);
             if let Some(first) = self.links.get(&key).cloned() {
-                return self.header(path, EntryType::Link, metadata, first.as_os_str().as_bytes(), 0, &[]);
+                let link = first.as_os_str().as_bytes();
+                return self.header(&Head { link, ..head(path, EntryType::Link, metadata) }, &nothing);
             }
             self.links.insert(key, path.to_owned());
         }
-        let mut file = File::from(open_at(parent, name, OFlags::RDONLY | OFlags::NONBLOCK, path)?);
-        let attributes = xattrs(&file).map_err(Error::errno("read", path))?;
-        self.header(path, EntryType::Regular, metadata, b"", metadata.size, &attributes)?;
-        self.content(&mut file, path, metadata.size)
-    }
-
-    fn content(&mut self, file: &mut File, path: &Path, size: u64) -> Result<()> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut left = size;
-        while left > 0 {
-            let wanted = usize::try_from(left).unwrap_or(BUFFER).min(buffer.len());
-            let slice = buffer.get_mut(..wanted).unwrap_or_default();
-            let got = match file.read(slice) {
-                Ok(got) => got,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Error::path("read", path)(error)),
-            };
-            if got == 0 {
-                return Err(Error::Tree {
-                    path: path.to_owned(),
-                    reason: "became shorter while it was read".to_owned(),
-                });
-            }
-            let bytes = slice.get(..got).unwrap_or_default();
-            self.tree.update(bytes);
-            self.write(bytes)?;
-            left -= got as u64;
-        }
-        self.buffer = buffer;
+        let (file, attributes) = self.sink.open(place)?;
+        let size = metadata.size;
+        let head = Head { size, xattrs: &attributes, ..head(path, EntryType::Regular, metadata) };
+        self.encode(&head)?;
+        let hash = if size > 0 { self.sink.content(file, place)? } else { nothing };
         self.size += size;
-        self.pad(size)
+        self.hash(&head, &hash);
+        self.head.clear();
+        pad(&mut self.head, size);
+        self.sink.literal(&self.head)
     }
 
-    fn header(
-        &mut self,
-        path: &Path,
-        entry_type: EntryType,
-        metadata: &Metadata,
-        link: &[u8],
-        size: u64,
-        attributes: &[(std::ffi::OsString, Vec<u8>)],
-    ) -> Result<()> {
-        self.hash_header(path, entry_type, metadata, link, size, attributes);
-        let mut name = path.as_os_str().as_bytes().to_vec();
-        if entry_type == EntryType::Directory {
-            name.push(b'/');
-        }
-        let mut records = Vec::new();
-        let seconds = metadata.mtime_ns.div_euclid(1_000_000_000);
-        let fit = |condition: bool, key: &str, value: &[u8], records: &mut Vec<u8>| {
-            if !condition {
-                pax_record(records, key.as_bytes(), value);
-            }
-        };
-        fit(name.len() <= USTAR_NAME, "path", &name, &mut records);
-        fit(link.len() <= USTAR_NAME, "linkpath", link, &mut records);
-        fit(size <= USTAR_SIZE, "size", size.to_string().as_bytes(), &mut records);
-        fit(metadata.uid <= USTAR_ID, "uid", metadata.uid.to_string().as_bytes(), &mut records);
-        fit(metadata.gid <= USTAR_ID, "gid", metadata.gid.to_string().as_bytes(), &mut records);
-        fit(seconds >= 0, "mtime", seconds.to_string().as_bytes(), &mut records);
-        for (key, value) in attributes {
-            let mut record = b"SCHILY.xattr.".to_vec();
-            record.extend_from_slice(key.as_bytes());
-            pax_record(&mut records, &record, value);
-        }
-        if !records.is_empty() {
-            let mut header = plain_header(b"pax", EntryType::XHeader, records.len() as u64)?;
-            header.set_mode(0o644);
-            header.set_cksum();
-            self.write(header.as_bytes())?;
-            self.write(&records)?;
-            self.pad(records.len() as u64)?;
-        }
-        let mut header = plain_header(&name, entry_type, if size <= USTAR_SIZE { size } else { 0 })?;
-        set_link(&mut header, link);
-        header.set_mode(metadata.mode);
-        header.set_uid(u64::from(metadata.uid.min(USTAR_ID)));
-        header.set_gid(u64::from(metadata.gid.min(USTAR_ID)));
-        header.set_mtime(u64::try_from(seconds).unwrap_or(0));
-        if matches!(entry_type, EntryType::Char | EntryType::Block) {
-            let set = header
-                .set_device_major(rustix::fs::major(metadata.rdev))
-                .and_then(|()| header.set_device_minor(rustix::fs::minor(metadata.rdev)));
-            set.map_err(Error::path("pack", path))?;
-        }
-        header.set_cksum();
-        self.write(header.as_bytes())
+    fn header(&mut self, head: &Head<'_>, content: &blake3::Hash) -> Result<()> {
+        self.hash(head, content);
+        self.encode(head)
     }
 
-    /// Everything of the entry but its times. The content follows in the same hash: its length is part of this.
-    fn hash_header(
-        &mut self,
-        path: &Path,
-        entry_type: EntryType,
-        metadata: &Metadata,
-        link: &[u8],
-        size: u64,
-        attributes: &[(std::ffi::OsString, Vec<u8>)],
-    ) {
-        let mut feed = |bytes: &[u8]| {
-            self.tree.update(&(bytes.len() as u64).to_le_bytes());
-            self.tree.update(bytes);
+    fn encode(&mut self, head: &Head<'_>) -> Result<()> {
+        self.head.clear();
+        encode(head, &mut self.head)?;
+        self.sink.literal(&self.head)
+    }
+
+    fn hash(&mut self, head: &Head<'_>, content: &blake3::Hash) {
+        let facts = Facts {
+            letter: head.entry_type.as_byte(),
+            metadata: head.metadata,
+            link: head.link,
+            xattrs: head.xattrs,
+            size: head.size,
         };
-        feed(path.as_os_str().as_bytes());
-        feed(&[entry_type.as_byte()]);
-        for number in [metadata.mode, metadata.uid, metadata.gid] {
-            feed(&number.to_le_bytes());
-        }
-        let rdev = if matches!(metadata.kind, Kind::CharDevice | Kind::BlockDevice) { metadata.rdev } else { 0 };
-        feed(&rdev.to_le_bytes());
-        feed(link);
-        feed(&(attributes.len() as u64).to_le_bytes());
-        for (key, value) in attributes {
-            feed(key.as_bytes());
-            feed(value);
-        }
-        feed(&size.to_le_bytes());
+        self.tree.entry(head.path, &facts, content);
     }
 
     /// An empty file that stands for something hidden.
@@ -241,60 +294,13 @@ impl Packer<'_> {
             rdev: 0,
             disk_bytes: 0,
         };
-        self.header(path, EntryType::Regular, &metadata, b"", 0, &[])
-    }
-
-    fn pad(&mut self, size: u64) -> Result<()> {
-        let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
-        self.write([0_u8; 512].get(..padding).unwrap_or_default())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(Error::path("write", "the layer"))
+        let nothing = self.nothing;
+        self.header(&head(path, EntryType::Regular, &metadata), &nothing)
     }
 }
 
-/// A header with numeric fields at zero and a name cut to what fits; PAX carries the rest.
-fn plain_header(name: &[u8], entry_type: EntryType, size: u64) -> Result<Header> {
-    let mut header = Header::new_ustar();
-    let fields = header.as_ustar_mut().ok_or_else(|| Error::document("a header", "it is not ustar"))?;
-    for (slot, byte) in fields.name.iter_mut().zip(name) {
-        *slot = *byte;
-    }
-    header.set_entry_type(entry_type);
-    header.set_size(size);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    Ok(header)
-}
-
-fn set_link(header: &mut Header, link: &[u8]) {
-    if let Some(fields) = header.as_ustar_mut() {
-        for (slot, byte) in fields.linkname.iter_mut().zip(link) {
-            *slot = *byte;
-        }
-    }
-}
-
-/// The length counts itself, so it may grow by a digit when it is added.
-fn pax_record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + rest.to_string().len();
-    if rest + length.to_string().len() != length {
-        length = rest + length.to_string().len();
-    }
-    records.extend_from_slice(length.to_string().as_bytes());
-    records.push(b' ');
-    records.extend_from_slice(key);
-    records.push(b'=');
-    records.extend_from_slice(value);
-    records.push(b'\n');
-}
-
-fn open_at(parent: &OwnedFd, name: &OsStr, flags: OFlags, path: &Path) -> Result<OwnedFd> {
-    rustix::fs::openat(parent, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
-        .map_err(Error::errno("open", path))
+fn head<'a>(path: &'a Path, entry_type: EntryType, metadata: &'a Metadata) -> Head<'a> {
+    Head { path: path.as_os_str().as_bytes(), entry_type, metadata, link: b"", size: 0, xattrs: &[] }
 }
 
 fn is_opaque(fd: &OwnedFd) -> bool {

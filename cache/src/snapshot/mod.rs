@@ -47,8 +47,10 @@ impl std::fmt::Display for StorageDriver {
 
 /// How a snapshot becomes a layer.
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct CommitOptions {}
+pub struct CommitOptions {
+    /// Times later than this (Unix seconds, as SOURCE_DATE_EPOCH has them) become it, in the tree too.
+    pub clamp_mtime: Option<i64>,
+}
 
 /// A writable tree over layers. Dropping it removes what can be written.
 #[derive(Debug)]
@@ -185,13 +187,13 @@ impl Snapshot {
     ///
     /// # Errors
     /// When it cannot be read or written; nothing is left then.
-    pub fn commit(self, store: &Store, lease: &Lease, _options: &CommitOptions) -> Result<Committed> {
+    pub fn commit(self, store: &Store, lease: &Lease, options: &CommitOptions) -> Result<Committed> {
         let (work, upper) = (self.work(), self.upper());
         let lowers = MergedTree::of_directories(self.lowers);
         let Some(before) = self.before else {
             std::fs::remove_dir_all(&work).map_err(Error::path("remove", &work))?;
             canonical::canonicalize(&upper, &lowers)?;
-            return store.commit_tree(lease, self.draft);
+            return store.commit_tree(lease, self.draft, options);
         };
         // The copy moves aside; what changed in it moves into the place from which layers are taken.
         let copy = DraftDir::make(&lease.draft())?;
@@ -201,7 +203,7 @@ impl Snapshot {
         diff::move_changes(&aside, &before, &lowers, &upper)?;
         std::thread::scope(|scope| {
             scope.spawn(move || drop(copy));
-            store.commit_tree(lease, self.draft)
+            store.commit_tree(lease, self.draft, options)
         })
     }
 

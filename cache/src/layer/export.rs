@@ -1,0 +1,139 @@
+//! Giving layers back: trees become layers, layers become tars, and layers are checked against their names.
+
+use std::fs::File;
+use std::io::{self, BufReader, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use sha2::Digest as _;
+
+use super::split::{Moves, Piece, SplitReader};
+use super::stream::{Feed, piped, pump_file};
+use super::write::{Bytes, Measured, read_error, walk};
+use super::{Committed, DISPLACED, DraftDir, Layer, LayerCheck, LayerFile, SPLIT};
+use crate::digest::{DiffId, Digest};
+use crate::error::{Error, Result};
+use crate::lease::Lease;
+use crate::snapshot::CommitOptions;
+use crate::store::{Store, now};
+use crate::tree::TreeRoot;
+
+/// Packs a tree: reading and BLAKE3 on a thread of their own, SHA-256 and writing on this one.
+pub(crate) fn pack(directory: &Path, clamp_mtime: Option<i64>, out: &mut dyn Write) -> Result<(Measured, Digest)> {
+    piped(|feed| walk(directory, clamp_mtime, &mut Bytes { feed }), |stream| write_hashed(stream, out))
+}
+
+fn write_hashed(stream: &mut super::stream::Stream, out: &mut dyn Write) -> Result<Digest> {
+    let mut hasher = sha2::Sha256::new();
+    while let Some(bytes) = stream.next()? {
+        hasher.update(bytes);
+        out.write_all(bytes).map_err(Error::path("write", "the layer"))?;
+    }
+    Ok(Digest::from_sha256(hasher.finalize().as_slice()))
+}
+
+impl Store {
+    /// Takes a tree in overlay form as a layer; one with the same tree that is known already is given back instead.
+    pub(crate) fn commit_tree(&self, lease: &Lease, draft: DraftDir, options: &CommitOptions) -> Result<Committed> {
+        let (Measured { tree, size }, digest) = pack(&draft.path.join("fs"), options.clamp_mtime, &mut io::sink())?;
+        if let Some(layer) = self.layer_by_tree(lease, &tree)? {
+            return Ok(Committed { layer, existed: true });
+        }
+        let file = LayerFile { diff_id: DiffId(digest), tree, size, created: now(), split: false };
+        Ok(Committed { layer: self.adopt(lease, draft, &file, false)?, existed: false })
+    }
+
+    /// Writes the uncompressed tar whose SHA-256 is the diff id.
+    ///
+    /// # Errors
+    /// When the layer is damaged or the output fails.
+    pub fn export_layer(&self, layer: &Layer, out: &mut dyn Write) -> Result<()> {
+        let directory = self.layer_dir(&layer.diff_id);
+        let found = match open_split(&directory)? {
+            Some(split) => piped(|feed| join(&directory, split, feed), |stream| write_hashed(stream, out))?.1,
+            None => pack(layer.path(), None, out)?.1,
+        };
+        if found != layer.diff_id.0 {
+            return Err(Error::DigestMismatch { expected: layer.diff_id.0.clone(), found });
+        }
+        Ok(())
+    }
+
+    /// Reads all of a layer again and says what is not as it was recorded.
+    pub(crate) fn verify_layer(&self, name: &str) -> Result<std::result::Result<LayerCheck, String>> {
+        let directory = self.path("layers").join(name);
+        let file: LayerFile =
+            match std::fs::read(directory.join("layer.json")).map(|bytes| serde_json::from_slice(&bytes)) {
+                Ok(Ok(file)) => file,
+                Ok(Err(error)) => return Ok(Err(format!("its record cannot be read: {error}"))),
+                Err(error) => return Ok(Err(format!("its record cannot be read: {error}"))),
+            };
+        if file.diff_id.hex() != name {
+            return Ok(Err(format!("its record is that of {}", file.diff_id)));
+        }
+        let (Measured { tree, size }, digest) = match pack(&directory.join("fs"), None, &mut io::sink()) {
+            Ok(packed) => packed,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        if tree != file.tree {
+            return Ok(Err("its files are not those that it was made with".to_owned()));
+        }
+        if !file.split && digest != file.diff_id.0 {
+            return Ok(Err("the times of its files are not those that it was made with".to_owned()));
+        }
+        if file.split {
+            let layer = Layer { diff_id: file.diff_id, tree, size, created: file.created, path: directory.join("fs") };
+            if let Err(error) = self.export_layer(&layer, &mut io::sink()) {
+                return Ok(Err(format!("its original bytes: {error}")));
+            }
+        }
+        Ok(Ok(LayerCheck { size }))
+    }
+}
+
+fn open_split(directory: &Path) -> Result<Option<SplitReader<'static>>> {
+    let path = directory.join(SPLIT);
+    match File::open(&path) {
+        Ok(file) => SplitReader::new(BufReader::new(file)).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::path("open", path)(error)),
+    }
+}
+
+/// Puts the stream together again that a layer came as.
+fn join(directory: &Path, mut split: SplitReader<'_>, feed: &mut Feed) -> Result<()> {
+    let root = TreeRoot::open(&directory.join("fs"))?;
+    let displaced = directory.join(DISPLACED);
+    let displaced = if displaced.is_dir() { Some(TreeRoot::open(&displaced)?) } else { None };
+    let moves = match (&displaced, open_split(directory)?) {
+        (Some(_), Some(split)) => Moves::of(split)?,
+        _ => Moves::default(),
+    };
+    let mut nth = 0;
+    let mut open = |path: &Path| {
+        let moved = moves.of_content(path, nth);
+        nth += 1;
+        match (moved, &displaced) {
+            (Some(path), Some(displaced)) => displaced.open_file(&path),
+            _ => root.open_file(path),
+        }
+    };
+    while let Some(piece) = split.next()? {
+        match piece {
+            Piece::Literal(bytes) => feed.write(&bytes)?,
+            Piece::Content { path, size } => {
+                let mut file = open(&path)?;
+                pump_file(&mut file, size, feed, |_| ()).map_err(|error| read_error(error, &path))?;
+            }
+            Piece::Parts { path, parts } => {
+                let mut file = open(&path)?;
+                for part in parts {
+                    let sent = file.seek(SeekFrom::Start(part.offset));
+                    sent.and_then(|_| pump_file(&mut file, part.length, feed, |_| ()))
+                        .map_err(|error| read_error(error, &path))?;
+                }
+            }
+            Piece::Moved { .. } => {}
+        }
+    }
+    Ok(())
+}
