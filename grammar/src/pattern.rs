@@ -43,14 +43,18 @@ impl Pattern {
         chars.iter().rev().collect()
     }
 
-    /// The text with the first match, or all of them, replaced: leftmost, then longest, never empty.
-    pub(crate) fn replace(&self, text: &str, with: &str, all: bool) -> String {
+    /// The text with the first match, or all of them, replaced: leftmost, then longest, never empty. `None` when more than
+    /// `room` bytes come of it.
+    pub(crate) fn replace(&self, text: &str, with: &str, all: bool, room: usize) -> Option<String> {
         let chars: Vec<char> = text.chars().collect();
         let ends = self.longest_ends(&chars);
         let mut out = String::with_capacity(text.len());
         let mut at = 0;
         let mut done = self.0.is_empty();
         while let Some(c) = chars.get(at) {
+            if out.len() > room {
+                return None;
+            }
             match ends.get(at).copied().flatten().filter(|end| !done && *end > at) {
                 Some(end) => {
                     out.push_str(with);
@@ -63,7 +67,7 @@ impl Pattern {
                 }
             }
         }
-        out
+        (out.len() <= room).then_some(out)
     }
 
     /// For each place of the text, where the longest match from there ends.
@@ -139,6 +143,7 @@ fn enter(tokens: &[Token], reached: &mut [bool], mut index: usize) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -166,19 +171,20 @@ mod tests {
 
     #[test]
     fn builder_v02_matches_are_replaced() {
-        let replace = |pattern: &str, text: &str, all| Pattern::new(pattern).replace(text, "x", all);
+        let replace = |pattern: &str, text: &str, all| Pattern::new(pattern).replace(text, "x", all, 9).unwrap();
         assert_eq!(replace("b", "a/b/b", false), "a/x/b");
         assert_eq!(replace("b", "a/b/b", true), "a/x/x");
         assert_eq!(replace("?", "žl", true), "xx");
         assert_eq!(replace("*", "abc", true), "x");
         assert_eq!(replace("a*a", "baaab", false), "bxb");
         assert_eq!(replace("", "abc", true), "abc");
+        assert_eq!(Pattern::new("a").replace("aaa", "xxxx", true, 11), None);
     }
 
     #[test]
     fn long_texts_take_no_longer_than_they_are_long() {
         let text = "a".repeat(200_000);
         assert_eq!(Pattern::new("*a*a*b").strip_suffix(&text, true), text);
-        assert_eq!(Pattern::new("*a*a*b").replace(&text, "x", true), text);
+        assert_eq!(Pattern::new("*a*a*b").replace(&text, "x", true, text.len()).unwrap(), text);
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! One pass, as the field's builders do it: what a variable holds is not expanded again. Modifiers are `:-` `-` `:+` `+`
 //! `:?` `?`, `#` `##` `%` `%%`, `/` and `//`; patterns know `*` and `?` alone.
+//!
+//! Lines that double a variable each would soon fill any memory: what variables add to a text is bounded.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::pattern::Pattern;
@@ -10,6 +13,10 @@ use crate::source::Span;
 
 /// Deepest nesting of `${…${…}…}`.
 const DEPTH: usize = 64;
+/// Most bytes that variables add to a text: eight times what Linux lets a process have in one of them.
+const GROWTH: usize = 1 << 20;
+/// Most steps that a pattern takes on a value: about a tenth of a second.
+const PATTERN_STEPS: usize = 1 << 25;
 
 /// Unexpanded text with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +91,8 @@ impl Word {
     /// One text: quotes removed, variables replaced.
     ///
     /// # Errors
-    /// When a quote or brace is not closed, a modifier is unknown, or a required variable has no value.
+    /// When a quote or brace is not closed, a modifier is unknown, a required variable has no value, or variables make the
+    /// text too long.
     pub fn expand(&self, scope: &dyn Scope) -> Result<Expansion, ExpandError> {
         let mut expander = Expander::new(&self.raw, self.escape, scope, false);
         let text = expander.until(None, 0)?;
@@ -129,6 +137,8 @@ struct Expander<'a> {
     matched: BTreeSet<String>,
     /// Finished words, when they are split.
     words: Option<Vec<String>>,
+    /// How many bytes variables may still add.
+    room: usize,
 }
 
 impl<'a> Expander<'a> {
@@ -142,6 +152,8 @@ impl<'a> Expander<'a> {
             unmatched: BTreeSet::new(),
             matched: BTreeSet::new(),
             words: None,
+            // A literal in braces counts once for each level.
+            room: text.len() + GROWTH,
         }
     }
 
@@ -158,7 +170,7 @@ impl<'a> Expander<'a> {
                 '"' if !self.raw_quotes => self.double(&mut out, depth)?,
                 '$' => {
                     let value = self.dollar(depth)?;
-                    self.append(&mut out, &value, depth == 0);
+                    self.append(&mut out, &value, depth == 0)?;
                 }
                 c if c == self.escape => self.escaped(&mut out),
                 c => out.push(c),
@@ -170,10 +182,11 @@ impl<'a> Expander<'a> {
         }
     }
 
-    fn append(&mut self, out: &mut String, value: &str, splits: bool) {
+    fn append(&mut self, out: &mut String, value: &str, splits: bool) -> Result<(), ExpandError> {
+        self.room = self.room.checked_sub(value.len()).ok_or_else(too_long)?;
         let Some(words) = self.words.as_mut().filter(|_| splits) else {
             out.push_str(value);
-            return;
+            return Ok(());
         };
         for c in value.chars() {
             if !c.is_whitespace() {
@@ -182,6 +195,7 @@ impl<'a> Expander<'a> {
                 words.push(std::mem::take(out));
             }
         }
+        Ok(())
     }
 
     fn escaped(&mut self, out: &mut String) {
@@ -215,7 +229,7 @@ impl<'a> Expander<'a> {
                 '"' => return Ok(()),
                 '$' => {
                     let value = self.dollar(depth)?;
-                    out.push_str(&value);
+                    self.append(out, &value, false)?;
                 }
                 c if c == self.escape => match self.rest.peek().copied() {
                     Some(next) if next == '"' || next == '$' || next == self.escape => {
@@ -233,10 +247,10 @@ impl<'a> Expander<'a> {
         Err(ExpandError("unexpected end of statement while looking for matching double-quote".to_owned()))
     }
 
-    fn dollar(&mut self, depth: usize) -> Result<String, ExpandError> {
+    fn dollar(&mut self, depth: usize) -> Result<Cow<'a, str>, ExpandError> {
         if self.rest.peek() != Some(&'{') {
             let name = self.name();
-            return Ok(if name.is_empty() { "$".to_owned() } else { self.value(&name).unwrap_or_default() });
+            return Ok(Cow::Borrowed(if name.is_empty() { "$" } else { self.value(&name).unwrap_or_default() }));
         }
         self.rest.next();
         let name = self.name();
@@ -250,7 +264,7 @@ impl<'a> Expander<'a> {
             return Err(ExpandError("unexpected end of statement while looking for matching }".to_owned()));
         };
         match modifier {
-            '}' => Ok(self.value(&name).unwrap_or_default()),
+            '}' => Ok(Cow::Borrowed(self.value(&name).unwrap_or_default())),
             ':' => match self.rest.next() {
                 Some(kind @ ('+' | '-' | '?')) => self.conditional(&name, kind, true, depth),
                 other => Err(ExpandError(format!(
@@ -261,27 +275,25 @@ impl<'a> Expander<'a> {
             kind @ ('+' | '-' | '?') => self.conditional(&name, kind, false, depth),
             kind @ ('#' | '%') => {
                 let longest = self.rest.next_if_eq(&kind).is_some();
-                let pattern = self.pattern('}', depth)?;
+                let pattern = self.pattern_text('}', depth)?;
                 let value = self.value(&name).unwrap_or_default();
-                Ok(if kind == '#' {
-                    pattern.strip_prefix(&value, longest)
+                let pattern = pattern_for(&name, value, &pattern)?;
+                Ok(Cow::Owned(if kind == '#' {
+                    pattern.strip_prefix(value, longest)
                 } else {
-                    pattern.strip_suffix(&value, longest)
-                })
+                    pattern.strip_suffix(value, longest)
+                }))
             }
             '/' => {
                 let all = self.rest.next_if_eq(&'/').is_some();
-                let pattern = self.pattern('/', depth)?;
+                let pattern = self.pattern_text('/', depth)?;
                 let with = self.pattern_text('}', depth)?;
                 let value = self.value(&name).unwrap_or_default();
-                Ok(pattern.replace(&value, &with, all))
+                let pattern = pattern_for(&name, value, &pattern)?;
+                pattern.replace(value, &with, all, self.room).map(Cow::Owned).ok_or_else(too_long)
             }
             other => Err(ExpandError(format!("unsupported modifier ({other}) in substitution"))),
         }
-    }
-
-    fn pattern(&mut self, stop: char, depth: usize) -> Result<Pattern, ExpandError> {
-        Ok(Pattern::new(&self.pattern_text(stop, depth)?))
     }
 
     /// Text with its escapes kept.
@@ -292,14 +304,19 @@ impl<'a> Expander<'a> {
         pattern
     }
 
-    fn conditional(&mut self, name: &str, kind: char, empty_counts: bool, depth: usize) -> Result<String, ExpandError> {
+    fn conditional(
+        &mut self,
+        name: &str,
+        kind: char,
+        empty_counts: bool,
+        depth: usize,
+    ) -> Result<Cow<'a, str>, ExpandError> {
         let word = self.until(Some('}'), depth + 1)?;
-        let value = self.value(name);
-        let set = value.as_ref().is_some_and(|value| !empty_counts || !value.is_empty());
-        match kind {
-            '+' => Ok(if set { word } else { String::new() }),
-            '-' => Ok(if set { value.unwrap_or_default() } else { word }),
-            _ if set => Ok(value.unwrap_or_default()),
+        let value = self.value(name).filter(|value| !empty_counts || !value.is_empty());
+        match (kind, value) {
+            ('+', Some(_)) | ('-', None) => Ok(Cow::Owned(word)),
+            ('+', None) => Ok(Cow::Borrowed("")),
+            (_, Some(value)) => Ok(Cow::Borrowed(value)),
             _ => {
                 let why = match (word.is_empty(), empty_counts) {
                     (false, _) => word.as_str(),
@@ -327,11 +344,11 @@ impl<'a> Expander<'a> {
         name
     }
 
-    fn value(&mut self, name: &str) -> Option<String> {
+    fn value(&mut self, name: &str) -> Option<&'a str> {
         match self.scope.get(name) {
             Some(value) => {
                 self.matched.insert(name.to_owned());
-                Some(value.to_owned())
+                Some(value)
             }
             None => {
                 self.unmatched.insert(name.to_owned());
@@ -339,6 +356,19 @@ impl<'a> Expander<'a> {
             }
         }
     }
+}
+
+fn too_long() -> ExpandError {
+    ExpandError(format!("variables add more than {} MiB to the text", GROWTH >> 20))
+}
+
+/// A pattern for this value. Both can be long, and matching takes the product of their lengths.
+fn pattern_for(name: &str, value: &str, pattern: &str) -> Result<Pattern, ExpandError> {
+    if value.len().saturating_mul(pattern.len()) > PATTERN_STEPS {
+        let lengths = format!("a pattern of {} bytes, a value of {}", pattern.len(), value.len());
+        return Err(ExpandError(format!("{name}: too long to match: {lengths}")));
+    }
+    Ok(Pattern::new(pattern))
 }
 
 #[cfg(test)]
@@ -388,6 +418,24 @@ mod tests {
         }
         let deep = "${A:-".repeat(100_000);
         assert!(Word::new(deep, '\\', Span::default()).expand(&scope()).is_err());
+    }
+
+    #[test]
+    fn what_variables_add_is_bounded() {
+        let mut scope = scope();
+        scope.insert("V".to_owned(), "x".repeat(1000));
+        scope.insert("BIG".to_owned(), "x".repeat(GROWTH));
+        let expand = |raw: &str| Word::new(raw, '\\', Span::default()).expand(&scope).map(|found| found.text.len());
+        assert_eq!(expand("$BIG"), Ok(GROWTH));
+        // Unless it is written out.
+        assert_eq!(expand(&"x".repeat(3 * GROWTH)), Ok(3 * GROWTH));
+        assert_eq!(expand("${BIG+}${BIG+}${BIG:+x}"), Ok(1));
+        for raw in ["$BIG$V", "\"$BIG\"$V", "${V//x/${V//x/$V}}", "${NO:-${BIG}}${V}", "${V//x/$BIG}"] {
+            assert!(expand(raw).unwrap_err().to_string().contains("more than 1 MiB"), "{raw}");
+        }
+        assert!(expand("${BIG//$V/x}").unwrap_err().to_string().contains("BIG: too long to match"));
+        assert!(Word::new("$BIG$V", '\\', Span::default()).expand_words(&scope).is_err());
+        assert!(expand_heredoc("$BIG$V", '\\', &scope).is_err());
     }
 
     #[test]
