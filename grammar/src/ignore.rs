@@ -124,61 +124,85 @@ impl IgnoreRules {
 impl Pattern {
     /// Matches the path or a directory above it: one run over the path, looking at each `/`.
     fn matches(&self, path: &[char]) -> bool {
-        let (covered, reached) = self.run(path.iter().copied());
-        covered || reached.last() == Some(&true)
+        let mut run = Run::new(&self.tokens);
+        for (position, c) in path.iter().enumerate() {
+            if *c == '/' && position > 0 && run.is_at_end() {
+                return true;
+            }
+            if !run.feed(*c) {
+                return false;
+            }
+        }
+        run.is_at_end()
     }
 
-    /// Whether something below a directory can match: it or one above it does, or tokens are left to go on with.
+    /// Whether something below a directory can match. The same run as for a path: a slash may stand inside of brackets.
     fn reaches_below(&self, directory: &str) -> bool {
-        let (covered, reached) = self.run(directory.chars().chain(['/']));
-        covered || reached.contains(&true)
+        let mut run = Run::new(&self.tokens);
+        directory.chars().chain(['/']).all(|c| run.feed(c) || run.was_at_end)
     }
+}
 
-    /// Whether a directory on the way matched, and the tokens that are reached at the end.
-    fn run(&self, path: impl Iterator<Item = char>) -> (bool, Vec<bool>) {
-        let tokens = &self.tokens;
+/// Where in a pattern one can be after some text.
+struct Run<'a> {
+    tokens: &'a [Token],
+    reached: Vec<bool>,
+    next: Vec<bool>,
+    /// A directory above matched.
+    was_at_end: bool,
+}
+
+impl<'a> Run<'a> {
+    fn new(tokens: &'a [Token]) -> Run<'a> {
         let mut reached = vec![false; tokens.len() + 1];
         if let Some(slot) = reached.first_mut() {
             *slot = true;
         }
         close(tokens, &mut reached);
-        for (position, c) in path.enumerate() {
-            if c == '/' && position > 0 && reached.last() == Some(&true) {
-                return (true, reached);
-            }
-            let mut next = vec![false; tokens.len() + 1];
-            for (at, token) in tokens.iter().enumerate() {
-                if reached.get(at) != Some(&true) {
-                    continue;
+        Run { tokens, next: vec![false; reached.len()], reached, was_at_end: false }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.reached.last() == Some(&true)
+    }
+
+    /// Goes on by one character; false when there is nowhere to be.
+    fn feed(&mut self, c: char) -> bool {
+        self.was_at_end |= c == '/' && self.is_at_end();
+        self.next.fill(false);
+        let mut alive = false;
+        for (at, token) in self.tokens.iter().enumerate().filter(|(at, _)| self.reached.get(*at) == Some(&true)) {
+            let (stays, goes_on) = token.step(c);
+            for to in [stays.then_some(at), goes_on.then_some(at + 1)].into_iter().flatten() {
+                alive = true;
+                if let Some(slot) = self.next.get_mut(to) {
+                    *slot = true;
                 }
-                for to in token.step(at, c) {
-                    if let Some(slot) = next.get_mut(to) {
-                        *slot = true;
-                    }
-                }
             }
-            reached = next;
-            close(tokens, &mut reached);
         }
-        (false, reached)
+        std::mem::swap(&mut self.reached, &mut self.next);
+        if alive {
+            close(self.tokens, &mut self.reached);
+        }
+        alive
     }
 }
 
 impl Token {
-    fn step(&self, at: usize, c: char) -> Vec<usize> {
+    /// Whether it can stay for the next character after this one, and whether the token behind it can begin.
+    fn step(&self, c: char) -> (bool, bool) {
         match self {
-            Token::Literal(literal) if *literal == c => vec![at + 1],
-            Token::One if c != '/' => vec![at + 1],
-            Token::Star if c != '/' => vec![at],
-            Token::Any => vec![at],
+            Token::Literal(literal) => (false, *literal == c),
+            Token::One => (false, c != '/'),
+            Token::Star => (c != '/', false),
+            Token::Any => (true, false),
+            Token::Directories => (false, false),
             // Stays while a directory's name goes by; behind its slash the rest may begin.
-            Token::InDirectories if c == '/' => vec![at, at + 1],
-            Token::InDirectories => vec![at],
-            Token::Class { negated, ranges } if c != '/' => {
+            Token::InDirectories => (true, c == '/'),
+            Token::Class { negated, ranges } => {
                 let hit = ranges.iter().any(|(low, high)| *low <= c && c <= *high);
-                if hit != *negated { vec![at + 1] } else { Vec::new() }
+                (false, c != '/' && hit != *negated)
             }
-            _ => Vec::new(),
         }
     }
 }
@@ -310,5 +334,21 @@ mod tests {
         use IgnoreVerdict::{Drop, Prune};
         assert_eq!(verdicts, [Prune, Drop, Drop, Drop, Prune, Drop, Prune]);
         assert_eq!(rules.deciding_line("logs/a.log"), Some((2, "logs")));
+    }
+
+    #[test]
+    fn a_directory_is_opened_wherever_something_below_can_come_back() {
+        for (file, directory, verdict) in [
+            ("a\n!a/*/c", "a/b", IgnoreVerdict::Drop),
+            ("a\n!a/x/c", "a/b", IgnoreVerdict::Prune),
+            ("*\n!**/c", "a/b", IgnoreVerdict::Drop),
+            ("*\n!a", "b", IgnoreVerdict::Prune),
+            ("*\n!ab/c", "a", IgnoreVerdict::Prune),
+            // Found by fuzzing: a slash inside of brackets parts nothing.
+            ("a\n![x/a]/c", "a", IgnoreVerdict::Drop),
+        ] {
+            assert_eq!(IgnoreRules::parse(file).unwrap().verdict(directory, true), verdict, "{file:?} {directory}");
+        }
+        assert!(!ignored("a\n![x/a]/c", "a/c"));
     }
 }
