@@ -250,8 +250,8 @@ impl BuildRequest {
         };
         for path in &candidates {
             if path.exists() {
-                let text = read_text(path)?;
-                return Ok((path.clone(), Source::new(display_name(path), text)));
+                let bytes = read(path)?;
+                return Ok((path.clone(), Source::from_bytes(display_name(path), &bytes)));
             }
         }
         match &self.dockerfile {
@@ -276,7 +276,7 @@ impl BuildRequest {
                 Ok(_) => return Err(Error::IgnoreFile { path, reason: "is not a regular file".to_owned() }),
                 Err(_) => continue,
             }
-            let text = read_text(&path)?;
+            let text = String::from_utf8_lossy(&read(&path)?).into_owned();
             let rules = IgnoreRules::parse(&text)
                 .map_err(|error| Error::IgnoreFile { path: path.clone(), reason: error.to_string() })?;
             return Ok((rules, display_name(&path)));
@@ -353,7 +353,7 @@ fn display_name(path: &Path) -> String {
     text.strip_prefix("./").unwrap_or(&text).to_owned()
 }
 
-fn read_text(path: &Path) -> Result<String> {
+fn read(path: &Path) -> Result<Vec<u8>> {
     use std::io::Read;
     let file = std::fs::File::open(path).map_err(|error| Error::file("read", path, error))?;
     let mut bytes = Vec::new();
@@ -365,5 +365,5 @@ fn read_text(path: &Path) -> Result<String> {
             TEXT_LIMIT >> 20
         )));
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(bytes)
 }

@@ -3,6 +3,8 @@
 //! A heredoc ends where its name stands alone, several are read in the order of their openers, and the escape directive
 //! changes what a continuation is: none of it fits a grammar, so it is done here, line by line.
 
+use std::ops::Range;
+
 use crate::diagnostic::Diagnostic;
 use crate::instruction::{Directive, Heredoc};
 use crate::lint::Rule;
@@ -211,7 +213,8 @@ impl<'a> Reader<'a> {
         if !may_open(&logical.text) {
             return;
         }
-        for opener in openers(&logical.text) {
+        for (range, opener) in openers(&logical.text) {
+            let opener = Heredoc { span: logical.place(range.start, range.end), ..opener };
             let start = self.lines.get(self.at).map_or(self.source.text().len(), |line| line.start);
             let mut content = String::new();
             let mut end = start;
@@ -227,8 +230,9 @@ impl<'a> Reader<'a> {
                 end = line.span().end;
             };
             if !closed {
-                let span = logical.line_span;
-                self.error("K0104", span, format!("unterminated heredoc: no line is exactly `{}`", opener.name), "");
+                let help = near_end(&opener, &content, self.source.location(start).0);
+                let message = format!("unterminated heredoc: no line is exactly `{}`", opener.name);
+                self.error("K0104", opener.span, message, &help);
             }
             logical.heredocs.push(Heredoc { content, span: Span::new(start, end.max(start)), ..opener });
         }
@@ -269,11 +273,29 @@ fn may_open(text: &str) -> bool {
 /// The heredoc openers of a line: unquoted words that begin with `[n]<<[-]NAME`.
 ///
 /// Whatever the escape directive says, these are a shell's words: the backslash escapes.
-fn openers(text: &str) -> Vec<Heredoc> {
+fn openers(text: &str) -> Vec<(Range<usize>, Heredoc)> {
     if !text.contains("<<") {
         return Vec::new();
     }
-    rules::shell_words(text).into_iter().filter_map(|range| opener(text.get(range)?)).collect()
+    let words = rules::shell_words(text).into_iter();
+    words.filter_map(|range| Some((range.clone(), opener(text.get(range)?)?))).collect()
+}
+
+/// What to do about a heredoc that is not closed: most often its end is there, with blanks around it or in another case.
+fn near_end(opener: &Heredoc, content: &str, first: usize) -> String {
+    let name = &opener.name;
+    let near = content.lines().position(|line| line.trim().eq_ignore_ascii_case(name));
+    let Some((index, line)) = near.and_then(|index| Some((index, content.lines().nth(index)?))) else {
+        return format!("write a line that is `{name}` and nothing else where it ends");
+    };
+    let number = first + index;
+    if line.trim() != name {
+        return format!("line {number} is `{}`: write `{name}`", line.trim());
+    }
+    if line.trim_start_matches('\t') == name {
+        return format!("line {number} begins with tabs: write `<<-{name}`, which allows them, or remove them");
+    }
+    format!("line {number} has blanks beside `{name}`: remove them")
 }
 
 /// Whether a text is nothing but one opener.
@@ -337,7 +359,22 @@ mod tests {
         assert_eq!((a.content.as_str(), a.expand, a.fd), ("a $x\n", true, 0));
         assert_eq!((&*b.body(), b.expand, b.fd, b.chomp), ("b\n", false, 3, true));
         assert!(lines.logical[1].heredocs.is_empty());
-        assert_eq!(read(&Source::new("", "RUN <<E\nx\n")).diagnostics.len(), 1);
+    }
+
+    #[test]
+    fn builder_h09_a_heredoc_that_is_not_closed_says_where_it_begins_and_how_to_close_it() {
+        for (text, help) in [
+            ("RUN cat <<E\nx\n", "write a line that is `E`"),
+            ("RUN cat <<E\nx\n  E\n", "line 3 has blanks beside `E`"),
+            ("RUN cat <<E\nE \n", "line 2 has blanks beside `E`"),
+            ("RUN cat <<E\n\tE\n", "line 2 begins with tabs: write `<<-E`"),
+            ("RUN cat <<E\nx\ne\n", "line 3 is `e`: write `E`"),
+        ] {
+            let diagnostics = read(&Source::new("", text)).diagnostics;
+            let [diagnostic] = diagnostics.as_slice() else { unreachable!() };
+            assert!(diagnostic.help.as_ref().unwrap().contains(help), "{text:?} {diagnostic:?}");
+            assert_eq!(&text[diagnostic.span.start..diagnostic.span.end], "<<E");
+        }
     }
 
     #[test]

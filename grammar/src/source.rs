@@ -12,6 +12,8 @@ pub struct Source {
 struct Inner {
     name: String,
     text: String,
+    /// Where U+FFFD stands for bytes that are no UTF-8.
+    replaced: Vec<usize>,
     /// Where lines begin; counted when somebody asks.
     lines: OnceLock<Vec<usize>>,
 }
@@ -27,7 +29,30 @@ impl Eq for Source {}
 impl Source {
     /// A text under a name.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
-        Source { inner: Arc::new(Inner { name: name.into(), text: text.into(), lines: OnceLock::new() }) }
+        Source::with(name.into(), text.into(), Vec::new())
+    }
+
+    /// A file's bytes under a name. What is no UTF-8 becomes U+FFFD, and is remembered.
+    pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Source {
+        let mut text = String::with_capacity(bytes.len());
+        let mut replaced = Vec::new();
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                replaced.push(text.len());
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        Source::with(name.into(), text, replaced)
+    }
+
+    fn with(name: String, text: String, replaced: Vec<usize>) -> Source {
+        Source { inner: Arc::new(Inner { name, text, replaced, lines: OnceLock::new() }) }
+    }
+
+    /// Where in the text U+FFFD stands for bytes that are no UTF-8, ascending.
+    pub fn replaced(&self) -> &[usize] {
+        &self.inner.replaced
     }
 
     /// The name.

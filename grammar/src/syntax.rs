@@ -102,6 +102,10 @@ type Result<T> = std::result::Result<T, Diagnostic>;
 
 /// Reads the shape of a text. Never fails as a whole.
 pub fn syntax(source: &Source) -> Syntax {
+    if let Some(at) = source.text().find('\0') {
+        let diagnostics = vec![no_text(source, at)];
+        return Syntax { escape: '\\', directives: Vec::new(), nodes: Vec::new(), diagnostics };
+    }
     let lines = lines::read(source);
     let escape = lines.escape.unwrap_or('\\');
     let mut nodes = Vec::with_capacity(lines.logical.len());
@@ -118,6 +122,18 @@ pub fn syntax(source: &Source) -> Syntax {
         diagnostics.push(empty.help(help));
     }
     Syntax { escape, directives: lines.directives, nodes, diagnostics }
+}
+
+/// Programs, archives, and text in an encoding of two bytes: one sentence rather than one for each line.
+fn no_text(source: &Source, at: usize) -> Diagnostic {
+    let diagnostic = Diagnostic::error("K0108", "the file is no text: it holds a NUL character");
+    // With its byte order mark, which is two bytes that are no UTF-8, or without.
+    let wide = at <= 1 || (at <= 7 && source.replaced().starts_with(&[0, 3]));
+    diagnostic.at(source, Span::new(at, at + 1)).help(if wide {
+        "it looks like UTF-16: save it as UTF-8"
+    } else {
+        "name the Dockerfile with -f"
+    })
 }
 
 impl Syntax {
@@ -362,6 +378,20 @@ mod tests {
         for between in pieces.iter().step_by(2) {
             let lines = between.trim_start_matches('\u{feff}').lines().map(str::trim);
             assert!(lines.into_iter().all(|line| line.is_empty() || line.starts_with('#')), "{between:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_one_mistake() {
+        let wide: Vec<u8> = "\u{feff}FROM scratch\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (bytes, help) in
+            [(wide.as_slice(), "UTF-8"), (b"F\0R\0O\0", "UTF-8"), (b"\x7fELF\x02\x01\x01\0\0\n\0\n", "with -f")]
+        {
+            let source = Source::from_bytes("Dockerfile", bytes);
+            let parsed = crate::parse(&source);
+            assert_eq!((parsed.diagnostics.len(), parsed.diagnostics[0].code), (1, "K0108"));
+            assert!(parsed.diagnostics[0].help.as_ref().is_some_and(|found| found.contains(help)), "{help}");
+            assert_eq!(parsed.syntax.pieces(&source).concat(), source.text());
         }
     }
 

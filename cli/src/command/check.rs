@@ -79,6 +79,7 @@ fn rules() -> Outcome {
         let kind = match rule.kind() {
             RuleKind::Standard => "",
             RuleKind::Experimental => " (experimental)",
+            RuleKind::Own => " (dunnage's own)",
             RuleKind::Hint => " (hint)",
         };
         ui::line(&format!("{}{kind}\n    {}\n    fix: {}", rule.name(), rule.why(), rule.fix()))?;

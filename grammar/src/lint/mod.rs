@@ -4,6 +4,7 @@
 //! looked at where these are known, while the build is planned.
 
 mod choice;
+mod encoding;
 mod hints;
 mod rule;
 mod stages;
@@ -19,6 +20,7 @@ use crate::parse::Parsed;
 /// Looks at a text that was read. Which of the findings are wanted is for [`CheckChoice`] to say.
 pub fn lint(parsed: &Parsed) -> Vec<Diagnostic> {
     let mut found = Vec::new();
+    encoding::check(parsed, &mut found);
     style::check(parsed, &mut found);
     stages::check(parsed, &mut found);
     hints::check(parsed, &mut found);

@@ -10,6 +10,8 @@ pub enum RuleKind {
     Standard,
     /// The same, but only looked at when the file or the user asks for it.
     Experimental,
+    /// Dunnage's own, where what is built is not what is written.
+    Own,
     /// Dunnage's own advice: it never fails a check.
     Hint,
 }
@@ -69,6 +71,9 @@ rules! {
     CopyIgnoredFile Standard
         "the ignore file keeps it out of the context, so it cannot be copied"
         "remove the source here, or bring it back in the ignore file with a `!` line"
+    DirectiveWithoutEffect Hint
+        "a directive counts at the very top only, before any comment, empty line or instruction, and by its exact name"
+        "move it to the top of the file"
     DuplicateStageName Standard
         "the later stage hides the earlier one"
         "give each stage a name of its own"
@@ -90,6 +95,9 @@ rules! {
     InvalidDefaultArgInFrom Standard
         "without --build-arg the file cannot be built"
         "give the ARG a default that makes a valid image name"
+    InvalidBytes Own
+        "the bytes here are no UTF-8, and are replaced by U+FFFD in what is built"
+        "save the file as UTF-8"
     InvalidDefinitionDescription Experimental
         "the comment above a stage or an ARG is shown as its description"
         "begin the comment with the name, or leave an empty line between"
