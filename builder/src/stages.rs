@@ -4,7 +4,7 @@
 //! and indexes too. A name that is no stage is an image.
 
 use cache::{Platform, Reference};
-use grammar::{Diagnostic, Dockerfile, Instruction, MountFlag, Scope, Span, Stage, Word, nearest};
+use grammar::{Diagnostic, Dockerfile, ExpandError, Instruction, MountFlag, Scope, Span, Stage, Word, nearest};
 
 use crate::doubts;
 use crate::error::{Error, Result};
@@ -144,7 +144,7 @@ fn cycle(dockerfile: &Dockerfile, from: usize, to: usize, span: Option<Span>) ->
     if from != to {
         diagnostic = diagnostic.note(format!("stage `{}` needs stage `{}` in turn", name(to), name(from)));
     }
-    diagnostic.into()
+    diagnostic.help("make what both need in a stage of its own").into()
 }
 
 fn target_index(dockerfile: &Dockerfile, options: &Options) -> Result<usize> {
@@ -217,13 +217,14 @@ pub(crate) fn globals(
 pub(crate) fn expand(dockerfile: &Dockerfile, word: &Word, scope: &dyn Scope) -> Result<String> {
     match word.expand(scope) {
         Ok(expansion) => Ok(expansion.text),
-        Err(error) => Err(expand_failed(dockerfile, word, &error.to_string())),
+        Err(error) => Err(expand_failed(dockerfile, word, &error)),
     }
 }
 
-pub(crate) fn expand_failed(dockerfile: &Dockerfile, word: &Word, cause: &str) -> Error {
+pub(crate) fn expand_failed(dockerfile: &Dockerfile, word: &Word, cause: &ExpandError) -> Error {
     Diagnostic::error("K0304", format!("failed to process {:?}: {cause}", word.raw()))
         .at(&dockerfile.source, word.span())
+        .help(cause.help())
         .into()
 }
 
@@ -249,6 +250,7 @@ fn stage_origin(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Re
                     format!("failed to parse platform {}: {error}", platform.raw()),
                 )
                 .at(&dockerfile.source, platform.span())
+                .help("write os/architecture, as in `linux/amd64`; what FROM sees is declared before the first FROM")
                 .into());
             }
         }
@@ -267,14 +269,14 @@ fn image_origin(dockerfile: &Dockerfile, name: &str, span: Span, stages: &[Stage
     match name.parse::<Reference>() {
         Ok(reference) => Ok(Origin::Image(reference)),
         Err(error) => {
-            let mut diagnostic = Diagnostic::error("K0307", format!("failed to parse stage name \"{name}\": {error}"))
+            let diagnostic = Diagnostic::error("K0307", format!("failed to parse stage name \"{name}\": {error}"))
                 .at(&dockerfile.source, span);
-            let lower = name.to_lowercase();
-            if let Some(index) = find_stage(stages, &lower) {
-                let known = stages.get(index).map(stage_label).unwrap_or_default();
-                diagnostic = diagnostic.help(format!("FROM is case-sensitive: the stage is named `{known}`"));
-            }
-            Err(diagnostic.into())
+            let known = find_stage(stages, &name.to_lowercase()).and_then(|index| stages.get(index)).map(stage_label);
+            let help = match known {
+                Some(known) => format!("FROM is case-sensitive: the stage is named `{known}`"),
+                None => "images are named [registry/]path[:tag][@digest], with a path in lower case".to_owned(),
+            };
+            Err(diagnostic.help(help).into())
         }
     }
 }
@@ -300,7 +302,7 @@ fn stage_inputs(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Re
 
 /// `--from=`: an index, a stage name, an image. Unlike BuildKit's, it may hold global ARGs.
 fn input_origin(dockerfile: &Dockerfile, stage: &Stage, word: &Word, scope: &Variables) -> Result<Origin> {
-    let expansion = word.expand(scope).map_err(|error| expand_failed(dockerfile, word, &error.to_string()))?;
+    let expansion = word.expand(scope).map_err(|error| expand_failed(dockerfile, word, &error))?;
     if let Some(name) = expansion.unmatched.iter().next() {
         return Err(Diagnostic::error(
             "K0308",

@@ -153,14 +153,13 @@ impl<'a> StageWalk<'a> {
     /// Reads the base's triggers, then the stage's own instructions.
     pub(crate) fn read(&mut self) -> Result<()> {
         for text in std::mem::take(&mut self.triggers) {
-            let mut located = grammar::parse_trigger(&text).map_err(Error::Dockerfile)?;
-            located.span = self.stage.base_span;
+            let located = grammar::parse_trigger(&text, self.stage.base_span).map_err(Error::Dockerfile)?;
             if let Instruction::Copy(copy) = &located.value
                 && copy.from.is_some()
             {
                 return Err(self.error("K0311", "an ONBUILD COPY --from of the base image is not supported"));
             }
-            self.instruction(None, &located)?;
+            self.instruction(None, &located).map_err(|error| in_trigger(error, &text))?;
         }
         for (index, located) in self.stage.instructions.iter().enumerate() {
             self.instruction(Some(index), located)?;
@@ -312,7 +311,8 @@ impl<'a> StageWalk<'a> {
     fn stopsignal(&mut self, word: &Word) -> Result<()> {
         let signal = self.expand(word)?;
         if let Err(error) = grammar::parse_signal(&signal) {
-            return Err(Diagnostic::error("K0312", error.to_string()).at(&self.dockerfile.source, word.span()).into());
+            let diagnostic = Diagnostic::error("K0312", error.to_string()).at(&self.dockerfile.source, word.span());
+            return Err(diagnostic.help("write a signal's name, as in SIGTERM, or its number, 1 to 64").into());
         }
         self.state.record(format!("STOPSIGNAL {signal}"));
         self.state.config().stop_signal = Some(signal);
@@ -354,7 +354,9 @@ impl<'a> StageWalk<'a> {
             for text in texts {
                 self.check_port(&text, word);
                 let parsed = grammar::parse_port_spec(&text).map_err(|error| {
-                    Error::from(Diagnostic::error("K0313", error.to_string()).at(&self.dockerfile.source, word.span()))
+                    let diagnostic = Diagnostic::error("K0313", error.to_string());
+                    let help = "write PORT, FIRST-LAST or PORT/udp; ports are 1 to 65535";
+                    Error::from(diagnostic.at(&self.dockerfile.source, word.span()).help(help))
                 })?;
                 ports.extend(parsed);
             }
@@ -425,7 +427,7 @@ impl<'a> StageWalk<'a> {
                 self.warn_undefined(&expansion.unmatched, word.span());
                 Ok(expansion.text)
             }
-            Err(error) => Err(expand_failed(self.dockerfile, word, &error.to_string())),
+            Err(error) => Err(expand_failed(self.dockerfile, word, &error)),
         }
     }
 
@@ -435,7 +437,7 @@ impl<'a> StageWalk<'a> {
                 self.warn_undefined(&unmatched, word.span());
                 Ok(words)
             }
-            Err(error) => Err(expand_failed(self.dockerfile, word, &error.to_string())),
+            Err(error) => Err(expand_failed(self.dockerfile, word, &error)),
         }
     }
 
@@ -490,6 +492,13 @@ impl<'a> StageWalk<'a> {
     fn error(&self, code: &'static str, message: impl Into<String>) -> Error {
         Diagnostic::error(code, message.into()).at(&self.dockerfile.source, self.stage.base_span).into()
     }
+}
+
+/// A mistake that the base brings along: the Dockerfile does not show it.
+fn in_trigger(error: Error, text: &str) -> Error {
+    let Error::Dockerfile(diagnostics) = error else { return error };
+    let note = format!("it is in the base: ONBUILD {text}");
+    Error::Dockerfile(diagnostics.into_iter().map(|diagnostic| diagnostic.note(note.as_str())).collect())
 }
 
 fn nanos(duration: Option<std::time::Duration>) -> Option<i64> {

@@ -109,7 +109,8 @@ impl StageWalk<'_> {
     fn checksum(&self, copy: &Copy) -> Result<()> {
         let Some(word) = &copy.checksum else { return Ok(()) };
         let text = self.expand(word)?;
-        let invalid = |message: String| Error::from(self.at(word.span(), "K0336", message));
+        let help = "it is for one source on the network: `ADD --checksum=sha256:DIGEST https://… PATH`";
+        let invalid = |message: String| Error::from(self.at(word.span(), "K0336", message).help(help));
         let [grammar::CopySource::Path(source, _)] = copy.sources.as_slice() else {
             return Err(invalid("checksum can't be specified for multiple sources".to_owned()));
         };
@@ -134,7 +135,10 @@ impl StageWalk<'_> {
         }
         match grammar::Chmod::parse(&text) {
             Ok(_) => Ok(Some(text)),
-            Err(error) => Err(self.at(span, "K0332", format!("invalid --chmod value {text:?}: {error}")).into()),
+            Err(error) => {
+                let diagnostic = self.at(span, "K0332", format!("invalid --chmod value {text:?}: {error}"));
+                Err(diagnostic.help("write octal digits, as in 755, or letters, as in u=rwX,go=rX").into())
+            }
         }
     }
 
@@ -166,7 +170,8 @@ impl StageWalk<'_> {
         }
         let unique: BTreeSet<&String> = heredocs.iter().collect();
         if unique.len() != heredocs.len() {
-            return Err(self.at(span, "K0333", "two heredocs of one instruction have the same file name").into());
+            let diagnostic = self.at(span, "K0333", "two heredocs of one instruction have the same file name");
+            return Err(diagnostic.help("give each a name of its own").into());
         }
         paths.extend(heredocs);
         Ok((sources, paths))
@@ -180,7 +185,7 @@ impl StageWalk<'_> {
             }
             Err(error) => {
                 let message = format!("failed to process the heredoc: {error}");
-                Err(self.at(heredoc.span, "K0304", message).into())
+                Err(self.at(heredoc.span, "K0304", message).help(error.help()).into())
             }
         }
     }
@@ -194,10 +199,14 @@ impl StageWalk<'_> {
             None => return Ok(false),
         };
         if !is_add {
-            return Err(self.at(span, "K0335", format!("source can't be {kind} for COPY")).into());
+            let diagnostic = self.at(span, "K0335", format!("source can't be {kind} for COPY"));
+            return Err(diagnostic.help("write ADD, which fetches").into());
         }
         match git {
-            Some(Err(error)) => Err(self.at(span, "K0337", format!("invalid git source {text:?}: {error}")).into()),
+            Some(Err(error)) => {
+                let diagnostic = self.at(span, "K0337", format!("invalid git source {text:?}: {error}"));
+                Err(diagnostic.help("write `https://HOST/PATH.git#REF:DIRECTORY`").into())
+            }
             _ => Ok(true),
         }
     }

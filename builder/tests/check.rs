@@ -70,9 +70,9 @@ fn each_rule_finds_what_its_file_says_and_nothing_else() {
     let folder = testdata::workspace().join("testdata/check");
     let mut seen = BTreeSet::new();
     for path in testdata::files(&folder, ".Dockerfile") {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let case = case(&text);
-        let parsed = grammar::parse(&Source::new("Dockerfile", text));
+        let source = Source::from_bytes("Dockerfile", &std::fs::read(&path).unwrap());
+        let case = case(source.text());
+        let parsed = grammar::parse(&source);
         assert_eq!(found(&parsed, &case), case.finds, "{}", path.display());
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let rule = Rule::parse(name.trim_end_matches(".Dockerfile")).unwrap_or_else(|| panic!("{name} names no rule"));

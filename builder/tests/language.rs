@@ -58,6 +58,27 @@ fn problem(out: &mut String, diagnostic: &Diagnostic) {
     }
 }
 
+/// What this version cannot perform has a place and no remedy.
+const REFUSED: &str = "is not supported by this version";
+
+#[test]
+fn each_mistake_has_a_remedy() {
+    let mut mistakes = 0;
+    let mut folders: Vec<_> = testdata::corpus().into_iter().collect();
+    folders.push(testdata::workspace().join("testdata/language"));
+    for path in folders.iter().flat_map(|folder| testdata::files(folder, ".Dockerfile")) {
+        let text = meaning(&Source::from_bytes("Dockerfile", &std::fs::read(&path).unwrap()));
+        let lines: Vec<&str> = text.lines().collect();
+        let errors = lines.iter().enumerate().filter(|(_, line)| line.contains(" error K") && !line.contains(REFUSED));
+        for (at, line) in errors {
+            mistakes += 1;
+            let remedy = lines.get(at + 1).is_some_and(|next| next.starts_with("    help: "));
+            assert!(remedy, "{}: {line}", path.display());
+        }
+    }
+    assert!(mistakes > 30, "only {mistakes}");
+}
+
 #[test]
 fn each_file_means_what_is_written_beside_it() {
     let files = testdata::files(&testdata::workspace().join("testdata/language"), ".Dockerfile");

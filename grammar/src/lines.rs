@@ -28,11 +28,23 @@ pub(crate) struct Logical {
     /// First and last line, from 1.
     pub(crate) lines: (usize, usize),
     pub(crate) heredocs: Vec<Heredoc>,
+    /// Where all of it stands when it is not of this source.
+    elsewhere: Option<Span>,
 }
 
 impl Logical {
+    /// Says that all of it stands at one place of another source.
+    pub(crate) fn stand_at(&mut self, place: Span) {
+        self.elsewhere = Some(place);
+        (self.span, self.line_span) = (place, place);
+        self.heredocs.iter_mut().for_each(|heredoc| heredoc.span = place);
+    }
+
     /// The place in the source of a range of the text.
     pub(crate) fn place(&self, start: usize, end: usize) -> Span {
+        if let Some(place) = self.elsewhere {
+            return place;
+        }
         let start = self.offset(start);
         let last = self.offset(end.saturating_sub(1));
         Span::new(start, (last + usize::from(end > 0)).max(start))
@@ -168,6 +180,7 @@ impl<'a> Reader<'a> {
             line_span: first.span(),
             lines: (self.at, self.at),
             heredocs: Vec::new(),
+            elsewhere: None,
         };
         logical.span.start = first.start + indent;
         let mut line = Physical { text: first.text.trim_start(), start: first.start + indent };
@@ -333,6 +346,8 @@ mod tests {
     #[test]
     fn builder_p01_p02_p04_p05_continuations_and_comments() {
         assert_eq!(texts("RUN a && \\\n# c\n  # d\n\n  b\n"), ["RUN a &&   b"]);
+        let warned = read(&Source::new("", "RUN a && \\\n# c\n  # d\n\n\n  b\n")).diagnostics;
+        assert_eq!(warned.iter().map(|warning| warning.code).collect::<Vec<_>>(), ["NoEmptyContinuation"]);
         assert_eq!(texts("ENV A=x\\\\\nENV B=y\n"), ["ENV A=x\\\\", "ENV B=y"]);
         assert_eq!(texts("ENV A=x\\\\\\\nENV B=y\n").len(), 2);
         assert_eq!(texts("RUN a\\ \t\n b\\\n"), ["RUN a b"]);
@@ -344,8 +359,9 @@ mod tests {
     fn builder_p07_p08_directives_bom_and_crlf() {
         let lines = read(&Source::new("Dockerfile", "\u{feff}# escape=\\\r\n# escape=`\r\nRUN a\r\n"));
         assert_eq!(lines.logical[0].text, "RUN a");
-        assert_eq!(lines.diagnostics.len(), 1);
-        assert_eq!(read(&Source::new("", "# escape=^\n")).diagnostics.len(), 1);
+        assert_eq!((lines.diagnostics.len(), lines.diagnostics[0].span), (1, Span::new(15, 25)));
+        let diagnostics = read(&Source::new("", "# syntax=docker/dockerfile:1\n# escape=^\n")).diagnostics;
+        assert_eq!((diagnostics.len(), diagnostics[0].span), (1, Span::new(29, 39)));
     }
 
     #[test]

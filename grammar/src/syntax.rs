@@ -102,11 +102,19 @@ type Result<T> = std::result::Result<T, Diagnostic>;
 
 /// Reads the shape of a text. Never fails as a whole.
 pub fn syntax(source: &Source) -> Syntax {
+    syntax_at(source, None)
+}
+
+/// The same; with a place, all of it is said to stand there, in the text of another source.
+pub(crate) fn syntax_at(source: &Source, place: Option<Span>) -> Syntax {
     if let Some(at) = source.text().find('\0') {
         let diagnostics = vec![no_text(source, at)];
         return Syntax { escape: '\\', directives: Vec::new(), nodes: Vec::new(), diagnostics };
     }
-    let lines = lines::read(source);
+    let mut lines = lines::read(source);
+    if let Some(place) = place {
+        lines.logical.iter_mut().for_each(|logical| logical.stand_at(place));
+    }
     let escape = lines.escape.unwrap_or('\\');
     let mut nodes = Vec::with_capacity(lines.logical.len());
     let mut diagnostics = lines.diagnostics;

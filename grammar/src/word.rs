@@ -39,8 +39,26 @@ pub struct Expansion {
 
 /// Why a word cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ExpandError(String);
+#[error("{message}")]
+pub struct ExpandError {
+    message: String,
+    help: &'static str,
+}
+
+const CLOSE: &str = "close it; the escape character before it makes text of it";
+const MODIFIERS: &str = "the modifiers are :- - :+ + :? ? # ## % %% / //";
+const GIVE_VALUE: &str = "give it a value: with --build-arg, or with a default behind its ARG";
+
+impl ExpandError {
+    fn new(message: String, help: &'static str) -> ExpandError {
+        ExpandError { message, help }
+    }
+
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        self.help
+    }
+}
 
 /// Where variables come from.
 pub trait Scope {
@@ -160,7 +178,7 @@ impl<'a> Expander<'a> {
     /// Expands up to an unquoted `stop`, which is eaten, or to the end when there is none.
     fn until(&mut self, stop: Option<char>, depth: usize) -> Result<String, ExpandError> {
         if depth > DEPTH {
-            return Err(ExpandError("variables are nested too deeply".to_owned()));
+            return Err(ExpandError::new("variables are nested too deeply".to_owned(), "name a part with ARG or ENV first"));
         }
         let mut out = String::new();
         while let Some(c) = self.rest.next() {
@@ -178,7 +196,7 @@ impl<'a> Expander<'a> {
         }
         match stop {
             None => Ok(out),
-            Some(stop) => Err(ExpandError(format!("unexpected end of statement while looking for matching {stop}"))),
+            Some(stop) => Err(unclosed(&stop.to_string())),
         }
     }
 
@@ -220,7 +238,7 @@ impl<'a> Expander<'a> {
             }
             out.push(c);
         }
-        Err(ExpandError("unexpected end of statement while looking for matching single-quote".to_owned()))
+        Err(unclosed("single-quote"))
     }
 
     fn double(&mut self, out: &mut String, depth: usize) -> Result<(), ExpandError> {
@@ -244,7 +262,7 @@ impl<'a> Expander<'a> {
                 c => out.push(c),
             }
         }
-        Err(ExpandError("unexpected end of statement while looking for matching double-quote".to_owned()))
+        Err(unclosed("double-quote"))
     }
 
     fn dollar(&mut self, depth: usize) -> Result<Cow<'a, str>, ExpandError> {
@@ -255,22 +273,16 @@ impl<'a> Expander<'a> {
         self.rest.next();
         let name = self.name();
         if name.is_empty() {
-            return Err(ExpandError(format!(
-                "unsupported modifier ({}) in substitution",
-                self.rest.peek().map_or(String::new(), char::to_string)
-            )));
+            return Err(unsupported("", self.rest.peek().copied()));
         }
         let Some(modifier) = self.rest.next() else {
-            return Err(ExpandError("unexpected end of statement while looking for matching }".to_owned()));
+            return Err(unclosed("}"));
         };
         match modifier {
             '}' => Ok(Cow::Borrowed(self.value(&name).unwrap_or_default())),
             ':' => match self.rest.next() {
                 Some(kind @ ('+' | '-' | '?')) => self.conditional(&name, kind, true, depth),
-                other => Err(ExpandError(format!(
-                    "unsupported modifier (:{}) in substitution",
-                    other.map_or(String::new(), String::from)
-                ))),
+                other => Err(unsupported(":", other)),
             },
             kind @ ('+' | '-' | '?') => self.conditional(&name, kind, false, depth),
             kind @ ('#' | '%') => {
@@ -292,7 +304,7 @@ impl<'a> Expander<'a> {
                 let pattern = pattern_for(&name, value, &pattern)?;
                 pattern.replace(value, &with, all, self.room).map(Cow::Owned).ok_or_else(too_long)
             }
-            other => Err(ExpandError(format!("unsupported modifier ({other}) in substitution"))),
+            other => Err(unsupported("", Some(other))),
         }
     }
 
@@ -323,7 +335,7 @@ impl<'a> Expander<'a> {
                     (true, true) => "not allowed to be empty",
                     (true, false) => "is not allowed to be unset",
                 };
-                Err(ExpandError(format!("{name}: {why}")))
+                Err(ExpandError::new(format!("{name}: {why}"), GIVE_VALUE))
             }
         }
     }
@@ -358,15 +370,26 @@ impl<'a> Expander<'a> {
     }
 }
 
+fn unclosed(what: &str) -> ExpandError {
+    ExpandError::new(format!("unexpected end of statement while looking for matching {what}"), CLOSE)
+}
+
+fn unsupported(before: &str, modifier: Option<char>) -> ExpandError {
+    let modifier = modifier.map_or_else(String::new, String::from);
+    ExpandError::new(format!("unsupported modifier ({before}{modifier}) in substitution"), MODIFIERS)
+}
+
 fn too_long() -> ExpandError {
-    ExpandError(format!("variables add more than {} MiB to the text", GROWTH >> 20))
+    let message = format!("variables add more than {} MiB to the text", GROWTH >> 20);
+    ExpandError::new(message, "put long texts into a file, and COPY it")
 }
 
 /// A pattern for this value. Both can be long, and matching takes the product of their lengths.
 fn pattern_for(name: &str, value: &str, pattern: &str) -> Result<Pattern, ExpandError> {
     if value.len().saturating_mul(pattern.len()) > PATTERN_STEPS {
         let lengths = format!("a pattern of {} bytes, a value of {}", pattern.len(), value.len());
-        return Err(ExpandError(format!("{name}: too long to match: {lengths}")));
+        let message = format!("{name}: too long to match: {lengths}");
+        return Err(ExpandError::new(message, "match a shorter value, or do it in a RUN step"));
     }
     Ok(Pattern::new(pattern))
 }

@@ -57,8 +57,10 @@ impl CheckChoice {
     pub fn of(dockerfile: &Dockerfile) -> Result<CheckChoice, Diagnostic> {
         let directive = dockerfile.directives.iter().find(|directive| directive.name == "check");
         let Some(directive) = directive else { return Ok(CheckChoice::default()) };
-        CheckChoice::parse(&directive.value)
-            .map_err(|error| Diagnostic::error("K0140", error.to_string()).at(&dockerfile.source, directive.span))
+        CheckChoice::parse(&directive.value).map_err(|error| {
+            let diagnostic = Diagnostic::error("K0140", error.to_string()).at(&dockerfile.source, directive.span);
+            diagnostic.help("write `# check=skip=RULE,RULE;error=true`; `dunnage check --rules` lists the rules")
+        })
     }
 
     /// Whether a finding is wanted. Errors always are.

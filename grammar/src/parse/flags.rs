@@ -85,7 +85,7 @@ impl<'a> Flags<'a> {
         let duration = parse_duration(flag.value.as_deref().unwrap_or_default())
             .map_err(|cause| error(cause.to_string()).help("write a unit, as in 30s or 1m30s"))?;
         if !duration.is_zero() && duration < Duration::from_millis(1) {
-            return Err(error(format!("Interval \"{name}\" cannot be less than 1ms")));
+            return Err(error(format!("Interval \"{name}\" cannot be less than 1ms")).help("write `1ms` or more"));
         }
         Ok(Some(duration))
     }

@@ -6,6 +6,7 @@ mod flags;
 mod health;
 mod mounts;
 mod run;
+mod usage;
 
 pub use mounts::{Mount, MountFlag, MountKind, Sharing};
 
@@ -16,6 +17,7 @@ use crate::nearest::nearest;
 use crate::source::{Source, Span};
 use crate::syntax::{self, Arguments, Node, Pair, Piece, Syntax};
 use crate::word::Word;
+use usage::usage;
 
 /// The language's keywords.
 pub(crate) const KEYWORDS: [&str; 18] = [
@@ -90,21 +92,26 @@ pub fn parse(source: &Source) -> Parsed {
     Parsed { syntax, dockerfile, diagnostics }
 }
 
-/// Reads one ONBUILD trigger as an image's configuration holds it.
+/// Reads one ONBUILD trigger as an image's configuration holds it. All of it stands at `place`, which is in the Dockerfile
+/// that is built on the image.
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn parse_trigger(text: &str) -> std::result::Result<Located<Instruction>, Vec<Diagnostic>> {
+/// What is wrong with it, in the text of the trigger.
+pub fn parse_trigger(text: &str, place: Span) -> std::result::Result<Located<Instruction>, Vec<Diagnostic>> {
     let source = Source::new("ONBUILD", text);
-    let syntax = syntax::syntax(&source);
+    trigger(&source, None).and_then(|_| trigger(&source, Some(place)))
+}
+
+fn trigger(source: &Source, place: Option<Span>) -> std::result::Result<Located<Instruction>, Vec<Diagnostic>> {
+    let syntax = syntax::syntax_at(source, place);
     if !syntax.diagnostics.is_empty() {
         return Err(syntax.diagnostics);
     }
     let [node] = syntax.nodes.as_slice() else {
         let several = Diagnostic::error("K0106", "an ONBUILD trigger must be one instruction");
-        return Err(vec![several.at(&source, Span::default())]);
+        return Err(vec![several.at(source, Span::default()).help("build the base with one ONBUILD for each")]);
     };
-    let reader = Reader { source: &source, node, escape: '\\' };
+    let reader = Reader { source, node, escape: '\\' };
     let value = reader.instruction().map_err(|diagnostic| vec![diagnostic])?;
     Ok(Located { value, span: node.span, original: node.original.clone() })
 }
@@ -158,9 +165,7 @@ impl<'a> Reader<'a> {
             [base] => (base, None),
             [base, middle, name] if middle.text.eq_ignore_ascii_case("as") => (base, Some(self.stage_name(name)?)),
             _ => {
-                return Err(self
-                    .whole("K0110", "FROM requires either one or three arguments")
-                    .help("write `FROM image` or `FROM image AS name`"));
+                return Err(self.whole("K0110", "FROM requires either one or three arguments").help(usage("FROM")));
             }
         };
         Ok(Stage {
@@ -195,7 +200,8 @@ impl<'a> Reader<'a> {
             return Err(self.unknown(&keyword));
         }
         if !matches!(keyword.as_str(), "CMD" | "ENTRYPOINT" | "RUN") && self.is_empty() {
-            return Err(self.whole("K0112", format!("{keyword} requires at least one argument")));
+            let message = format!("{keyword} requires at least one argument");
+            return Err(self.whole("K0112", message).help(usage(&keyword)));
         }
         Ok(match keyword.as_str() {
             "ADD" => Instruction::Add(self.copy("ADD")?),
@@ -225,7 +231,7 @@ impl<'a> Reader<'a> {
                 _ => {
                     return Err(self
                         .whole("K0113", "SHELL requires the arguments to be in JSON form")
-                        .help("write `SHELL [\"/bin/sh\", \"-c\"]`"));
+                        .help(usage(keyword)));
                 }
             },
             "STOPSIGNAL" => Instruction::Stopsignal(self.rest()),
@@ -280,7 +286,10 @@ impl<'a> Reader<'a> {
     fn volumes(self) -> Result<Vec<Word>> {
         let words = self.words();
         match words.iter().find(|word| word.raw().trim().is_empty()) {
-            Some(word) => Err(self.at(word.span(), "K0131", "VOLUME specified can not be an empty string")),
+            Some(word) => {
+                let message = "VOLUME specified can not be an empty string";
+                Err(self.at(word.span(), "K0131", message).help(usage("VOLUME")))
+            }
             None => Ok(words),
         }
     }
@@ -304,7 +313,8 @@ impl<'a> Reader<'a> {
         let Arguments::Pairs(pairs) = &self.node.arguments else { return Ok(Vec::new()) };
         let pair = |pair: &Pair| {
             if pair.key.text.is_empty() {
-                return Err(self.at(pair.span, "K0116", format!("{keyword} names can not be blank")));
+                let message = format!("{keyword} names can not be blank");
+                return Err(self.at(pair.span, "K0116", message).help(usage(keyword)));
             }
             Ok(KeyValue { key: self.word(&pair.key), value: self.word(&pair.value), span: pair.span })
         };
@@ -313,7 +323,8 @@ impl<'a> Reader<'a> {
 
     fn onbuild(self) -> Result<Onbuild> {
         let Arguments::Trigger(inner, text) = &self.node.arguments else {
-            return Err(self.whole("K0112", "ONBUILD requires at least one argument"));
+            let message = "ONBUILD requires at least one argument";
+            return Err(self.whole("K0112", message).help(usage("ONBUILD")));
         };
         let refused = match inner.command().as_str() {
             "ONBUILD" => "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
@@ -324,7 +335,8 @@ impl<'a> Reader<'a> {
                 return Ok(Onbuild { trigger: text.clone(), instruction });
             }
         };
-        Err(self.at(inner.keyword.span, "K0125", refused))
+        let help = "a trigger is any instruction but FROM, MAINTAINER and ONBUILD";
+        Err(self.at(inner.keyword.span, "K0125", refused).help(help))
     }
 }
 
@@ -418,7 +430,14 @@ mod tests {
     fn onbuild_keeps_its_text() {
         let Instruction::Onbuild(onbuild) = only("ONBUILD RUN <<E\nx\nE") else { panic!() };
         assert_eq!(onbuild.trigger, "RUN <<E\nx\nE");
-        assert!(parse_trigger(&onbuild.trigger).is_ok());
+        let place = Span::new(5, 9);
+        let located = parse_trigger("COPY --chown=$U a <<E /f\nx\nE", place).unwrap();
+        let Instruction::Copy(copy) = located.value else { panic!() };
+        assert_eq!((located.span, copy.destination_span, copy.chown.unwrap().span()), (place, place, place));
+        assert!(matches!(&copy.sources[1], CopySource::Heredoc(heredoc) if heredoc.span == place));
+        assert!(parse_trigger(&onbuild.trigger, place).is_ok());
+        let wrong = parse_trigger("COPY --chwon=1 a b", place).unwrap_err();
+        assert_eq!(wrong[0].span, Span::new(5, 14));
         assert!(!errors("FROM scratch\nONBUILD ONBUILD RUN x\n").is_empty());
     }
 

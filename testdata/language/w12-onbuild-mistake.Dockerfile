@@ -1,0 +1,3 @@
+FROM scratch AS base
+ONBUILD COPY --chmod=755 first second third /a-directory-without-a-slash
+FROM base
