@@ -136,6 +136,9 @@ fn builder_f03_target_stops_there() {
     dunnage.run(["build", "-t", "app", "--target", "MID", "context"]).ok();
     assert_eq!(dunnage.run(["run", "--rm", "app"]).ok().stdout, "mid\n");
     dunnage.run(["build", "--target", "mdi", "context"]).fails(1, "did you mean `--target mid`?");
+    // What comes after the target is read all the same.
+    dunnage.write("context/Dockerfile", "FROM base AS mid\nFROM mid\nCOYP a b\n");
+    dunnage.run(["build", "--target", "mid", "context"]).fails(1, "unknown instruction: COYP");
 }
 
 #[test]
@@ -171,6 +174,8 @@ fn builder_h01_h02_heredocs_run_as_scripts() {
     let Some(dunnage) = dunnage() else { return };
     dunnage.build("FROM base\nRUN <<EOF\necho first > /out\nfalse\necho second >> /out\nEOF\nRUN <<EOF\n#!/bin/awk -f\nBEGIN { print \"by awk\" > \"/awk\" }\nEOF\nCMD cat /out /awk\n");
     assert_eq!(dunnage.run(["run", "--rm", "app"]).ok().stdout, "first\nsecond\nby awk\n");
+    dunnage.write("context/Dockerfile", "FROM base\nRUN <<EOF\ntrue\n(exit 7)\nEOF\n");
+    dunnage.run(["build", "context"]).fails(1, "exit code 7");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use serde_json::Value;
-use testdata::Dunnage;
+use testdata::{Dunnage, Ran};
 
 fn dunnage(file: &str) -> Dunnage {
     let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
@@ -109,6 +109,41 @@ fn json_and_sarif_say_the_same() {
         assert_eq!((&finding["rule"], &finding["line"]), (&result["ruleId"], &region["startLine"]));
     }
     assert_eq!(results.len(), 5);
+}
+
+#[test]
+fn the_file_may_come_from_standard_input() {
+    let dunnage = dunnage("FROM scratch\n");
+    let file = std::fs::File::open(dunnage.write("given", "FROM scratch\nCOYP a b\n")).unwrap();
+    let ran = Ran::from(dunnage.command(["check", "-f", "-", "context"]).stdin(file).output().unwrap());
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.contains("stdin:2:1") && ran.stdout.contains("did you mean `COPY`?"), "{}", ran.stdout);
+}
+
+#[test]
+fn nasty_files_are_shown_as_they_are() {
+    let long = format!("FROM debian:12\nENV A={} B\n", "x".repeat(1 << 20));
+    let utf16: Vec<u8> = "\u{feff}FROM scratch\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (bytes, parts) in [
+        (b"".as_slice(), ["context/Dockerfile:1:1", "the Dockerfile has no instructions"]),
+        (b"FROM debian:12\r\n\tCOYP\ta b\r\n", ["context/Dockerfile:2:2", "2 |     COYP    a b\n  |     ^^^^\n"]),
+        (b"FROM debian:12\nLABEL a=caf\xe9\n", ["context/Dockerfile:2:12", "InvalidBytes"]),
+        (utf16.as_slice(), ["it looks like UTF-16: save it as UTF-8", "Check complete: 1 error"]),
+        (b"FROM debian:12\nRUN cat <<E\nx\n E\n", ["context/Dockerfile:2:9", "line 4 has blanks beside `E`"]),
+        (b"# escpae=`\nFROM debian:12\n", ["DirectiveWithoutEffect", "did you mean `# escape=``?"]),
+        (long.as_bytes(), ["context/Dockerfile:2:1048584", "can't find = in \"B\""]),
+    ] {
+        let dunnage = dunnage("");
+        dunnage.write("context/Dockerfile", bytes);
+        let shown = dunnage.run(["check", "context"]).stdout;
+        assert!(parts.iter().all(|part| shown.contains(part)), "no {parts:?} in\n{shown}");
+        // Nobody reads a line of a megabyte.
+        assert!(shown.len() < 4096, "{} bytes are shown", shown.len());
+        for format in ["json", "sarif"] {
+            let shown = dunnage.run(["check", "--format", format, "context"]).stdout;
+            assert!(serde_json::from_str::<Value>(&shown).is_ok(), "{shown}");
+        }
+    }
 }
 
 #[test]

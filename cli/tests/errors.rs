@@ -21,7 +21,7 @@ fn no_dockerfile() {
     let dunnage = dunnage();
     dunnage.dir("empty");
     dunnage.run(["build", "empty"]).fails(1, "Dockerfile");
-    dunnage.run(["build", "-f", "none", "empty"]).fails(1, "none");
+    dunnage.run(["build", "-f", "none", "empty"]).fails(1, "cannot read the Dockerfile none: No such file");
     dunnage.run(["build", "nowhere"]).fails(1, "nowhere");
     dunnage.run(["build", ""]).fails(2, "empty");
 }
@@ -29,16 +29,23 @@ fn no_dockerfile() {
 #[test]
 fn builder_p18_unknown_instruction_with_a_suggestion() {
     let dunnage = dunnage();
-    dunnage.write("context/Dockerfile", "FROM scratch\nCOYP a b\n");
+    // The base is nowhere: the mistake is told before anybody looks for it.
+    dunnage.write("context/Dockerfile", "FROM registry.invalid/nowhere:1\nCOYP a b\n");
     let ran = dunnage.run(["build", "context"]).fails(1, "unknown instruction: COYP");
-    assert!(ran.stderr.contains("COPY") && ran.stderr.contains("Dockerfile:2"), "{}", ran.stderr);
+    for part in ["context/Dockerfile:2:1", "did you mean `COPY`?", "2 | COYP a b", "^^^^"] {
+        assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains("nowhere"), "{}", ran.stderr);
 }
 
 #[test]
 fn builder_p23_an_empty_dockerfile() {
     let dunnage = dunnage();
-    dunnage.write("context/Dockerfile", "# nothing\n");
-    dunnage.run(["build", "context"]).fails(1, "Dockerfile");
+    for text in ["", "\n\n", "# nothing\n"] {
+        dunnage.write("context/Dockerfile", text);
+        let ran = dunnage.run(["build", "context"]).fails(1, "the Dockerfile has no instructions");
+        assert!(ran.stderr.contains("context/Dockerfile:1:1"), "{}", ran.stderr);
+    }
 }
 
 #[test]
@@ -75,7 +82,7 @@ fn builder_f07_stages_that_need_each_other() {
         "FROM scratch AS a\nCOPY --from=b /x /x\nFROM scratch AS b\nCOPY --from=a /x /x\n",
     );
     let ran = dunnage.run(["build", "context"]).fails(1, "circular dependency");
-    assert!(ran.stderr.contains('a') && ran.stderr.contains('b'), "{}", ran.stderr);
+    assert!(ran.stderr.contains("stage `a`") && ran.stderr.contains("stage `b`"), "{}", ran.stderr);
 }
 
 #[test]

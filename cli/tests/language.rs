@@ -103,6 +103,32 @@ fn builder_a05_several_arguments_on_one_line() {
 }
 
 #[test]
+fn builder_a07_proxies_reach_run_and_leave_no_trace() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.write("context/Dockerfile", "FROM base\nRUN echo \"[$HTTP_PROXY]\" > /f\nCMD cat /f\n");
+    dunnage.run(["build", "--build-arg", "HTTP_PROXY=http://one.invalid", "-t", "app", "context"]).ok();
+    assert_eq!(dunnage.run(["run", "--rm", "app"]).ok().stdout, "[http://one.invalid]\n");
+    let history = dunnage.run(["history", "--no-trunc", "app"]).ok().stdout;
+    let config = inspect(&dunnage).to_string();
+    assert!(!history.contains("one.invalid") && !config.contains("one.invalid"), "{history}\n{config}");
+    let log = dunnage.run(["build", "--build-arg", "HTTP_PROXY=http://two.invalid", "context"]).ok().stderr;
+    assert!(log.contains("1 of 1 steps cached"), "{log}");
+}
+
+#[test]
+fn builder_a11_an_argument_reruns_the_runs_behind_it_and_nothing_else() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.write("context/f", "x");
+    dunnage.write("context/Dockerfile", "FROM base\nCOPY f /f\nARG UNUSED\nRUN true\n");
+    dunnage.run(["build", "--build-arg", "UNUSED=1", "context"]).ok();
+    for (value, cached) in [("1", "2 of 2 steps cached"), ("2", "1 of 2 steps cached")] {
+        let given = format!("UNUSED={value}");
+        let log = dunnage.run(["build", "--build-arg", given.as_str(), "context"]).ok().stderr;
+        assert!(log.contains(cached), "{log}");
+    }
+}
+
+#[test]
 fn builder_a08_platform_arguments_need_an_arg_inside_stages_only() {
     let Some(dunnage) = dunnage() else { return };
     let file = "FROM base AS for-amd64\nFROM base AS for-arm64\nFROM for-${TARGETARCH}\nRUN echo \"[$TARGETARCH]\" > /f\n\

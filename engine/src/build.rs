@@ -28,7 +28,7 @@ const BUILDS: usize = 100;
 pub struct BuildRequest {
     /// The directory that COPY and ADD read.
     pub context: PathBuf,
-    /// The Dockerfile; `Dockerfile`, then `Containerfile`, of the context when absent.
+    /// The Dockerfile, `-` for standard input; `Dockerfile`, then `Containerfile`, of the context when absent.
     pub dockerfile: Option<PathBuf>,
     /// Names for the image.
     pub names: Vec<String>,
@@ -248,21 +248,18 @@ impl BuildRequest {
             Some(path) => vec![path.clone()],
             None => vec![self.context.join("Dockerfile"), self.context.join("Containerfile")],
         };
-        for path in &candidates {
-            if path.exists() {
-                let bytes = read(path)?;
-                return Ok((path.clone(), Source::from_bytes(display_name(path), &bytes)));
-            }
-        }
-        match &self.dockerfile {
-            Some(path) => {
-                Err(Error::file("read the Dockerfile", path, std::io::Error::from(std::io::ErrorKind::NotFound)))
-            }
-            None => Err(Error::DockerfileNotFound {
+        let Some(path) = candidates.iter().find(|path| self.dockerfile.is_some() || path.exists()) else {
+            return Err(Error::DockerfileNotFound {
                 context: self.context.clone(),
                 looked_for: "Dockerfile, Containerfile".to_owned(),
-            }),
+            });
+        };
+        if path.as_os_str() == "-" {
+            let bytes = read_from(std::io::stdin(), path, "read the Dockerfile")?;
+            return Ok((path.clone(), Source::from_bytes("stdin", &bytes)));
         }
+        let bytes = read(path, "read the Dockerfile")?;
+        Ok((path.clone(), Source::from_bytes(display_name(path), &bytes)))
     }
 
     /// `<Dockerfile>.dockerignore` rules alone where it exists; else the context's `.dockerignore`.
@@ -276,7 +273,7 @@ impl BuildRequest {
                 Ok(_) => return Err(Error::IgnoreFile { path, reason: "is not a regular file".to_owned() }),
                 Err(_) => continue,
             }
-            let text = String::from_utf8_lossy(&read(&path)?).into_owned();
+            let text = String::from_utf8_lossy(&read(&path, "read")?).into_owned();
             let rules = IgnoreRules::parse(&text)
                 .map_err(|error| Error::IgnoreFile { path: path.clone(), reason: error.to_string() })?;
             return Ok((rules, display_name(&path)));
@@ -353,11 +350,14 @@ fn display_name(path: &Path) -> String {
     text.strip_prefix("./").unwrap_or(&text).to_owned()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read;
-    let file = std::fs::File::open(path).map_err(|error| Error::file("read", path, error))?;
+fn read(path: &Path, doing: &'static str) -> Result<Vec<u8>> {
+    let file = std::fs::File::open(path).map_err(|error| Error::file(doing, path, error))?;
+    read_from(file, path, doing)
+}
+
+fn read_from(from: impl std::io::Read, path: &Path, doing: &'static str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(TEXT_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| Error::file("read", path, error))?;
+    from.take(TEXT_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| Error::file(doing, path, error))?;
     if bytes.len() as u64 > TEXT_LIMIT {
         return Err(Error::Usage(format!(
             "{} is larger than {} MiB: is it the right file?",

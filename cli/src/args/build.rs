@@ -22,7 +22,7 @@ pub(crate) struct BuildArgs {
     /// Name of the image, as NAME or NAME:TAG; can be repeated
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
-    /// The Dockerfile [default: CONTEXT/Dockerfile, else CONTEXT/Containerfile]
+    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile, else CONTEXT/Containerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Value of an ARG, as NAME=VALUE, or NAME for the environment's; can be repeated

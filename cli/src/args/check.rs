@@ -15,7 +15,7 @@ Examples:
   dunnage check --format sarif > out.sarif   for code scanning services
   dunnage check --rules                      every rule, why it is there and what to do")]
 pub(crate) struct CheckArgs {
-    /// The Dockerfile [default: CONTEXT/Dockerfile, else CONTEXT/Containerfile]
+    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile, else CONTEXT/Containerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// How to show what was found

@@ -1,7 +1,7 @@
 //! A diagnostic of the Dockerfile as a compiler shows it: the sentence, file:line:column, the excerpt with a caret, the remedy.
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
 use grammar::{Diagnostic, Severity};
 
 use super::foreign;
@@ -57,6 +57,9 @@ fn render(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
         let annotation =
             if diagnostic.label.is_empty() { annotation } else { annotation.label(diagnostic.label.as_str()) };
         group = group.element(Snippet::source(text).path(diagnostic.source.name()).annotation(annotation));
+    } else if !diagnostic.source.name().is_empty() {
+        // Nothing can be shown of an empty file but where it is.
+        group = group.element(Origin::path(diagnostic.source.name()).line(1).char_column(1));
     }
     let mut groups: Vec<Group<'_>> = Vec::new();
     for note in &diagnostic.notes {
