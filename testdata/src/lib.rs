@@ -24,7 +24,9 @@ pub fn corpus() -> Option<PathBuf> {
     let beside = workspace().join("../shared/corpus");
     let folder = std::env::var_os("DUNNAGE_CORPUS").map_or(beside, PathBuf::from);
     if !folder.is_dir() {
-        eprintln!("skipped: no corpus at {}", folder.display());
+        // Past the test harness, which shows nothing of tests that pass.
+        let word = format!("skipped: no corpus at {}\n", folder.display());
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), word.as_bytes());
         return None;
     }
     Some(folder)

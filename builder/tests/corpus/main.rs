@@ -8,12 +8,13 @@ mod findings;
 mod golden;
 mod tables;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use builder::{BaseImages, Options};
 use cache::Platform;
 use dunnage_builder as builder;
-use grammar::Dockerfile;
+use grammar::{Dockerfile, Source};
 use serde_json::{Value, json};
 use testdata::corpus;
 
@@ -30,7 +31,37 @@ fn index(folder: &Path) -> Vec<(String, String, String)> {
     };
     let rows: Vec<_> = lines.filter(|line| !line.is_empty()).map(row).collect();
     assert!(!rows.is_empty(), "the corpus at {} is empty", folder.display());
+    nothing_is_left_out(folder, &rows);
     rows
+}
+
+/// Every file of the folder is in the index once, and has its golden; no golden is without its file.
+fn nothing_is_left_out(folder: &Path, rows: &[(String, String, String)]) {
+    let sets: BTreeSet<&String> = rows.iter().map(|(set, _, _)| set).collect();
+    for set in sets {
+        let names = |directory: String, ending: &str| -> Vec<String> {
+            let paths = testdata::files(&folder.join(directory), ending);
+            let names = paths.iter().filter_map(|path| path.file_name()?.to_str()?.strip_suffix(ending));
+            names.map(str::to_owned).collect()
+        };
+        let own = rows.iter().filter(|(row, _, _)| row == set);
+        let mut indexed: Vec<String> = own.map(|(_, file, _)| stem(file)).collect();
+        indexed.sort();
+        assert_eq!(indexed, names(set.clone(), ".Dockerfile"), "index and files of {set}");
+        assert_eq!(indexed, names(format!("{set}-golden"), ".json"), "index and goldens of {set}");
+    }
+}
+
+/// A file's name without its ending, which is its golden's too.
+fn stem(file: &str) -> String {
+    file.strip_suffix(".Dockerfile").unwrap_or(file).to_owned()
+}
+
+/// A file of the corpus and its golden.
+fn pair(folder: &Path, set: &str, file: &str) -> (Source, Value) {
+    let bytes = std::fs::read(folder.join(set).join(file)).unwrap();
+    let golden = read_json(&folder.join(format!("{set}-golden")).join(format!("{}.json", stem(file))));
+    (Source::from_bytes("Dockerfile", &bytes), golden)
 }
 
 fn read_json(path: &Path) -> Value {
