@@ -1,6 +1,7 @@
 //! `dunnage build`: from a Dockerfile and a context to a named image.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -355,7 +356,7 @@ fn read(path: &Path, doing: &'static str) -> Result<Vec<u8>> {
     read_from(file, path, doing)
 }
 
-fn read_from(from: impl std::io::Read, path: &Path, doing: &'static str) -> Result<Vec<u8>> {
+fn read_from(from: impl Read, path: &Path, doing: &'static str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(TEXT_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| Error::file(doing, path, error))?;
     if bytes.len() as u64 > TEXT_LIMIT {

@@ -178,7 +178,10 @@ impl<'a> Expander<'a> {
     /// Expands up to an unquoted `stop`, which is eaten, or to the end when there is none.
     fn until(&mut self, stop: Option<char>, depth: usize) -> Result<String, ExpandError> {
         if depth > DEPTH {
-            return Err(ExpandError::new("variables are nested too deeply".to_owned(), "name a part with ARG or ENV first"));
+            return Err(ExpandError::new(
+                "variables are nested too deeply".to_owned(),
+                "name a part with ARG or ENV first",
+            ));
         }
         let mut out = String::new();
         while let Some(c) = self.rest.next() {
