@@ -28,6 +28,8 @@ bench: build
 	@DUNNAGE=$(CURDIR)/$(OUT) sh bench/copy-driver.sh
 	cargo build --release --locked -p dunnage-cache --example layers
 	@DUNNAGE=$(CURDIR)/$(OUT) LAYERS=$(CURDIR)/$(dir $(OUT))examples/layers sh bench/layers.sh
+	cargo build --release --locked -p dunnage-cache --example stat_walk
+	@DUNNAGE=$(CURDIR)/$(OUT) STAT_WALK=$(CURDIR)/$(dir $(OUT))examples/stat_walk sh bench/context.sh
 
 install: build
 	install -m 0755 $(OUT) $(or $(PREFIX),/usr/local)/bin/dunnage

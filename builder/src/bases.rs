@@ -49,3 +49,23 @@ pub fn bases(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<Base>> {
     }
     Ok(found)
 }
+
+/// The named contexts whose files the target needs.
+///
+/// # Errors
+/// As [`bases`].
+pub fn contexts(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<String>> {
+    let stages = Stages::resolve(dockerfile, options, &mut Vec::new())?;
+    let mut found: Vec<String> = Vec::new();
+    for index in &stages.order {
+        let inputs = stages.inputs.get(*index).into_iter().flatten().map(|input| &input.origin);
+        for origin in stages.origins.get(*index).into_iter().chain(inputs) {
+            if let Origin::Named(name) = origin
+                && !found.contains(name)
+            {
+                found.push(name.clone());
+            }
+        }
+    }
+    Ok(found)
+}

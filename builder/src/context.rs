@@ -1,7 +1,7 @@
 //! The build context, read in place: no copy of it is made, and what did not change is not read again.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -16,11 +16,12 @@ const RACY_WINDOW: Duration = Duration::from_secs(2);
 /// A directory of the host that COPY and ADD read, filtered by its ignore file.
 #[derive(Debug)]
 pub struct Context {
-    path: PathBuf,
+    name: String,
     root: TreeRoot,
     rules: IgnoreRules,
     rules_name: String,
-    stats: Mutex<StatTable>,
+    /// Hashes of files that stay where they are; none for what was brought here for one build.
+    stats: Option<Mutex<StatTable>>,
 }
 
 impl Context {
@@ -32,17 +33,22 @@ impl Context {
     /// When it is no directory that can be read.
     pub fn open(path: &Path, rules: IgnoreRules, rules_name: &str, store: &Store) -> Result<Context> {
         Ok(Context {
-            path: path.to_owned(),
+            name: path.display().to_string(),
             root: TreeRoot::open(path)?,
             rules,
             rules_name: rules_name.to_owned(),
-            stats: Mutex::new(store.stat_table(path)?),
+            stats: Some(Mutex::new(store.stat_table(path)?)),
         })
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Of files that were brought here; `name` is how messages call them.
+    pub fn of_tree(root: TreeRoot, rules: IgnoreRules, name: &str) -> Context {
+        Context { name: name.to_owned(), root, rules, rules_name: ".dockerignore".to_owned(), stats: None }
+    }
+
+    /// How messages call it: where it is, or where it came from.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn root(&self) -> &TreeRoot {
@@ -67,18 +73,23 @@ impl Context {
     /// # Errors
     /// When the store cannot write; the build itself does not depend on it.
     pub fn save(&self) -> Result<()> {
-        Ok(self.stats.lock().unwrap_or_else(PoisonError::into_inner).save()?)
+        match &self.stats {
+            Some(stats) => Ok(stats.lock().unwrap_or_else(PoisonError::into_inner).save()?),
+            None => Ok(()),
+        }
     }
 
-    /// The hashes that are known for these files, by position.
-    pub(crate) fn known_hashes<'a>(&self, files: impl Iterator<Item = &'a Metadata>) -> Vec<Option<[u8; 32]>> {
-        let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        files.map(|metadata| stats.lookup(&stat_key(metadata))).collect()
+    /// Lets `look` ask for the hashes that are known, where any are.
+    pub(crate) fn with_known(&self, look: impl FnOnce(&StatTable)) {
+        if let Some(stats) = &self.stats {
+            look(&stats.lock().unwrap_or_else(PoisonError::into_inner));
+        }
     }
 
     /// Remembers hashes of files that have been quiet for a while.
     pub(crate) fn remember(&self, hashes: &BTreeMap<StatKey, [u8; 32]>) {
-        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(stats) = &self.stats else { return };
+        let mut stats = stats.lock().unwrap_or_else(PoisonError::into_inner);
         let limit = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map(|now| now.saturating_sub(RACY_WINDOW).as_nanos())

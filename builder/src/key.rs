@@ -176,6 +176,8 @@ pub(crate) fn copy_definition_key(op: &CopyOp, parent: &[Layer], source: &[Layer
             CopySource::Inline { name, content } => {
                 parts.add(format!("source {index}"), format!("<<{name}\n{content}"));
             }
+            // Never of a stage or an image.
+            CopySource::Url(_) | CopySource::Git(_) => {}
         }
     }
     for pattern in &op.exclude {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use cache::Platform;
+use cache::{Platform, Reference};
 
 /// The pure inputs of [`plan`](crate::plan): no path, no handle, nothing that performs.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub struct Options {
     pub build_args: BTreeMap<String, String>,
     /// `--target`: a stage name or index; the last stage when absent.
     pub target: Option<String>,
+    /// `--build-context` by name: what stands in for stages and images of that name.
+    pub contexts: BTreeMap<String, NamedContext>,
     /// The platform that the image is for.
     pub platform: Platform,
     /// The platform that runs the build.
@@ -32,11 +34,23 @@ pub struct Options {
     pub source_date_epoch: Option<i64>,
 }
 
+/// What a `--build-context` puts in the place of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// Files, read as those of the build context are.
+    Files,
+    /// An image.
+    Image(Reference),
+    /// A stage of the file.
+    Stage(String),
+}
+
 impl Default for Options {
     fn default() -> Self {
         Options {
             build_args: BTreeMap::new(),
             target: None,
+            contexts: BTreeMap::new(),
             platform: Platform::host(),
             build_platform: Platform::host(),
             labels: BTreeMap::new(),
@@ -108,8 +122,46 @@ impl Options {
         args
     }
 
+    /// The named context that stands in for a name, `NAME::PLATFORM` first.
+    pub(crate) fn context(&self, name: &str) -> Option<(&str, &NamedContext)> {
+        let wanted = plain_name(name);
+        let of_platform = |key: &str| {
+            key.split_once("::").is_some_and(|(key, platform)| {
+                plain_name(key) == wanted && platform.parse::<Platform>().is_ok_and(|found| found == self.platform)
+            })
+        };
+        let found = self.contexts.iter().find(|(key, _)| of_platform(key));
+        let found = found.or_else(|| self.contexts.iter().find(|(key, _)| plain_name(key) == wanted));
+        found.map(|(key, context)| (key.as_str(), context))
+    }
+
     /// The proxy variables among the build arguments.
     pub(crate) fn proxies(&self) -> Vec<(String, String)> {
         PROXY_ARGS.iter().filter_map(|name| Some(((*name).to_owned(), self.build_args.get(*name)?.clone()))).collect()
+    }
+}
+
+/// All spellings of an image's name are one; other names are compared in lower case.
+fn plain_name(name: &str) -> String {
+    match name.parse::<Reference>() {
+        Ok(reference) => reference.to_string(),
+        Err(_) => name.to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_contexts_stand_for_every_spelling_and_those_of_the_platform_come_first() {
+        let contexts = ["alpine", "Tools", "tools::linux/s390x", "alpine::linux/amd64"];
+        let contexts = contexts.into_iter().map(|name| (name.to_owned(), NamedContext::Files)).collect();
+        let options = Options { contexts, platform: "linux/amd64".parse().unwrap(), ..Options::default() };
+        let key = |name: &str| options.context(name).map(|(key, _)| key);
+        assert_eq!(key("docker.io/library/alpine:latest"), Some("alpine::linux/amd64"));
+        assert_eq!((key("tools"), key("TOOLS")), (Some("Tools"), Some("Tools")));
+        assert_eq!((key("alpine:3"), key("other")), (None, None));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use cache::{DiffId, Platform, Reference};
-use grammar::{Diagnostic, Dockerfile, IgnoreRules, Source, Span};
+use grammar::{Diagnostic, Dockerfile, GitSource, IgnoreRules, Source, Span};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::bases::BaseImages;
@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::event::StepInfo;
 use crate::mounts::{MountFrom, Mounted, RunMount, is_filtered};
 use crate::options::Options;
+use crate::sources::HttpSource;
 use crate::stages::{Stages, stage_label};
 use crate::walk::{StageEnd, StageWalk};
 
@@ -115,6 +116,8 @@ pub struct CopyOp {
     pub sources: Vec<CopySource>,
     /// Whether the sources are of the context (`None`) or of the step that is input number 1.
     pub from_context: bool,
+    /// The named context that they are of, where it is not the build's own.
+    pub context: Option<String>,
     /// Absolute and clean.
     pub destination: PathBuf,
     /// The destination was written as a directory.
@@ -129,8 +132,27 @@ pub struct CopyOp {
     pub parents: bool,
     /// `--link`: the copy is made on an empty tree and reads nothing of the parent.
     pub link: bool,
-    /// ADD: archives are unpacked.
+    /// ADD: archives of the context are unpacked.
     pub unpack: bool,
+}
+
+impl CopyOp {
+    /// All files of a named context, as a tree.
+    pub(crate) fn whole(context: &str) -> CopyOp {
+        CopyOp {
+            sources: vec![CopySource::Path("/".to_owned())],
+            from_context: true,
+            context: Some(context.to_owned()),
+            destination: PathBuf::from("/"),
+            into_directory: true,
+            chown: None,
+            chmod: None,
+            exclude: Vec::new(),
+            parents: false,
+            link: false,
+            unpack: false,
+        }
+    }
 }
 
 /// One source of a COPY or ADD.
@@ -138,6 +160,10 @@ pub struct CopyOp {
 pub enum CopySource {
     /// A path of the context, a stage or an image; may hold a glob.
     Path(String),
+    /// ADD of a URL.
+    Url(HttpSource),
+    /// ADD of a repository.
+    Git(GitSource),
     /// A heredoc: file name and content.
     Inline {
         /// Name when the destination is a directory.

@@ -6,13 +6,18 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use cache::{Follow, Kind, Metadata, TreeView};
+use cache::{Follow, Kind, Metadata, StatKey, TreeView};
 use grammar::{IgnoreRules, IgnoreVerdict};
 use rayon::prelude::*;
 
 use crate::context::{Context, stat_key};
 use crate::error::{Error, Result};
 use crate::paths::clean;
+
+/// From this size on one file is hashed by all threads.
+const LARGE_FILE: u64 = 16 << 20;
+/// What is read of a large file at once: enough for every thread.
+const PIECE: usize = 4 << 20;
 
 /// Where sources are looked up.
 #[derive(Clone, Copy)]
@@ -252,33 +257,36 @@ impl SourceTree<'_> {
     }
 
     /// Fills in the content hash of every regular file: from the context's table where it knows the file, else by reading it.
-    pub(crate) fn hash(&self, selected: &mut [Selected]) -> Result<()> {
-        let mut files: Vec<(PathBuf, Metadata, &mut Option<[u8; 32]>)> = Vec::new();
+    pub(crate) fn hash(&self, selected: &mut [&mut Selected]) -> Result<()> {
+        let mut files: Vec<Unhashed<'_>> = Vec::new();
         for one in selected.iter_mut() {
+            let one = &mut **one;
+            let top = Path::new("");
             if one.metadata.kind == Kind::File {
-                files.push((one.path.clone(), one.metadata.clone(), &mut one.content));
+                files.push(Unhashed { base: &one.path, below: top, metadata: &one.metadata, slot: &mut one.content });
             }
-            for entry in &mut one.entries {
-                if entry.metadata.kind == Kind::File {
-                    files.push((one.path.join(&entry.path), entry.metadata.clone(), &mut entry.content));
-                }
+            for entry in one.entries.iter_mut().filter(|entry| entry.metadata.kind == Kind::File) {
+                let (metadata, slot) = (&entry.metadata, &mut entry.content);
+                files.push(Unhashed { base: &one.path, below: &entry.path, metadata, slot });
             }
         }
         if let Some(context) = self.context {
-            let known = context.known_hashes(files.iter().map(|(_, metadata, _)| metadata));
-            for ((_, _, slot), hash) in files.iter_mut().zip(known) {
-                **slot = hash;
-            }
+            context.with_known(|known| {
+                files.par_iter_mut().for_each(|file| *file.slot = known.lookup(&stat_key(file.metadata)));
+            });
         }
-        files.retain(|(_, _, slot)| slot.is_none());
-        let hashes: Vec<Result<[u8; 32]>> =
-            files.par_iter().map(|(path, metadata, _)| self.hash_file(path, metadata)).collect();
-        let mut fresh = BTreeMap::new();
-        for ((_, metadata, slot), hash) in files.into_iter().zip(hashes) {
-            let hash = hash?;
-            *slot = Some(hash);
-            fresh.insert(stat_key(&metadata), hash);
-        }
+        files.retain(|file| file.slot.is_none());
+        // Small files side by side; a large one keeps all threads busy by itself.
+        let (mut large, mut small): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|file| file.metadata.size >= LARGE_FILE);
+        let fill = |file: &mut Unhashed<'_>| -> Result<()> {
+            *file.slot = Some(self.hash_file(&file.path(), file.metadata)?);
+            Ok(())
+        };
+        large.iter_mut().try_for_each(&fill)?;
+        small.par_iter_mut().try_for_each(fill)?;
+        let fresh: BTreeMap<StatKey, [u8; 32]> =
+            large.iter().chain(&small).filter_map(|file| Some((stat_key(file.metadata), (*file.slot)?))).collect();
         if let Some(context) = self.context {
             context.remember(&fresh);
         }
@@ -288,18 +296,41 @@ impl SourceTree<'_> {
     fn hash_file(&self, path: &Path, expected: &Metadata) -> Result<[u8; 32]> {
         let mut file = self.root.open_file(path)?;
         let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0_u8; 256 * 1024];
+        let large = expected.size >= LARGE_FILE;
+        let mut buffer =
+            vec![
+                0_u8;
+                if large { PIECE } else { usize::try_from(expected.size.clamp(1 << 10, 256 << 10)).unwrap_or(1 << 10) }
+            ];
         let mut read = 0_u64;
         loop {
             let count = file.read(&mut buffer).map_err(|error| Error::unreadable(path, error))?;
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
-            hasher.update(bytes);
+            if large {
+                hasher.update_rayon(bytes);
+            } else {
+                hasher.update(bytes);
+            }
             read += bytes.len() as u64;
         }
         if read != expected.size {
             return Err(Error::ContextChanged { path: path.to_owned() });
         }
         Ok(*hasher.finalize().as_bytes())
+    }
+}
+
+/// A file whose content is to be hashed, where that is not known.
+struct Unhashed<'a> {
+    base: &'a Path,
+    below: &'a Path,
+    metadata: &'a Metadata,
+    slot: &'a mut Option<[u8; 32]>,
+}
+
+impl Unhashed<'_> {
+    fn path(&self) -> PathBuf {
+        if self.below.as_os_str().is_empty() { self.base.to_owned() } else { self.base.join(self.below) }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::memory::Memory;
 use crate::perform::{FailedRun, Work};
 use crate::plan::{Op, Plan, Step, StepId};
 use crate::reason::{self, Lost};
+use crate::sources::Sources;
 use crate::verdict::{MissReason, Recorded};
 
 /// How often a step that another build performs is looked after: short against any step, long against a look.
@@ -62,6 +63,10 @@ pub struct Solver<'a> {
     pub context: &'a Context,
     /// What the steps saw in the build before: reasons of misses come from it.
     pub memory: &'a Memory,
+    /// The named contexts that the plan reads.
+    pub contexts: &'a BTreeMap<String, Context>,
+    /// Fetches what is not on this machine.
+    pub sources: &'a dyn Sources,
     /// Receives events from all workers.
     pub events: &'a (dyn Fn(Event) + Sync),
     /// Stops it.
@@ -133,8 +138,10 @@ impl Solver<'_> {
         }
         let queue = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
         // The table is an aid: a build that could not write it is still built.
-        if let Err(error) = self.context.save() {
-            (self.events)(Event::Note(None, format!("the context's table was not kept: {error}")));
+        for context in std::iter::once(self.context).chain(self.contexts.values()) {
+            if let Err(error) = context.save() {
+                (self.events)(Event::Note(None, format!("the context's table was not kept: {error}")));
+            }
         }
         if let Err(error) = self.memory.save(queue.error.is_none()) {
             (self.events)(Event::Note(None, format!("what the steps saw was not kept: {error}")));

@@ -8,7 +8,7 @@ use grammar::{Diagnostic, Dockerfile, ExpandError, Instruction, MountFlag, Scope
 
 use crate::doubts;
 use crate::error::{Error, Result};
-use crate::options::Options;
+use crate::options::{NamedContext, Options};
 use crate::scope::{DeclaredArg, Variables, global_scope};
 
 /// Where a stage, or a `--from`, takes its files from.
@@ -20,6 +20,8 @@ pub(crate) enum Origin {
     Stage(usize),
     /// An image of the store or a registry.
     Image(Reference),
+    /// The files of a named context.
+    Named(String),
 }
 
 /// Where an instruction takes files from, when it is not the context.
@@ -63,14 +65,14 @@ impl Stages {
         let mut inputs = Vec::new();
         doubts::check(dockerfile, options, &global, &scope, warnings);
         for stage in &dockerfile.stages {
-            let (origin, platform) = stage_origin(dockerfile, stage, &scope)?;
+            let (origin, platform) = stage_origin(dockerfile, stage, options, &scope)?;
             let parent = match &origin {
                 Origin::Stage(parent) => platforms.get(*parent).cloned(),
                 _ => None,
             };
             platforms.push(platform.or(parent).unwrap_or_else(|| options.platform.clone()));
             origins.push(origin);
-            inputs.push(stage_inputs(dockerfile, stage, &scope)?);
+            inputs.push(stage_inputs(dockerfile, stage, options, &scope)?);
         }
         let mut stages = Stages { origins, platforms, inputs, global, target, order: Vec::new() };
         stages.order = stages.reachable(dockerfile)?;
@@ -229,7 +231,12 @@ pub(crate) fn expand_failed(dockerfile: &Dockerfile, word: &Word, cause: &Expand
 }
 
 /// What a FROM names, and the platform that it asks for.
-fn stage_origin(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Result<(Origin, Option<Platform>)> {
+fn stage_origin(
+    dockerfile: &Dockerfile,
+    stage: &Stage,
+    options: &Options,
+    scope: &Variables,
+) -> Result<(Origin, Option<Platform>)> {
     let name = expand(dockerfile, &stage.base, scope)?;
     if name.is_empty() {
         let raw = stage.base.raw();
@@ -258,11 +265,42 @@ fn stage_origin(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Re
     if name == "scratch" {
         return Ok((Origin::Scratch, asked));
     }
+    if let Some(origin) = named_origin(dockerfile, options, &name, stage.index, stage.base_span)? {
+        return Ok((origin, asked));
+    }
     let earlier = dockerfile.stages.get(..stage.index).unwrap_or_default();
     if let Some(index) = find_stage(earlier, &name) {
         return Ok((Origin::Stage(index), asked));
     }
     Ok((image_origin(dockerfile, &name, stage.base_span, earlier)?, asked))
+}
+
+/// What a `--build-context` puts in the place of a name.
+fn named_origin(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    name: &str,
+    here: usize,
+    span: Span,
+) -> Result<Option<Origin>> {
+    let Some((key, context)) = options.context(name) else { return Ok(None) };
+    match context {
+        NamedContext::Files => Ok(Some(Origin::Named(key.to_owned()))),
+        NamedContext::Image(reference) => Ok(Some(Origin::Image(reference.clone()))),
+        NamedContext::Stage(stage) => {
+            let index = find_stage(&dockerfile.stages, &stage.to_lowercase())
+                .or_else(|| stage.parse().ok().filter(|index| *index < dockerfile.stages.len()));
+            match index {
+                Some(index) if index != here => Ok(Some(Origin::Stage(index))),
+                _ => {
+                    Err(Diagnostic::error("K0314", format!("--build-context {key}: there is no other stage `{stage}`"))
+                        .at(&dockerfile.source, span)
+                        .help("name a stage of this Dockerfile after `target:`")
+                        .into())
+                }
+            }
+        }
+    }
 }
 
 fn image_origin(dockerfile: &Dockerfile, name: &str, span: Span, stages: &[Stage]) -> Result<Origin> {
@@ -281,7 +319,7 @@ fn image_origin(dockerfile: &Dockerfile, name: &str, span: Span, stages: &[Stage
     }
 }
 
-fn stage_inputs(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Result<Vec<Input>> {
+fn stage_inputs(dockerfile: &Dockerfile, stage: &Stage, options: &Options, scope: &Variables) -> Result<Vec<Input>> {
     let mut inputs = Vec::new();
     for (instruction, located) in stage.instructions.iter().enumerate() {
         let words: Vec<Word> = match &located.value {
@@ -293,7 +331,7 @@ fn stage_inputs(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Re
             _ => Vec::new(),
         };
         for word in words {
-            let origin = input_origin(dockerfile, stage, &word, scope)?;
+            let origin = input_origin(dockerfile, stage, &word, options, scope)?;
             inputs.push(Input { instruction, span: located.span, origin });
         }
     }
@@ -301,7 +339,13 @@ fn stage_inputs(dockerfile: &Dockerfile, stage: &Stage, scope: &Variables) -> Re
 }
 
 /// `--from=`: an index, a stage name, an image. Unlike BuildKit's, it may hold global ARGs.
-fn input_origin(dockerfile: &Dockerfile, stage: &Stage, word: &Word, scope: &Variables) -> Result<Origin> {
+fn input_origin(
+    dockerfile: &Dockerfile,
+    stage: &Stage,
+    word: &Word,
+    options: &Options,
+    scope: &Variables,
+) -> Result<Origin> {
     let expansion = word.expand(scope).map_err(|error| expand_failed(dockerfile, word, &error))?;
     if let Some(name) = expansion.unmatched.iter().next() {
         return Err(Diagnostic::error(
@@ -313,6 +357,9 @@ fn input_origin(dockerfile: &Dockerfile, stage: &Stage, word: &Word, scope: &Var
         .into());
     }
     let name = expansion.text;
+    if let Some(origin) = named_origin(dockerfile, options, &name, stage.index, word.span())? {
+        return Ok(origin);
+    }
     if let Ok(index) = name.parse::<usize>() {
         if index < dockerfile.stages.len() && index != stage.index {
             return Ok(Origin::Stage(index));

@@ -14,7 +14,7 @@ use crate::config::{ConfigState, describe_healthcheck};
 use crate::error::{Error, Result};
 use crate::options::{Options, PROXY_ARGS};
 use crate::paths::absolute;
-use crate::plan::{Op, Planner, StepId, WorkdirOp, label, name_of};
+use crate::plan::{CopyOp, Op, Planner, StepId, WorkdirOp, label, name_of};
 use crate::scope::{DeclaredArg, Variables};
 use crate::stages::{Origin, Stages, expand_failed};
 
@@ -130,6 +130,7 @@ impl<'a> StageWalk<'a> {
                     self.state.image.variant.clone_from(&self.platform.variant);
                 }
             }
+            Origin::Named(name) => self.stand_on_files(name),
             Origin::Stage(parent) => {
                 let Some(end) = self.ends.get(parent) else {
                     return Err(Error::WorkerLost);
@@ -148,6 +149,15 @@ impl<'a> StageWalk<'a> {
         }
         self.scope = Variables::from_env(&self.state.image.config.env);
         Ok(())
+    }
+
+    /// A named context as a base: its files, and an empty configuration.
+    fn stand_on_files(&mut self, name: &str) {
+        let text = self.stage.original.clone();
+        let scratch = self.add_step(Op::Scratch, Vec::new(), &text);
+        self.head = self.add_step(Op::Copy(CopyOp::whole(name)), vec![scratch], &text);
+        self.layer_steps.push(self.head);
+        self.state.record_layer(format!("COPY / / # from the context {name}"));
     }
 
     /// Reads the base's triggers, then the stage's own instructions.

@@ -9,6 +9,7 @@ use grammar::{Copy, Diagnostic, GitSource, Instruction, Located, Rule, Span};
 use crate::error::{Error, Result};
 use crate::paths::{absolute, clean, names_directory};
 use crate::plan::{CopyOp, CopySource, Op, StepId};
+use crate::sources::{HttpSource, name_of_url};
 use crate::stages::{Input, Origin};
 use crate::walk::StageWalk;
 
@@ -21,9 +22,8 @@ impl StageWalk<'_> {
         is_add: bool,
     ) -> Result<()> {
         let keyword = if is_add { "ADD" } else { "COPY" };
-        let (sources, shown) = self.copy_sources(copy, located.span, is_add)?;
-        self.checksum(copy)?;
-        self.note_copy_flags(copy, located.span, keyword);
+        let checksum = self.checksum(copy)?;
+        let (sources, shown) = self.copy_sources(copy, located.span, is_add, checksum)?;
         let written = self.expand(&copy.destination)?;
         let into_directory = names_directory(&written);
         if sources.len() > 1 && !into_directory && !written.ends_with('\\') {
@@ -39,8 +39,9 @@ impl StageWalk<'_> {
         }
         let chown = copy.chown.as_ref().map(|word| self.expand(word)).transpose()?.filter(|text| !text.is_empty());
         let chmod = self.chmod(copy, located.span)?;
-        let (from_context, inputs) = self.copy_input(index)?;
-        if from_context {
+        let (from, inputs) = self.copy_input(index)?;
+        let from_context = inputs.is_empty();
+        if from_context && from.is_none() {
             self.warn_ignored(copy, &sources, keyword);
         }
         let mut message = keyword.to_owned();
@@ -59,6 +60,7 @@ impl StageWalk<'_> {
         let op = CopyOp {
             sources,
             from_context,
+            context: from,
             destination: absolute(self.state.working_dir(), &written),
             into_directory,
             chown,
@@ -93,21 +95,9 @@ impl StageWalk<'_> {
         }
     }
 
-    fn note_copy_flags(&mut self, copy: &Copy, span: Span, keyword: &str) {
-        let refused = if copy.checksum.is_some() {
-            "--checksum"
-        } else if copy.keep_git_dir.is_some() {
-            "--keep-git-dir"
-        } else {
-            return;
-        };
-        let message = format!("{keyword} {refused} is not supported by this version of dunnage");
-        self.planner.refuse(self.at(span, "K0330", message));
-    }
-
     /// `--checksum` names what a single source on the network must hold.
-    fn checksum(&self, copy: &Copy) -> Result<()> {
-        let Some(word) = &copy.checksum else { return Ok(()) };
+    fn checksum(&self, copy: &Copy) -> Result<Option<String>> {
+        let Some(word) = &copy.checksum else { return Ok(None) };
         let text = self.expand(word)?;
         let help = "it is for one source on the network: `ADD --checksum=sha256:DIGEST https://… PATH`";
         let invalid = |message: String| Error::from(self.at(word.span(), "K0336", message).help(help));
@@ -116,13 +106,13 @@ impl StageWalk<'_> {
         };
         let source = self.expand(source)?;
         if GitSource::parse(&source).is_some() {
-            return Ok(());
+            return Ok(Some(text));
         }
         if !grammar::is_http_url(&source) {
             return Err(invalid("checksum requires HTTP(S) or Git sources".to_owned()));
         }
         match text.parse::<Digest>() {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(Some(text)),
             Err(error) => Err(invalid(format!("invalid checksum {text:?}: {error}"))),
         }
     }
@@ -143,7 +133,13 @@ impl StageWalk<'_> {
     }
 
     /// Sources as data, and as history shows them.
-    fn copy_sources(&mut self, copy: &Copy, span: Span, is_add: bool) -> Result<(Vec<CopySource>, Vec<String>)> {
+    fn copy_sources(
+        &mut self,
+        copy: &Copy,
+        span: Span,
+        is_add: bool,
+        checksum: Option<String>,
+    ) -> Result<(Vec<CopySource>, Vec<String>)> {
         let mut sources = Vec::new();
         let mut paths = Vec::new();
         let mut heredocs = Vec::new();
@@ -151,14 +147,9 @@ impl StageWalk<'_> {
             match source {
                 grammar::CopySource::Path(word, span) => {
                     let text = self.expand(word)?;
-                    paths.push(text.clone());
-                    if self.is_remote(&text, *span, is_add)? {
-                        let message = "ADD of a URL or a git source is not supported by this version of dunnage";
-                        let diagnostic = self.at(*span, "K0334", message);
-                        self.planner.refuse(diagnostic.help("fetch it in a RUN step, or before the build"));
-                    } else {
-                        sources.push(CopySource::Path(text));
-                    }
+                    let remote = self.remote(copy, &text, *span, is_add, checksum.as_deref())?;
+                    sources.push(remote.unwrap_or_else(|| CopySource::Path(text.clone())));
+                    paths.push(text);
                 }
                 grammar::CopySource::Heredoc(heredoc) => {
                     let content =
@@ -190,36 +181,71 @@ impl StageWalk<'_> {
         }
     }
 
-    /// Whether a source is on the network, which COPY refuses.
-    fn is_remote(&self, text: &str, span: Span, is_add: bool) -> Result<bool> {
+    /// A source on the network, which COPY refuses.
+    fn remote(
+        &self,
+        copy: &Copy,
+        text: &str,
+        span: Span,
+        is_add: bool,
+        checksum: Option<&str>,
+    ) -> Result<Option<CopySource>> {
         let git = GitSource::parse(text);
         let kind = match &git {
             Some(_) => "a git ref",
             None if grammar::is_http_url(text) => "a URL",
-            None => return Ok(false),
+            None => return Ok(None),
         };
         if !is_add {
             let diagnostic = self.at(span, "K0335", format!("source can't be {kind} for COPY"));
             return Err(diagnostic.help("write ADD, which fetches").into());
         }
-        match git {
-            Some(Err(error)) => {
-                let diagnostic = self.at(span, "K0337", format!("invalid git source {text:?}: {error}"));
-                Err(diagnostic.help("write `https://HOST/PATH.git#REF:DIRECTORY`").into())
+        let help = "write `https://HOST/PATH.git#REF:DIRECTORY`";
+        let invalid = |cause: String| {
+            Error::from(self.at(span, "K0337", format!("invalid git source {text:?}: {cause}")).help(help))
+        };
+        let Some(git) = git else {
+            // `checksum` has made sure that it is a digest.
+            let checksum = checksum.and_then(|text| text.parse().ok());
+            let unpack = copy.unpack == Some(true);
+            let source = HttpSource { url: text.to_owned(), name: name_of_url(text), checksum, unpack };
+            return Ok(Some(CopySource::Url(source)));
+        };
+        let mut git = git.map_err(|error| invalid(error.to_string()))?;
+        for checksum in checksum.iter().copied().chain(git.checksum.as_deref()) {
+            if !(7..=64).contains(&checksum.len()) || !checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(invalid(format!("the checksum {checksum:?} is not the id of a commit, nor its beginning")));
             }
-            _ => Ok(true),
+        }
+        match (checksum, &git.checksum) {
+            (Some(flag), Some(query)) if flag != query => {
+                return Err(invalid(format!("--checksum={flag} contradicts its query {query:?}")));
+            }
+            (Some(flag), _) => git.checksum = Some(flag.to_owned()),
+            (None, _) => {}
+        }
+        git.checksum = git.checksum.map(|checksum| checksum.to_ascii_lowercase());
+        match (copy.keep_git_dir, git.keep_git_dir) {
+            (Some(flag), Some(query)) if flag != query => {
+                return Err(invalid(format!("--keep-git-dir={flag} contradicts its query")));
+            }
+            (flag, query) => git.keep_git_dir = flag.or(query),
+        }
+        Ok(Some(CopySource::Git(git)))
+    }
+
+    /// The named context that the files come from, or the step; neither where they are the build context's.
+    fn copy_input(&mut self, index: Option<usize>) -> Result<(Option<String>, Vec<StepId>)> {
+        let inputs = self.stages.inputs.get(self.stage.index);
+        let input = inputs.and_then(|inputs| inputs.iter().find(|input| Some(input.instruction) == index)).cloned();
+        match input {
+            Some(Input { origin: Origin::Named(name), .. }) => Ok((Some(name), Vec::new())),
+            Some(input) => Ok((None, vec![self.input_step(&input)?])),
+            None => Ok((None, Vec::new())),
         }
     }
 
-    /// Whether the files come from the context, and which step they come from otherwise.
-    fn copy_input(&mut self, index: Option<usize>) -> Result<(bool, Vec<StepId>)> {
-        let inputs = self.stages.inputs.get(self.stage.index);
-        let input = inputs.and_then(|inputs| inputs.iter().find(|input| Some(input.instruction) == index)).cloned();
-        let Some(input) = input else { return Ok((true, Vec::new())) };
-        Ok((false, vec![self.input_step(&input)?]))
-    }
-
-    /// The step whose tree a `--from` names.
+    /// The step whose tree an input is. Files of a named context become one.
     pub(crate) fn input_step(&mut self, input: &Input) -> Result<StepId> {
         match &input.origin {
             Origin::Stage(stage) => match self.ends.get(stage) {
@@ -227,6 +253,10 @@ impl StageWalk<'_> {
                 None => Err(Error::WorkerLost),
             },
             Origin::Scratch => Ok(self.add_step(Op::Scratch, Vec::new(), "FROM scratch")),
+            Origin::Named(name) => {
+                let scratch = self.add_step(Op::Scratch, Vec::new(), "FROM scratch");
+                Ok(self.add_step(Op::Copy(CopyOp::whole(name)), vec![scratch], &format!("context {name}")))
+            }
             Origin::Image(reference) => {
                 let Some(image) = self.images.get(reference) else {
                     if self.planner.only_checks.is_some() {

@@ -12,6 +12,7 @@ mod claim;
 mod containers;
 mod descriptor;
 mod digest;
+mod download;
 mod error;
 mod gc;
 mod generation;
@@ -41,6 +42,7 @@ pub use claim::Claim;
 pub use containers::{ContainerPlace, ContainerRecord};
 pub use descriptor::{Descriptor, MediaType, Platform};
 pub use digest::{CacheKey, DiffId, Digest, ImageId, TreeHash};
+pub use download::DownloadRecord;
 pub use error::{Error, Result};
 pub use gc::{
     Budget, CachePolicy, Filters, ImagePolicy, LabelFilter, PruneOptions, Pruned, PrunedCache, PrunedImage,

@@ -34,8 +34,10 @@ pub struct StatKey {
 pub struct StatTable {
     store: Store,
     path: PathBuf,
-    known: BTreeMap<StatKey, [u8; 32]>,
-    changed: bool,
+    /// As it was read: sorted.
+    known: Vec<(StatKey, [u8; 32])>,
+    /// What this build adds.
+    fresh: BTreeMap<StatKey, [u8; 32]>,
 }
 
 impl Store {
@@ -54,30 +56,31 @@ impl Store {
                 self.set_aside_with_notice(&path, "stats", || {
                     "the table of the context's files was damaged and is in quarantine: they are read again".to_owned()
                 });
-                BTreeMap::new()
+                Vec::new()
             }
-            Err(_) => BTreeMap::new(),
+            Err(_) => Vec::new(),
         };
-        Ok(StatTable { store: self.clone(), path, known, changed: false })
+        Ok(StatTable { store: self.clone(), path, known, fresh: BTreeMap::new() })
     }
 }
 
 impl StatTable {
     /// The hash of a file that is known.
     pub fn lookup(&self, key: &StatKey) -> Option<[u8; 32]> {
-        self.known.get(key).copied()
+        if let Some(hash) = self.fresh.get(key) {
+            return Some(*hash);
+        }
+        let at = self.known.binary_search_by(|(known, _)| known.cmp(key)).ok()?;
+        self.known.get(at).map(|(_, hash)| *hash)
     }
 
     /// Remembers a file; older states of the same inode are forgotten.
     pub fn insert(&mut self, key: StatKey, hash: [u8; 32]) {
-        let first = StatKey { size: 0, mtime_ns: i64::MIN, ctime_ns: i64::MIN, ..key };
-        let last = StatKey { size: u64::MAX, mtime_ns: i64::MAX, ctime_ns: i64::MAX, ..key };
-        let old: Vec<StatKey> = self.known.range(first..=last).map(|(key, _)| *key).collect();
+        let old: Vec<StatKey> = states_of(&key, &self.fresh).collect();
         for key in old {
-            self.known.remove(&key);
+            self.fresh.remove(&key);
         }
-        self.known.insert(key, hash);
-        self.changed = true;
+        self.fresh.insert(key, hash);
     }
 
     /// Writes the table, when it changed.
@@ -85,9 +88,12 @@ impl StatTable {
     /// # Errors
     /// When the disk fails; the old table stays then.
     pub fn save(&mut self) -> Result<()> {
-        if !self.changed {
+        if self.fresh.is_empty() {
             return Ok(());
         }
+        self.known.retain(|(key, _)| states_of(key, &self.fresh).next().is_none());
+        self.known.extend(std::mem::take(&mut self.fresh));
+        self.known.sort_unstable_by_key(|(key, _)| *key);
         let mut bytes = Vec::with_capacity(MAGIC.len() + self.known.len() * RECORD + CHECK);
         bytes.extend_from_slice(MAGIC);
         for (key, hash) in &self.known {
@@ -103,13 +109,19 @@ impl StatTable {
         bytes.extend_from_slice(check.as_bytes());
         let _lock = self.store.shared()?;
         write_atomically(&self.path, &self.store.loose_draft()?, &bytes)?;
-        self.changed = false;
         Ok(())
     }
 }
 
+/// The states of a key's inode that a map holds.
+fn states_of<'a>(key: &StatKey, map: &'a BTreeMap<StatKey, [u8; 32]>) -> impl Iterator<Item = StatKey> + 'a {
+    let first = StatKey { size: 0, mtime_ns: i64::MIN, ctime_ns: i64::MIN, ..*key };
+    let last = StatKey { size: u64::MAX, mtime_ns: i64::MAX, ctime_ns: i64::MAX, ..*key };
+    map.range(first..=last).map(|(key, _)| *key)
+}
+
 /// The records of a table, when it is whole.
-pub(crate) fn parse(bytes: &[u8]) -> Option<BTreeMap<StatKey, [u8; 32]>> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<Vec<(StatKey, [u8; 32])>> {
     let (body, check) = bytes.split_last_chunk::<CHECK>()?;
     if blake3::hash(body).as_bytes() != check {
         return None;
@@ -118,7 +130,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<BTreeMap<StatKey, [u8; 32]>> {
     if !records.remainder().is_empty() {
         return None;
     }
-    records.map(record).collect()
+    let known: Vec<(StatKey, [u8; 32])> = records.map(record).collect::<Option<_>>()?;
+    known.is_sorted_by_key(|(key, _)| *key).then_some(known)
 }
 
 fn record(bytes: &[u8]) -> Option<(StatKey, [u8; 32])> {

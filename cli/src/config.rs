@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use engine::{Owner, SearchPath, StorageChoice};
+use engine::{FetchOptions, HttpOptions, Owner, Proxies, SearchPath, StorageChoice};
 
 use crate::args::StorageDriver;
 
@@ -49,6 +49,24 @@ pub(crate) fn storage(flag: Option<StorageDriver>) -> Result<StorageChoice, Stri
 pub(crate) fn search_path() -> SearchPath {
     let path = std::env::var_os("PATH").unwrap_or_default();
     SearchPath(std::env::split_paths(&path).filter(|directory| directory.is_absolute()).collect())
+}
+
+/// How the network is reached: the field's proxy variables, and the certificates of the machine.
+pub(crate) fn fetch() -> FetchOptions {
+    let first = |names: &[&str]| names.iter().find_map(|name| variable(name).filter(|value| !value.is_empty()));
+    let proxies = Proxies {
+        // `HTTP_PROXY` in capitals can be set by a request where this runs below a web server.
+        http: first(&["http_proxy"])
+            .or_else(|| first(&["HTTP_PROXY"]).filter(|_| variable("REQUEST_METHOD").is_none())),
+        https: first(&["https_proxy", "HTTPS_PROXY"]),
+        all: first(&["all_proxy", "ALL_PROXY"]),
+        none: first(&["no_proxy", "NO_PROXY"]),
+    };
+    let bundles = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+    let certificates = first(&["SSL_CERT_FILE"])
+        .map(PathBuf::from)
+        .or_else(|| bundles.into_iter().map(PathBuf::from).find(|path| path.is_file()));
+    FetchOptions { http: HttpOptions { proxies, certificates }, programs: search_path() }
 }
 
 /// The value of a variable, for `--env NAME` and `--build-arg NAME`.

@@ -5,18 +5,20 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use builder::{Cancel, Credentials, Entitlement, Event, Options, Plan, RunSettings, Solved, Solver};
+use builder::{Cancel, Credentials, Entitlement, Event, NamedContext, Options, Plan, RunSettings, Solved, Solver};
 use cache::{Image, Lease, Owner, Platform, Reference};
 use grammar::{CheckChoice, Diagnostic, IgnoreRules, Severity, Source};
 
+use crate::contexts::{ContextSource, DockerfileSource, NamedSource, stdin_bytes};
 use crate::error::{Error, Result};
 use crate::images::parse_name;
 use crate::outputs::{Delivery, Output};
 use crate::recorder::Recorder;
-use crate::{Engine, NetworkMode};
+use crate::sources::Fetcher;
+use crate::{Engine, FetchOptions, NetworkMode};
 
 /// Most of a Dockerfile or ignore file that is read.
-const TEXT_LIMIT: u64 = 16 << 20;
+pub(crate) const TEXT_LIMIT: u64 = 16 << 20;
 
 /// Bytes of a build's log that are kept, unless the request says otherwise.
 const LOG_LIMIT: u64 = 256 << 20;
@@ -27,10 +29,12 @@ const BUILDS: usize = 100;
 /// What to build and how.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
-    /// The directory that COPY and ADD read.
-    pub context: PathBuf,
-    /// The Dockerfile, `-` for standard input; `Dockerfile`, then `Containerfile`, of the context when absent.
-    pub dockerfile: Option<PathBuf>,
+    /// What COPY and ADD read.
+    pub context: ContextSource,
+    /// `--build-context` by name.
+    pub contexts: BTreeMap<String, NamedSource>,
+    /// The Dockerfile; `Dockerfile`, then `Containerfile`, of the context when absent.
+    pub dockerfile: Option<DockerfileSource>,
     /// Names for the image.
     pub names: Vec<String>,
     /// `--build-arg`.
@@ -63,6 +67,8 @@ pub struct BuildRequest {
     pub owner: Owner,
     /// Where an output goes that names no file.
     pub stream: Option<fn() -> Box<dyn std::io::Write>>,
+    /// How the network is reached.
+    pub fetch: FetchOptions,
     /// Bytes of the log that are kept.
     pub log_limit: u64,
     /// Builds whose records are kept, this one among them.
@@ -72,7 +78,8 @@ pub struct BuildRequest {
 impl Default for BuildRequest {
     fn default() -> Self {
         BuildRequest {
-            context: PathBuf::new(),
+            context: ContextSource::default(),
+            contexts: BTreeMap::new(),
             dockerfile: None,
             names: Vec::new(),
             build_args: BTreeMap::new(),
@@ -90,6 +97,7 @@ impl Default for BuildRequest {
             outputs: Vec::new(),
             owner: Owner::default(),
             stream: None,
+            fetch: FetchOptions::default(),
             log_limit: LOG_LIMIT,
             keep_builds: BUILDS,
         }
@@ -136,7 +144,9 @@ impl Engine {
         on_failure: Option<&dyn Fn(&Error)>,
     ) -> Result<Built> {
         let names = request.names.iter().map(|name| parse_name(name)).collect::<Result<Vec<Reference>>>()?;
-        request.is_there()?;
+        if request.context.directory().is_some() {
+            request.context_directory()?;
+        }
         let recorder = Recorder::begin(&self.store, request, events);
         let mut result = self.perform(request, &names, &recorder, cancel, on_failure);
         let id = recorder.finish(result.as_ref());
@@ -155,7 +165,9 @@ impl Engine {
         on_failure: Option<&dyn Fn(&Error)>,
     ) -> Result<Built> {
         let lease = self.store.lease()?;
-        let prepared = self.prepare(request).inspect(|prepared| recorder.dockerfile(prepared.plan.source.name()))?;
+        let fetcher = Fetcher::new(&request.fetch);
+        let prepared = self.prepare(request, &fetcher, &lease, cancel)?;
+        recorder.dockerfile(prepared.plan.source.name());
         let store = self.working_store()?;
         let events = |event| recorder.event(event);
         let failed = Mutex::new(None);
@@ -163,7 +175,9 @@ impl Engine {
             store: &store,
             lease: &lease,
             context: &prepared.context,
-            memory: &self.memory(request, &prepared.path),
+            contexts: &prepared.contexts,
+            sources: &fetcher,
+            memory: &self.memory(request, prepared.plan.source.name()),
             events: &events,
             cancel,
             credentials: &request.credentials,
@@ -231,55 +245,80 @@ impl Engine {
 }
 
 impl BuildRequest {
-    fn is_there(&self) -> Result<()> {
-        match std::fs::metadata(&self.context) {
-            Err(error) => Err(Error::file("read the build context", &self.context, error)),
-            Ok(metadata) if metadata.is_dir() => Ok(()),
-            Ok(_) => Err(Error::ContextNotDirectory(self.context.clone())),
+    /// What a context is called in records: its path where it has one.
+    pub(crate) fn context_label(&self) -> String {
+        match self.context.directory() {
+            Some(path) => std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string(),
+            None => self.context.label(),
         }
     }
 
-    pub(crate) fn absolute_context(&self) -> PathBuf {
-        std::fs::canonicalize(&self.context).unwrap_or_else(|_| self.context.clone())
+    /// The context, which must be a directory of this machine.
+    pub(crate) fn context_directory(&self) -> Result<&Path> {
+        let Some(context) = self.context.directory() else {
+            return Err(Error::Usage("this needs a directory of this machine as its context".to_owned()));
+        };
+        match std::fs::metadata(context) {
+            Ok(metadata) if metadata.is_dir() => Ok(context),
+            Ok(_) => Err(Error::ContextNotDirectory(context.to_owned())),
+            Err(error) => Err(Error::file("read the build context", context, error)),
+        }
     }
 
-    pub(crate) fn source(&self) -> Result<(PathBuf, Source)> {
-        self.is_there()?;
+    /// The Dockerfile of a context directory, and its path where it has one.
+    pub(crate) fn source(&self) -> Result<(Option<PathBuf>, Source)> {
+        let context = self.context_directory()?;
         let candidates = match &self.dockerfile {
-            Some(path) => vec![path.clone()],
-            None => vec![self.context.join("Dockerfile"), self.context.join("Containerfile")],
+            Some(DockerfileSource::Path(path)) => vec![path.clone()],
+            Some(DockerfileSource::Stdin) => return Ok((None, Source::from_bytes("stdin", &stdin_bytes()?))),
+            Some(DockerfileSource::Url(url)) => {
+                return Err(Error::Usage(format!("{url} is only fetched for a build")));
+            }
+            None => vec![context.join("Dockerfile"), context.join("Containerfile")],
         };
         let Some(path) = candidates.iter().find(|path| self.dockerfile.is_some() || path.exists()) else {
             return Err(Error::DockerfileNotFound {
-                context: self.context.clone(),
+                context: context.to_owned(),
                 looked_for: "Dockerfile, Containerfile".to_owned(),
             });
         };
-        if path.as_os_str() == "-" {
-            let bytes = read_from(std::io::stdin(), path, "read the Dockerfile")?;
-            return Ok((path.clone(), Source::from_bytes("stdin", &bytes)));
-        }
-        let bytes = read(path, "read the Dockerfile")?;
-        Ok((path.clone(), Source::from_bytes(display_name(path), &bytes)))
+        let file = std::fs::File::open(path).map_err(|error| Error::file("read the Dockerfile", path, error))?;
+        Ok((Some(path.clone()), Source::from_bytes(display_name(path), &bytes_of(file, path)?)))
     }
 
     /// `<Dockerfile>.dockerignore` rules alone where it exists; else the context's `.dockerignore`.
-    pub(crate) fn ignore_rules(&self, dockerfile: &Path) -> Result<(IgnoreRules, String)> {
-        let mut beside = dockerfile.as_os_str().to_owned();
-        beside.push(".dockerignore");
-        for path in [PathBuf::from(beside), self.context.join(".dockerignore")] {
-            // A link could point anywhere on the host: only a file of the context decides what the context is.
-            match std::fs::symlink_metadata(&path) {
-                Ok(metadata) if metadata.is_file() => {}
-                Ok(_) => return Err(Error::IgnoreFile { path, reason: "is not a regular file".to_owned() }),
-                Err(_) => continue,
+    pub(crate) fn ignore_rules(&self, dockerfile: Option<&Path>) -> Result<(IgnoreRules, String)> {
+        let beside = dockerfile.map(|path| {
+            let mut beside = path.as_os_str().to_owned();
+            beside.push(".dockerignore");
+            PathBuf::from(beside)
+        });
+        let context = self.context.directory().map(|context| context.join(".dockerignore"));
+        ignore_rules_of(&beside.into_iter().chain(context).collect::<Vec<_>>())
+    }
+
+    /// The images of layouts, by the names that stand for them.
+    pub(crate) fn layouts(&self) -> BTreeMap<Reference, (&PathBuf, &registry::LayoutImage)> {
+        let mut layouts = BTreeMap::new();
+        for (name, source) in &self.contexts {
+            if let (NamedSource::Layout { path, wanted }, Some(reference)) = (source, layout_reference(name)) {
+                layouts.insert(reference, (path, wanted));
             }
-            let text = String::from_utf8_lossy(&read(&path, "read")?).into_owned();
-            let rules = IgnoreRules::parse(&text)
-                .map_err(|error| Error::IgnoreFile { path: path.clone(), reason: error.to_string() })?;
-            return Ok((rules, display_name(&path)));
         }
-        Ok((IgnoreRules::none(), ".dockerignore".to_owned()))
+        layouts
+    }
+
+    fn named_contexts(&self) -> BTreeMap<String, NamedContext> {
+        let named = |(name, source): (&String, &NamedSource)| {
+            let named = match source {
+                NamedSource::Files(_) => NamedContext::Files,
+                NamedSource::Image(reference) => NamedContext::Image(reference.clone()),
+                NamedSource::Layout { .. } => NamedContext::Image(layout_reference(name)?),
+                NamedSource::Stage(stage) => NamedContext::Stage(stage.clone()),
+            };
+            Some((name.clone(), named))
+        };
+        self.contexts.iter().filter_map(named).collect()
     }
 
     /// The build argument that BuildKit has for it, else the file's own directive.
@@ -310,6 +349,7 @@ impl BuildRequest {
         Options {
             build_args: self.build_args.clone(),
             target: self.target.clone(),
+            contexts: self.named_contexts(),
             labels: self.labels.clone(),
             network: self.network.unwrap_or(NetworkMode::Host),
             platform: self.platform.clone().unwrap_or_else(Platform::host),
@@ -337,6 +377,29 @@ fn debug_shell(solver: &Solver<'_>, plan: &builder::Plan, failed: builder::Faile
     Ok(())
 }
 
+/// The name by which a layout's image is known in one build; it is never looked up.
+fn layout_reference(name: &str) -> Option<Reference> {
+    let known = name.split("::").next().and_then(|name| name.parse().ok());
+    known.or_else(|| "oci-layout".parse().ok())
+}
+
+/// The rules of the first of these files that is there.
+pub(crate) fn ignore_rules_of(candidates: &[PathBuf]) -> Result<(IgnoreRules, String)> {
+    for path in candidates {
+        let bad = |reason: String| Error::IgnoreFile { path: path.clone(), reason };
+        // A link could point anywhere on the host: only a file of the context decides what the context is.
+        match std::fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => return Err(bad("is not a regular file".to_owned())),
+            Err(_) => continue,
+        }
+        let text = read_text(path)?;
+        let rules = IgnoreRules::parse(&text).map_err(|error| bad(error.to_string()))?;
+        return Ok((rules, display_name(path)));
+    }
+    Ok((IgnoreRules::none(), ".dockerignore".to_owned()))
+}
+
 pub(crate) fn as_error(diagnostic: Diagnostic) -> Diagnostic {
     Diagnostic { severity: Severity::Error, ..diagnostic }
 }
@@ -351,14 +414,15 @@ fn display_name(path: &Path) -> String {
     text.strip_prefix("./").unwrap_or(&text).to_owned()
 }
 
-fn read(path: &Path, doing: &'static str) -> Result<Vec<u8>> {
-    let file = std::fs::File::open(path).map_err(|error| Error::file(doing, path, error))?;
-    read_from(file, path, doing)
+fn read_text(path: &Path) -> Result<String> {
+    let file = std::fs::File::open(path).map_err(|error| Error::file("read", path, error))?;
+    Ok(String::from_utf8_lossy(&bytes_of(file, path)?).into_owned())
 }
 
-fn read_from(from: impl Read, path: &Path, doing: &'static str) -> Result<Vec<u8>> {
+/// Bounded bytes; `path` is how messages call where they come from.
+pub(crate) fn bytes_of(reader: impl Read, path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    from.take(TEXT_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| Error::file(doing, path, error))?;
+    reader.take(TEXT_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| Error::file("read", path, error))?;
     if bytes.len() as u64 > TEXT_LIMIT {
         return Err(Error::Usage(format!(
             "{} is larger than {} MiB: is it the right file?",

@@ -29,7 +29,7 @@ impl Checked {
 /// When the file or the ignore file cannot be read, or `choice` names no rule.
 pub fn check(request: &BuildRequest, choice: Option<&str>, engine: Option<&Engine>) -> Result<Checked> {
     let (path, source) = request.source()?;
-    let (rules, _) = request.ignore_rules(&path)?;
+    let (rules, _) = request.ignore_rules(path.as_deref())?;
     let parsed = grammar::parse(&source);
     let mut findings = parsed.diagnostics.clone();
     let choice = match choice {

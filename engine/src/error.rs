@@ -31,6 +31,14 @@ pub enum Error {
     /// The context is no directory.
     #[error("the build context {} is not a directory", .0.display())]
     ContextNotDirectory(PathBuf),
+    /// A context that is no directory of this machine cannot be had.
+    #[error("cannot use {context} as a build context: {reason}")]
+    ContextUnavailable {
+        /// What it is.
+        context: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The ignore file has a line that is no pattern.
     #[error("{}: {reason}", .path.display())]
     IgnoreFile {

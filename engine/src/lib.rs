@@ -10,8 +10,10 @@ mod bootstrap;
 mod build;
 mod builds;
 mod check;
+mod contexts;
 mod elf;
 mod error;
+mod git;
 mod housekeeping;
 mod images;
 mod outline;
@@ -21,6 +23,7 @@ mod prepare;
 mod record;
 mod recorder;
 mod run;
+mod sources;
 mod storage;
 mod volumes;
 mod why;
@@ -42,6 +45,7 @@ pub use cache::{
     Volume, VolumePolicy, VolumeUsage,
 };
 pub use check::{Checked, check};
+pub use contexts::{ContextSource, DockerfileSource, NamedSource};
 pub use error::{Error, Result};
 pub use housekeeping::{Cgroups, Info};
 pub use images::{HistoryEntry, Removed};
@@ -49,8 +53,10 @@ pub use outline::{outline, targets};
 pub use outputs::{Destination, Output};
 pub use plan::Planned;
 pub use record::{BuildRecord, BuildStatus, RECORD_VERSION, RecordedError, StepRecord, StepStatus};
+pub use registry::{HttpOptions, Proxies};
 pub use run::{RunRequest, VolumeSpec};
 pub use runtime::{NetworkMode, Resource, Rlimit, is_superuser};
+pub use sources::FetchOptions;
 pub use storage::{Storage, StorageChoice};
 pub use why::Explained;
 

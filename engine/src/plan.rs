@@ -5,6 +5,7 @@ use builder::{Cancel, Event, Forecast, Solver};
 use crate::Engine;
 use crate::build::BuildRequest;
 use crate::error::Result;
+use crate::sources::Fetcher;
 
 /// A build that was not made.
 #[derive(Debug, Clone)]
@@ -24,13 +25,16 @@ impl Engine {
     /// As a build: what is wrong in the Dockerfile, a base that is not there, a source that is missing.
     pub fn plan(&self, request: &BuildRequest) -> Result<Planned> {
         let lease = self.store.lease()?;
-        let prepared = self.prepare(request)?;
+        let fetcher = Fetcher::new(&request.fetch);
+        let prepared = self.prepare(request, &fetcher, &lease, &Cancel::default())?;
         let store = self.working_store()?;
         let solver = Solver {
             store: &store,
             lease: &lease,
             context: &prepared.context,
-            memory: &self.memory(request, &prepared.path),
+            contexts: &prepared.contexts,
+            sources: &fetcher,
+            memory: &self.memory(request, prepared.plan.source.name()),
             events: &|_: Event| {},
             cancel: &Cancel::default(),
             credentials: &request.credentials,

@@ -1,56 +1,75 @@
 //! What comes before a build or a plan: the Dockerfile read, its bases opened, the steps planned.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 
-use builder::{BaseImages, Context, Memory, Options, Plan};
-use cache::Reference;
+use builder::{BaseImages, Cancel, Context, Memory, Options, Plan};
+use cache::{Lease, Reference};
 use grammar::{CheckChoice, Diagnostic, Severity};
 
 use crate::Engine;
 use crate::build::{BuildRequest, as_error};
 use crate::error::Result;
+use crate::sources::Fetcher;
 
 /// A request with all that was read for it.
 pub(crate) struct Prepared {
-    /// The Dockerfile.
-    pub(crate) path: PathBuf,
     pub(crate) plan: Plan,
     pub(crate) context: Context,
+    /// The named contexts that the plan reads.
+    pub(crate) contexts: BTreeMap<String, Context>,
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
 impl Engine {
     /// Reads what the request names, and plans.
-    pub(crate) fn prepare(&self, request: &BuildRequest) -> Result<Prepared> {
-        let (path, source) = request.source()?;
-        let parsed = grammar::parse(&source);
+    pub(crate) fn prepare(
+        &self,
+        request: &BuildRequest,
+        fetcher: &Fetcher,
+        lease: &Lease,
+        cancel: &Cancel,
+    ) -> Result<Prepared> {
+        let opened = self.open_context(request, fetcher, lease, cancel)?;
+        let parsed = grammar::parse(&opened.dockerfile);
         if parsed.diagnostics.iter().any(is_error) {
             return Err(builder::Error::Dockerfile(parsed.diagnostics.into_iter().filter(is_error).collect()).into());
         }
         let choice = request.check_choice(&parsed.dockerfile)?;
         let options = request.options();
         request.check_filter(&parsed.dockerfile)?;
-        let images = self.base_images(&parsed.dockerfile, &options)?;
+        let images = self.base_images(request, &parsed.dockerfile, &options, lease)?;
         let plan = builder::plan(&parsed.dockerfile, &options, &images)?;
         let warnings = doubts(&parsed, &plan, &choice);
         if choice.error && !warnings.is_empty() {
             return Err(builder::Error::Dockerfile(warnings.into_iter().map(as_error).collect()).into());
         }
-        let (rules, rules_name) = request.ignore_rules(&path)?;
-        let context = Context::open(&request.context, rules, &rules_name, &self.store)?;
-        Ok(Prepared { path, plan, context, warnings })
+        let named = builder::contexts(&parsed.dockerfile, &options)?;
+        let contexts = self.open_named(request, &named, fetcher, lease, cancel)?;
+        Ok(Prepared { plan, context: opened.context, contexts, warnings })
     }
 
     /// What builds of the same Dockerfile and context saw before.
-    pub(crate) fn memory(&self, request: &BuildRequest, dockerfile: &Path) -> Memory {
-        let dockerfile = std::fs::canonicalize(dockerfile).unwrap_or_else(|_| dockerfile.to_owned());
-        Memory::open(&self.store, &format!("{}\0{}", request.absolute_context().display(), dockerfile.display()))
+    pub(crate) fn memory(&self, request: &BuildRequest, dockerfile: &str) -> Memory {
+        let path = std::fs::canonicalize(dockerfile).unwrap_or_else(|_| dockerfile.into());
+        Memory::open(&self.store, &format!("{}\0{}", request.context_label(), path.display()))
     }
 
     /// Opens the images that the plan stands on; one that is missing is an error at its FROM.
-    fn base_images(&self, dockerfile: &grammar::Dockerfile, options: &Options) -> Result<BaseImages> {
+    fn base_images(
+        &self,
+        request: &BuildRequest,
+        dockerfile: &grammar::Dockerfile,
+        options: &Options,
+        lease: &Lease,
+    ) -> Result<BaseImages> {
+        let layouts = request.layouts();
         let mut images = BaseImages::new();
         for base in builder::bases(dockerfile, options)? {
+            if let Some((path, wanted)) = layouts.get(&base.reference) {
+                let image = registry::load_layout_image(&self.store, lease, path, wanted)?;
+                images.insert(base.reference, image);
+                continue;
+            }
             let image = match self.store.resolve(&base.reference)? {
                 Some(id) => self.store.image(&id)?,
                 None => None,

@@ -181,7 +181,7 @@ fn first(request: &BuildRequest, id: &str) -> BuildRecord {
         status: BuildStatus::Running,
         started_ms: millis(since),
         took_ms: 0,
-        context: request.absolute_context().display().to_string(),
+        context: request.context_label(),
         dockerfile: String::new(),
         target: request.target.clone(),
         platform: request.options().platform.to_string(),

@@ -101,8 +101,8 @@ fn switch(key: &str, value: &str) -> Result<bool, ValueError> {
     if value.is_empty() { Ok(true) } else { parse_bool(value).ok_or_else(bad) }
 }
 
-/// RFC 3986, 2.1; what is not an encoded byte stays.
-fn percent_decoded(text: &str) -> String {
+/// Text with its encoded bytes decoded (RFC 3986, 2.1); what is not an encoded byte stays.
+pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

@@ -20,7 +20,7 @@ mod word;
 
 pub use chmod::Chmod;
 pub use diagnostic::{Diagnostic, Severity};
-pub use git::GitSource;
+pub use git::{GitSource, percent_decoded};
 pub use glob::{glob_match, has_glob};
 pub use ignore::{IgnoreRules, IgnoreVerdict};
 pub use instruction::{

@@ -46,6 +46,27 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// A URL cannot be fetched.
+    #[error("cannot fetch {url}: {reason}")]
+    Fetch {
+        /// The URL, without credentials.
+        url: String,
+        /// What the server, or the way to it, is at fault of.
+        reason: String,
+    },
+    /// What a URL gives is not what was asked for.
+    #[error("{url} does not have the checksum {expected}: it has {found}")]
+    Checksum {
+        /// The URL, without credentials.
+        url: String,
+        /// As asked.
+        expected: cache::Digest,
+        /// As it came.
+        found: cache::Digest,
+    },
+    /// The network cannot be used as it is set up.
+    #[error("cannot use the network: {0}")]
+    Network(String),
     /// The store failed, or refused what the archive holds.
     #[error(transparent)]
     Store(#[from] cache::Error),
@@ -54,6 +75,10 @@ pub enum Error {
 impl Error {
     pub(crate) fn document(name: impl Into<String>, reason: impl ToString) -> Self {
         Error::Document { name: name.into(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn fetch(url: &str, reason: String) -> Self {
+        Error::Fetch { url: url.to_owned(), reason }
     }
 
     pub(crate) fn write(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {

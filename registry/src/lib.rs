@@ -1,4 +1,4 @@
-//! Moving images between stores: docker archives and OCI layouts, both ways.
+//! Moving bytes and images between stores: docker archives and OCI layouts, both ways, and URLs.
 //!
 //! The formats are documents that name blobs by digest; [`read`](load) verifies every one of them, [`save`] writes
 //! them in a fixed order with fixed times, so that the same images give the same bytes.
@@ -6,9 +6,11 @@
 
 mod documents;
 mod error;
+mod http;
 mod load;
 mod save;
 
 pub use error::{Error, Result};
-pub use load::{Loaded, load, load_directory};
+pub use http::{Download, DownloadRequest, Downloaded, Http, HttpOptions, Proxies, Validators};
+pub use load::{LayoutImage, Loaded, load, load_directory, load_layout_image};
 pub use save::{ArchiveFormat, LayerCompression, NamedImage, SaveOptions, save, save_directory};

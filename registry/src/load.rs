@@ -45,6 +45,61 @@ pub fn load_directory(store: &Store, lease: &Lease, directory: &Path) -> Result<
     load_from(store, lease, &Files::Directory(cache::TreeRoot::open(directory)?))
 }
 
+/// Which image of a layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LayoutImage {
+    /// The one tagged `latest`, or the only one.
+    Default,
+    /// The one with this tag.
+    Tag(String),
+    /// The one with this manifest.
+    Digest(Digest),
+}
+
+/// Reads one image of an OCI layout directory and gives it no name.
+///
+/// # Errors
+/// As [`load`], and when the layout has no such image.
+pub fn load_layout_image(store: &Store, lease: &Lease, directory: &Path, wanted: &LayoutImage) -> Result<Image> {
+    let root = cache::TreeRoot::open(directory)?;
+    let files = Files::Directory(root);
+    let bytes = files.document("index.json")?.ok_or(Error::NotAnArchive)?;
+    let index: Index = serde_json::from_slice(&bytes).map_err(|error| Error::document("index.json", error))?;
+    let tagged = |descriptor: &Descriptor, tag: &str| {
+        let names = [REF_NAME, FULL_NAME].map(|name| descriptor.annotations.get(name).map(String::as_str));
+        names.into_iter().flatten().any(|name| name == tag || name.ends_with(&format!(":{tag}")))
+    };
+    let found = match wanted {
+        LayoutImage::Digest(digest) => index.manifests.iter().find(|descriptor| descriptor.digest == *digest),
+        LayoutImage::Tag(tag) => index.manifests.iter().find(|descriptor| tagged(descriptor, tag)),
+        LayoutImage::Default => match index.manifests.as_slice() {
+            [only] => Some(only),
+            several => several.iter().find(|descriptor| tagged(descriptor, "latest")),
+        },
+    };
+    let missing = || {
+        let what = match wanted {
+            LayoutImage::Default => "tagged `latest`, and not just one".to_owned(),
+            LayoutImage::Tag(tag) => format!("tagged `{tag}`"),
+            LayoutImage::Digest(digest) => format!("with the manifest {digest}"),
+        };
+        Error::document("index.json", format!("it has no image {what}"))
+    };
+    let mut descriptor = found.ok_or_else(missing)?.clone();
+    for _ in 0..INDEX_DEPTH {
+        let bytes = files.blob(&descriptor)?;
+        if !descriptor.media_type.is_index() {
+            return Ok(oci_image(store, lease, &files, &bytes, None)?.image);
+        }
+        let index: Index = serde_json::from_slice(&bytes).map_err(|error| Error::document("index", error))?;
+        if index.layers.is_some() {
+            return Err(Error::document("index", "an index must not have layers"));
+        }
+        descriptor = choose(&index.manifests)?.clone();
+    }
+    Err(Error::document("index", "indexes are nested too deeply"))
+}
+
 /// The files of an archive by name.
 enum Files {
     Spool(Spool),

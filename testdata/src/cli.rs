@@ -123,6 +123,10 @@ impl Dunnage {
             .env_remove("GITLAB_CI")
             .env_remove("NO_COLOR")
             .env_remove("CLICOLOR_FORCE")
+            .envs(
+                ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
+                    .map(|name| (name, "")),
+            )
             .stdin(Stdio::null());
         command
     }

@@ -1,16 +1,20 @@
 //! Helpers that tests share. Nothing of the product depends on this crate.
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::indexing_slicing)]
 
 pub mod archive;
 mod cli;
 mod random;
+mod repository;
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub use cli::{Dunnage, Ran, copy_tree};
 pub use random::{Random, rounds};
+pub use repository::{GitDaemon, Repository};
+pub use server::{Asked, Reply, Server};
 
 /// The root of the workspace.
 pub fn workspace() -> PathBuf {

@@ -5,7 +5,7 @@ use std::path::Path;
 use cache::{Kind, Layer, MergedTree, Owner, TreeRoot, TreeView};
 
 use super::place::{Placer, Rules};
-use super::{Work, tree_of};
+use super::{Taken, Work, tree_of};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::plan::{CopyOp, CopySource};
@@ -14,26 +14,37 @@ use crate::select::{Missing, Selected};
 impl Work<'_> {
     /// Lists and hashes the sources, once.
     pub(super) fn select(&mut self, op: &CopyOp) -> Result<()> {
-        if self.selected.is_some() {
+        if self.taken.is_some() {
             return Ok(());
         }
         self.open_source(op);
-        let tree = self.source_tree(self.source(), op.from_context);
-        let mut selected = Vec::new();
+        let tree = self.source_tree(self.source(op), op);
+        let mut taken = Vec::new();
         for source in &op.sources {
-            let CopySource::Path(text) = source else { continue };
-            match tree.select(text)? {
-                Ok(found) => selected.extend(found),
-                Err(missing) => return Err(self.missing(op, text, &missing)),
+            match source {
+                CopySource::Path(text) => match tree.select(text)? {
+                    Ok(found) => taken.extend(found.into_iter().map(Taken::Files)),
+                    Err(missing) => return Err(self.missing(op, text, &missing)),
+                },
+                CopySource::Url(source) => taken.push(self.take_url(source)?),
+                CopySource::Git(source) => taken.push(self.take_git(source)?),
+                CopySource::Inline { .. } => {}
             }
         }
-        tree.hash(&mut selected)?;
-        if op.from_context {
+        let mut files: Vec<&mut Selected> = taken
+            .iter_mut()
+            .filter_map(|one| match one {
+                Taken::Files(selected) => Some(selected),
+                Taken::Url { .. } | Taken::Git { .. } => None,
+            })
+            .collect();
+        tree.hash(&mut files)?;
+        if op.from_context && !files.is_empty() {
             let (entries, bytes) =
-                selected.iter().map(Selected::totals).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+                files.iter().map(|one| one.totals()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
             (self.solver.events)(Event::ContextRead { id: self.step.id, entries, bytes });
         }
-        self.selected = Some(selected);
+        self.taken = Some(taken);
         Ok(())
     }
 
@@ -45,10 +56,10 @@ impl Work<'_> {
         }
     }
 
-    fn source(&self) -> &dyn TreeView {
+    fn source(&self, op: &CopyOp) -> &dyn TreeView {
         match &self.source {
             Some(view) => view,
-            None => self.solver.context.root(),
+            None => self.context_of(op).root(),
         }
     }
 
@@ -63,7 +74,7 @@ impl Work<'_> {
             diagnostic = diagnostic.help(format!("a file with a similar name exists: `{name}`"));
         }
         if op.from_context {
-            diagnostic = diagnostic.note(format!("the context is {}", self.solver.context.path().display()));
+            diagnostic = diagnostic.note(format!("the context is {}", self.context_of(op).name()));
             if source.starts_with("..") || source.contains("/../") {
                 diagnostic = diagnostic.note("paths outside of the context cannot be copied: `..` stops at its root");
             } else if source.starts_with('/') {
@@ -76,7 +87,7 @@ impl Work<'_> {
 
     pub(super) fn copy(&mut self, op: &CopyOp) -> Result<(Layer, bool)> {
         self.select(op)?;
-        let selected = self.selected.take().unwrap_or_default();
+        let taken = self.taken.take().unwrap_or_default();
         let layers = if op.link { &[] } else { self.parent() };
         let (snapshot, rootfs) = self.snapshot(layers)?;
         {
@@ -87,11 +98,13 @@ impl Work<'_> {
                     Error::from(self.diagnostic("K0332", format!("invalid --chmod value: {error}")))
                 })?;
             let rules = Rules { owner, chmod, keep_owner: !op.from_context, unpack: op.unpack };
-            let placer = Placer { source: self.source(), target: &root, rules: &rules };
-            self.place_all(op, &placer, &root, &selected)?;
+            let placer = Placer { source: self.source(op), target: &root, rules: &rules };
+            self.place_all(op, &placer, &root, &taken)?;
         }
         drop(rootfs);
-        self.commit(snapshot)
+        let committed = self.commit(snapshot);
+        self.taken = Some(taken);
+        committed
     }
 
     fn owner(&self, op: &CopyOp, root: &TreeRoot) -> Result<Option<Owner>> {
@@ -108,28 +121,21 @@ impl Work<'_> {
         Ok(Some(Owner { uid: user.ids.uid, gid }))
     }
 
-    fn place_all(&self, op: &CopyOp, placer: &Placer<'_>, root: &TreeRoot, selected: &[Selected]) -> Result<()> {
+    fn place_all(&self, op: &CopyOp, placer: &Placer<'_>, root: &TreeRoot, taken: &[Taken]) -> Result<()> {
         let destination = op.destination.strip_prefix("/").unwrap_or(Path::new(""));
         let into = op.into_directory || is_directory(root, destination)?;
-        if selected.len() > 1 && !into {
+        if taken.len() > 1 && !into {
             return Err(self
                 .diagnostic("K0331", "COPY of several sources needs a directory as its destination")
                 .help(format!("end the destination with a slash: `{}/`", op.destination.display()))
                 .into());
         }
         let place = || -> Result<()> {
-            if op.into_directory && !selected.is_empty() {
+            if op.into_directory && !taken.is_empty() {
                 placer.make_dirs(destination)?;
             }
-            for one in selected {
-                let target = if op.parents { destination.join(&one.kept) } else { destination.to_owned() };
-                if one.metadata.kind == Kind::Directory {
-                    placer.directory(one, &target, op.into_directory || op.parents)?;
-                } else if op.parents {
-                    placer.file(one, &target)?;
-                } else {
-                    placer.file(one, &if into { target.join(one.name()) } else { target })?;
-                }
+            for one in taken {
+                self.place(op, placer, destination, into, one)?;
             }
             for source in &op.sources {
                 if let CopySource::Inline { name, content } = source {
@@ -145,6 +151,22 @@ impl Work<'_> {
             }
             other => other,
         })
+    }
+
+    fn place(&self, op: &CopyOp, placer: &Placer<'_>, destination: &Path, into: bool, one: &Taken) -> Result<()> {
+        match one {
+            Taken::Files(one) => {
+                let target = if op.parents { destination.join(&one.kept) } else { destination.to_owned() };
+                if one.metadata.kind == Kind::Directory {
+                    placer.directory(one, &target, op.into_directory || op.parents)
+                } else {
+                    placer.file(one, &target, into && !op.parents)
+                }
+            }
+            Taken::Url { source, fetched: Some(fetched) } => placer.fetched(source, fetched, destination, into),
+            Taken::Url { source, fetched: None } => placer.fetched(source, &self.fetch(source)?, destination, into),
+            Taken::Git { source, commit } => self.place_git(placer, source, commit, destination, op.into_directory),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod copy;
 mod place;
+mod remote;
 mod run;
 mod workdir;
 
@@ -13,12 +14,14 @@ use cache::{CommitOptions, Layer, MergedTree, Snapshot, TreeRoot, TreeView, Writ
 use grammar::{Diagnostic, IgnoreRules};
 use runtime::{MountPoints, OverlayOptions, ResolvedUser, Rootfs};
 
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::key::{self, KeyParts};
-use crate::plan::{Op, Plan, RunOp, Step};
-use crate::select::{Selected, SourceTree};
+use crate::plan::{CopyOp, Op, Plan, RunOp, Step};
+use crate::select::SourceTree;
 use crate::solve::{Solver, Tree};
 
+pub(crate) use self::remote::Taken;
 pub use self::run::{FailedRun, Shell};
 
 /// Where an executable heredoc of a RUN is mounted.
@@ -34,7 +37,7 @@ pub(crate) struct Work<'a> {
     step: &'a Step,
     inputs: &'a [Tree],
     /// The selection of a COPY, read at most once.
-    selected: Option<Vec<Selected>>,
+    taken: Option<Vec<Taken>>,
     exclude: IgnoreRules,
     source: Option<MergedTree>,
     /// What the binds of a RUN show, read at most once.
@@ -48,7 +51,7 @@ impl<'a> Work<'a> {
                 .map_err(|error| Error::from(diagnostic(plan, step, "K0340", error.to_string())))?,
             _ => IgnoreRules::none(),
         };
-        Ok(Work { solver, plan, step, inputs, selected: None, exclude, source: None, bound: None })
+        Ok(Work { solver, plan, step, inputs, taken: None, exclude, source: None, bound: None })
     }
 
     fn parent(&self) -> &[Layer] {
@@ -83,8 +86,8 @@ impl<'a> Work<'a> {
         self.select(op)?;
         let with_owner = !op.from_context && op.chown.is_none();
         let mut parts: Vec<(String, String)> = Vec::new();
-        for one in self.selected.iter().flatten() {
-            parts.push((one.path.to_string_lossy().into_owned(), one.digest(with_owner)));
+        for one in self.taken.iter().flatten() {
+            parts.push(one.part(with_owner));
         }
         for source in &op.sources {
             if let crate::plan::CopySource::Inline { name, content } = source {
@@ -103,7 +106,7 @@ impl<'a> Work<'a> {
     pub(crate) fn listings(&self) -> BTreeMap<String, Vec<u8>> {
         let Op::Copy(op) = &self.step.op else { return BTreeMap::new() };
         let with_owner = !op.from_context && op.chown.is_none();
-        let known = self.selected.iter().flatten();
+        let known = self.taken.iter().flatten().filter_map(Taken::files);
         known.filter_map(|one| Some((one.digest(with_owner), crate::listing::of(one, with_owner)?))).collect()
     }
 
@@ -138,8 +141,15 @@ impl<'a> Work<'a> {
             .map_err(|error| diagnostic(self.plan, self.step, "K0341", error.to_string()).into())
     }
 
-    fn source_tree<'s>(&'s self, root: &'s dyn TreeView, from_context: bool) -> SourceTree<'s> {
-        SourceTree { root, context: from_context.then_some(self.solver.context), exclude: &self.exclude }
+    /// The context that a COPY reads.
+    fn context_of(&self, op: &CopyOp) -> &'a Context {
+        let named = op.context.as_ref().and_then(|name| self.solver.contexts.get(name));
+        named.unwrap_or(self.solver.context)
+    }
+
+    fn source_tree<'s>(&'s self, root: &'s dyn TreeView, op: &CopyOp) -> SourceTree<'s> {
+        let context = op.from_context.then(|| self.context_of(op));
+        SourceTree { root, context, exclude: &self.exclude }
     }
 
     fn diagnostic(&self, code: &'static str, message: impl Into<String>) -> Diagnostic {

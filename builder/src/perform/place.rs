@@ -2,13 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 use cache::{Attributes, Follow, Kind, Metadata, Owner, TreeRoot, TreeView};
 use grammar::Chmod;
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::select::{Entry, Selected};
+use crate::sources::{Fetched, HttpSource};
 
 /// How what is placed is owned and moded.
 pub(super) struct Rules {
@@ -46,6 +50,7 @@ impl Rules {
 }
 
 /// Copies from one tree into another.
+#[derive(Clone, Copy)]
 pub(super) struct Placer<'a> {
     pub(super) source: &'a dyn TreeView,
     pub(super) target: &'a TreeRoot,
@@ -64,9 +69,14 @@ impl Placer<'_> {
         let existed = self.target.metadata(target, Follow::Yes)?.is_some();
         self.make_dirs(target)?;
         let links = RefCell::new(HashMap::new());
-        for entry in &one.entries {
+        let is_plain = |entry: &&Entry| entry.metadata.kind == Kind::File && entry.metadata.nlink <= 1;
+        for entry in one.entries.iter().filter(|entry| !is_plain(entry)) {
             self.entry(&one.path, entry, target, &links)?;
         }
+        // All directories are there: the order of files does not matter.
+        one.entries.par_iter().filter(is_plain).try_for_each(|entry| {
+            self.write(&one.path.join(&entry.path), &entry.metadata, &target.join(&entry.path))
+        })?;
         // Times of directories last: writing into them changes them.
         for entry in one.entries.iter().rev().filter(|entry| entry.metadata.kind == Kind::Directory) {
             self.target.set_times(&target.join(&entry.path), entry.metadata.mtime_ns)?;
@@ -114,17 +124,41 @@ impl Placer<'_> {
         Ok(self.target.special(to, metadata.kind, metadata.rdev, &self.attributes(from, metadata)?)?)
     }
 
-    /// One file (a source itself) at exactly `to`, its parents made.
-    pub(super) fn file(&self, one: &Selected, to: &Path) -> Result<()> {
-        if one.metadata.kind != Kind::File {
-            self.make_dirs(to.parent().unwrap_or(Path::new("")))?;
-            return self.special(&one.path, &one.metadata, to);
-        }
-        if self.rules.unpack && self.unpack(one, to)? {
+    /// One file (a source itself) below `target`, or as `target`; its parents are made.
+    pub(super) fn file(&self, one: &Selected, target: &Path, into: bool) -> Result<()> {
+        if one.metadata.kind == Kind::File
+            && self.rules.unpack
+            && self.unpack(self.source.open_file(&one.path)?, target)?
+        {
             return Ok(());
         }
+        let to = if into { target.join(one.name()) } else { target.to_owned() };
         self.make_dirs(to.parent().unwrap_or(Path::new("")))?;
-        self.write(&one.path, &one.metadata, to)
+        if one.metadata.kind != Kind::File {
+            return self.special(&one.path, &one.metadata, &to);
+        }
+        self.write(&one.path, &one.metadata, &to)
+    }
+
+    /// What a URL gave: 0600, of the server's time.
+    pub(super) fn fetched(&self, source: &HttpSource, fetched: &Fetched, target: &Path, into: bool) -> Result<()> {
+        let open = || fetched.file.try_clone().map_err(|error| Error::unreadable(Path::new(&source.name), error));
+        if source.unpack && self.unpack(open()?, target)? {
+            return Ok(());
+        }
+        let to = if into { target.join(&source.name) } else { target.to_owned() };
+        self.make_dirs(to.parent().unwrap_or(Path::new("")))?;
+        let mode = self.rules.chmod.as_ref().map_or(0o600, |chmod| chmod.apply(0o600, false));
+        let attributes = Attributes {
+            mode,
+            owner: self.rules.owner.unwrap_or(Owner { uid: 0, gid: 0 }),
+            mtime_ns: fetched.mtime_ns.unwrap_or(0),
+            xattrs: Vec::new(),
+        };
+        let mut file = open()?;
+        file.rewind().map_err(|error| Error::unreadable(Path::new(&source.name), error))?;
+        self.target.write_file(&to, &mut file, &attributes)?;
+        Ok(())
     }
 
     fn write(&self, from: &Path, metadata: &Metadata, to: &Path) -> Result<()> {
@@ -151,15 +185,8 @@ impl Placer<'_> {
     }
 
     /// ADD of an archive, told by its content: unpacks it into the destination.
-    fn unpack(&self, one: &Selected, to: &Path) -> Result<bool> {
-        let file = self.source.open_file(&one.path)?;
+    fn unpack(&self, file: File, directory: &Path) -> Result<bool> {
         let Some(archive) = cache::open_archive(file)? else { return Ok(false) };
-        // `to` ends with the archive's own name where the destination is a directory.
-        let directory = match self.target.metadata(to, Follow::Yes)? {
-            Some(metadata) if metadata.kind == Kind::Directory => to,
-            _ if to.file_name() == one.path.file_name() => to.parent().unwrap_or(Path::new("")),
-            _ => to,
-        };
         self.make_dirs(directory)?;
         let root = self.target.subtree(directory)?;
         cache::extract_archive(archive, &root, self.rules.owner)?;

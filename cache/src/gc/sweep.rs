@@ -49,10 +49,15 @@ impl Marked {
         let options = &self.options;
         let whole_cache =
             options.cache == CachePolicy::All && options.budget.is_none() && options.filters == Default::default();
-        [(options.quarantine, "quarantine"), (whole_cache, "stats")]
-            .into_iter()
-            .filter(|(wanted, _)| *wanted)
-            .map(|(_, directory)| directory)
+        [
+            (options.quarantine, "quarantine"),
+            (whole_cache, "stats"),
+            (whole_cache, "downloads"),
+            (whole_cache, "blobs/sha256"),
+        ]
+        .into_iter()
+        .filter(|(wanted, _)| *wanted)
+        .map(|(_, directory)| directory)
     }
 }
 

@@ -15,6 +15,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 pub use self::merged::MergedTree;
@@ -132,7 +133,10 @@ impl Snapshot {
             StorageDriver::Copy => layers.to_vec(),
         };
         let mut lowers: Vec<PathBuf> = around.cover.map(Path::to_owned).into_iter().collect();
-        lowers.extend(stacked.iter().rev().map(|layer| layer.path().to_owned()));
+        // A layer that is there twice counts where it is on top, and overlay takes no directory twice.
+        let mut seen = HashSet::new();
+        let top_first = stacked.iter().rev().map(|layer| layer.path().to_owned());
+        lowers.extend(top_first.filter(|path| seen.insert(path.clone())));
         lowers.extend(around.mount_points);
         let before = match store.storage_driver() {
             StorageDriver::Overlay => {

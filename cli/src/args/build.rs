@@ -14,6 +14,8 @@ use super::lent::{self, SecretSpec, SshSpec};
 #[command(after_help = "Examples:
   dunnage build -t app .                     build the directory and name the image app:latest
   dunnage build -f deploy/Dockerfile src     another Dockerfile, another context
+  dunnage build https://host/repo.git#v1:app one directory of a repository
+  dunnage build - < context.tar.gz           an archive, or a lone Dockerfile
   dunnage build --target test --no-cache .   one stage, and nothing from the cache
   dunnage build -o out .                     the files of the last stage into the directory out")]
 pub(crate) struct BuildArgs {
@@ -22,12 +24,16 @@ pub(crate) struct BuildArgs {
     /// Name of the image, as NAME or NAME:TAG; can be repeated
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
-    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile, else CONTEXT/Containerfile]
+    /// The Dockerfile: a path, a URL, or - for standard input [default: CONTEXT/Dockerfile, else CONTEXT/Containerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Value of an ARG, as NAME=VALUE, or NAME for the environment's; can be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) build_arg: Vec<String>,
+    /// What a name of FROM, --from and mounts stands for, as NAME=VALUE: a directory, an archive's URL, a git
+    /// repository, docker-image://IMAGE, oci-layout://DIR[:TAG|@DIGEST] or target:STAGE; can be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) build_context: Vec<String>,
     /// Stage to build [default: the last]
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
@@ -98,7 +104,8 @@ pub(crate) struct BuildArgs {
     /// Steps to perform at once [default: by the machine]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
-    /// Directory that COPY and ADD read
+    /// What COPY and ADD read: a directory, a git repository, the URL of an archive or Dockerfile, or - for either of
+    /// these on standard input
     #[arg(default_value = ".", value_parser = context)]
     pub(crate) context: PathBuf,
 }

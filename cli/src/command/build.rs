@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use clap::ValueEnum;
-use engine::{BuildRequest, Built, Cancel, Engine, Entitlement, Event, NetworkMode, Output, RunSettings};
+use engine::{
+    BuildRequest, Built, Cancel, ContextSource, DockerfileSource, Engine, Entitlement, Event, NamedSource, NetworkMode,
+    Output, RunSettings,
+};
 
 use super::{Failure, Outcome, lent, open_for_snapshots};
 use crate::args::{BuildArgs, BuildNetwork, CheckFormat, Progress as Mode};
@@ -154,8 +157,9 @@ pub(super) fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
     }
     let usual = BuildRequest::default();
     Ok(BuildRequest {
-        context: args.context,
-        dockerfile: args.file,
+        context: ContextSource::parse(&args.context)?,
+        contexts: contexts(&args.build_context)?,
+        dockerfile: args.file.map(DockerfileSource::parse),
         names: args.tag,
         build_args: build_args(&args.build_arg),
         target: args.target,
@@ -175,6 +179,7 @@ pub(super) fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
         },
         credentials: lent::credentials(args.secret, args.ssh)?,
         jobs: args.jobs.map(usize::from),
+        fetch: config::fetch(),
         source_date_epoch: config::source_date_epoch().map_err(Failure::Usage)?,
         log_limit: config::log_limit().map_err(Failure::Usage)?.unwrap_or(usual.log_limit),
         keep_builds: config::keep_builds().map_err(Failure::Usage)?.unwrap_or(usual.keep_builds),
@@ -192,6 +197,19 @@ fn build_arg(text: &str) -> Option<(String, String)> {
 
 pub(super) fn build_args(texts: &[String]) -> BTreeMap<String, String> {
     texts.iter().filter_map(|text| build_arg(text)).collect()
+}
+
+/// `--build-context NAME=VALUE`
+fn contexts(texts: &[String]) -> Result<BTreeMap<String, NamedSource>, Failure> {
+    let mut contexts = BTreeMap::new();
+    for text in texts {
+        let Some((name, value)) = text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty())
+        else {
+            return Err(Failure::usage(format!("--build-context must be NAME=VALUE, and `{text}` is not")));
+        };
+        contexts.insert(name.to_owned(), NamedSource::parse(value)?);
+    }
+    Ok(contexts)
 }
 
 pub(super) fn pairs(texts: &[String]) -> BTreeMap<String, String> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::{BuildRequest, Checked, Engine, EngineOptions, StorageChoice};
+use engine::{BuildRequest, Checked, ContextSource, DockerfileSource, Engine, EngineOptions, StorageChoice};
 use grammar::{Rule, RuleKind, Severity};
 
 use super::{Failure, Outcome};
@@ -16,8 +16,8 @@ pub(super) fn check(root: Option<PathBuf>, args: CheckArgs) -> Outcome {
     let choice = choice(&args);
     let request = BuildRequest {
         build_args: super::build::build_args(&args.build_arg),
-        context: args.context,
-        dockerfile: args.file,
+        context: ContextSource::Directory(args.context),
+        dockerfile: args.file.map(DockerfileSource::parse),
         target: args.target,
         ..BuildRequest::default()
     };

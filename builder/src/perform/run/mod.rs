@@ -103,11 +103,10 @@ impl Work<'_> {
             };
             let tree = SourceTree { root, context, exclude: &self.exclude };
             let mut selected = match tree.exact(source)? {
-                Ok(selected) => [selected],
+                Ok(selected) => selected,
                 Err(missing) => return Err(self.no_source(*from, source, &missing)),
             };
-            tree.hash(&mut selected)?;
-            let [selected] = selected;
+            tree.hash(&mut [&mut selected])?;
             found.push((index, selected.digest(true)));
         }
         Ok(found)

@@ -229,7 +229,7 @@ impl Work<'_> {
         let rules = Rules { owner: None, chmod: None, keep_owner: true, unpack: false };
         let placer = Placer { source: source.tree, target: &target, rules: &rules };
         if !source.directory {
-            placer.file(&selected, Path::new("file"))?;
+            placer.file(&selected, Path::new("file"), false)?;
             return Ok(copy.join("file"));
         }
         placer.directory(&selected, Path::new(""), true)?;
