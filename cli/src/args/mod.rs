@@ -64,7 +64,7 @@ pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
     /// Show what a build would do and why, without building
-    Plan(PlanArgs),
+    Plan(Box<PlanArgs>),
     /// Show why the steps of a build ran again
     Why(WhyArgs),
     /// Look at the builds that were made

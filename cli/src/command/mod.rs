@@ -88,7 +88,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Build(args) | Command::Image(Image::Build(args)) | Command::Builder(Builder::Build(args)) => {
             build::build(root, *args)
         }
-        Command::Plan(args) => plan::plan(root, args),
+        Command::Plan(args) => plan::plan(root, *args),
         Command::Why(args) => why::why(root, &args),
         Command::Builds(args) => builds::builds(root, &args),
         Command::Check(args) => check::check(root, args),

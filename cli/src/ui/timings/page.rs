@@ -60,7 +60,7 @@ fn figures(build: &BuildRecord, critical: &[usize]) -> String {
     let busy: u64 = build.steps.iter().map(time).sum();
     let on_path: u64 = critical.iter().filter_map(|number| build.step(*number)).map(time).sum();
     let written: u64 = ran.iter().map(|step| step.bytes).sum();
-    let share = if build.took_ms == 0 { 0 } else { on_path * 100 / build.took_ms };
+    let share = (on_path * 100).checked_div(build.took_ms).unwrap_or(0);
     let figure = |value: String, what: &str, more: String| {
         format!("<div class=\"figure\"><b>{value}</b><span>{what}</span><small>{}</small></div>", escape(&more))
     };
