@@ -228,7 +228,8 @@ impl Engine {
         let own = request.outputs.iter().flat_map(Output::image_names);
         let store_names: Vec<Reference> = if kept { names.iter().chain(own).cloned().collect() } else { Vec::new() };
         let config = builder::image_config(plan, solved).to_bytes()?;
-        let known = self.store.image(&Image::from_bytes(&config)?.id)?.is_some();
+        // One that is there and damaged is written anew.
+        let known = !matches!(self.store.image(&Image::from_bytes(&config)?.id), Ok(None));
         let image = self.store.put_image_bytes(lease, &config, &store_names)?;
         let delivery = Delivery { owner: request.owner, clamp: request.source_date_epoch, stream: request.stream };
         let delivered = request.outputs.iter().try_for_each(|output| {
