@@ -105,7 +105,8 @@ impl StageWalk<'_> {
         let mut origins = self.mount_origins(index).into_iter();
         let mut agents = 0;
         for flag in &run.mounts {
-            let invalid = |walk: &Self, cause: String| Error::from(walk.at(flag.span, "K0322", cause));
+            let help = "write `--mount=type=TYPE,target=PATH,…`; each type has its own options";
+            let invalid = |walk: &Self, cause: String| Error::from(walk.at(flag.span, "K0322", cause).help(help));
             let resolved = flag.resolve(&self.scope);
             let (mount, unmatched) = resolved.map_err(|error| invalid(self, error.to_string()))?;
             self.warn_undefined(&unmatched, flag.span);

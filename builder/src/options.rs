@@ -143,9 +143,10 @@ impl Options {
 
 /// All spellings of an image's name are one; other names are compared in lower case.
 fn plain_name(name: &str) -> String {
-    match name.parse::<Reference>() {
+    let lower = name.to_lowercase();
+    match name.parse::<Reference>().or_else(|_| lower.parse()) {
         Ok(reference) => reference.to_string(),
-        Err(_) => name.to_lowercase(),
+        Err(_) => lower,
     }
 }
 

@@ -134,9 +134,9 @@ fn named_contexts_override_stages_and_images() {
     dunnage.run(["build", "-t", "app", "--build-context", "tools=tools", "context"]).ok();
     assert_eq!(app(&dunnage), "tool\ntool\n");
     // As a base, and the platform's own first.
-    dunnage.write("root/bin/busybox", std::fs::read(busybox()).unwrap());
+    dunnage.write("rootfs/bin/busybox", std::fs::read(busybox()).unwrap());
     std::fs::set_permissions(
-        dunnage.dir("root").join("bin/busybox"),
+        dunnage.dir("rootfs").join("bin/busybox"),
         std::os::unix::fs::PermissionsExt::from_mode(0o755),
     )
     .unwrap();
@@ -144,7 +144,7 @@ fn named_contexts_override_stages_and_images() {
         "context/Dockerfile",
         "FROM alpine:latest\nRUN [\"/bin/busybox\", \"touch\", \"/made\"]\nCMD [\"/bin/busybox\", \"ls\", \"/\"]\n",
     );
-    let own = format!("alpine::linux/{}=root", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+    let own = format!("alpine::linux/{}=rootfs", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
     dunnage.run(["build", "-t", "app", "--build-context", &own, "--build-context", "alpine=none", "context"]).ok();
     assert!(app(&dunnage).contains("made\n"));
     // An image, a stage, a repository.

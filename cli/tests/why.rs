@@ -176,8 +176,8 @@ fn a_lost_record_an_unfinished_step_and_a_new_one_are_told_apart() {
     build(&dunnage, file, &["--no-cache"]);
     has(&why(&dunnage, "1"), &["the cache was not asked"]);
     dunnage.write("context/Dockerfile", "FROM base\nRUN echo 1 > /one\nRUN test -e /never\n");
-    dunnage.run(["build", "context"]).fails(1, "RUN failed");
-    dunnage.run(["build", "context"]).fails(1, "RUN failed");
+    dunnage.run(["build", "context"]).fails(1, "failed with exit code 1");
+    dunnage.run(["build", "context"]).fails(1, "failed with exit code 1");
     has(&why(&dunnage, "2"), &["RUN test -e /never failed", "the build before did not finish it"]);
 }
 
