@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cache::{CacheKey, Claim, Layer, Lease, StepRecord, Store};
+use cache::{CacheKey, Claim, Layer, Lease, StepRecord, Store, failpoint};
 
 use crate::cancel::Cancel;
 use crate::context::Context;
@@ -207,6 +207,7 @@ impl Solver<'_> {
         if let Some(tree) = self.base(job.step)? {
             return Ok(tree);
         }
+        failpoint("step.key")?;
         let mut work = Work::prepare(self, job.plan, job.step, job.inputs)?;
         if self.no_cache || job.step.no_cache {
             return self.perform(job, &mut work, None);
@@ -289,7 +290,9 @@ impl Solver<'_> {
         (self.events)(Event::Started { id, worker: job.worker, reason });
         let started = Instant::now();
         let name = reason::name(job.step);
+        failpoint("step.perform")?;
         let (layer, same_tree) = work.perform().inspect_err(|_| self.memory.saw(name.clone(), &keys, None))?;
+        failpoint("step.record")?;
         let record = StepRecord {
             layer: Some(layer.diff_id.clone()),
             tree: Some(layer.tree),

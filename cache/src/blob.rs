@@ -9,6 +9,7 @@ use sha2::Digest as _;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::lease::Lease;
 use crate::store::{Store, sync_directory};
 
@@ -66,6 +67,7 @@ pub struct BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        failpoint("blob.write")?;
         let count = self.file.write(bytes)?;
         self.hasher.update(bytes.get(..count).unwrap_or_default());
         self.size += count as u64;
@@ -92,11 +94,14 @@ impl BlobWriter {
         if let Some(expected) = expected.filter(|expected| **expected != found) {
             return Err(Error::DigestMismatch { expected: expected.clone(), found });
         }
+        failpoint("blob.flush")?;
         self.file.sync_all().map_err(Error::path("flush", &self.path))?;
         let path = self.store.blob_path(&found);
         let _lock = self.store.shared()?;
+        failpoint("blob.rename")?;
         std::fs::rename(&self.path, &path).map_err(Error::path("write", &path))?;
         self.committed = true;
+        failpoint("blob.dirsync")?;
         sync_directory(&self.store.path("blobs/sha256"))?;
         Ok(Blob { digest: found, size: self.size, path, store: self.store.clone() })
     }
@@ -135,6 +140,7 @@ impl Store {
     /// When the draft cannot be made.
     pub fn blob_writer(&self, lease: &Lease) -> Result<BlobWriter> {
         let path = lease.draft();
+        failpoint("blob.draft")?;
         let file = OpenOptions::new()
             .create_new(true)
             .write(true)

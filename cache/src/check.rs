@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::guard::{self, Sight};
 use crate::image::Image;
 use crate::index::facts::layer_id;
@@ -58,6 +59,7 @@ impl Store {
     /// When the disk fails while looking, or while repairing.
     pub fn check(&self, repair: bool) -> Result<StoreCheck> {
         let _lock = if repair { self.exclusive()? } else { self.shared()? };
+        failpoint("check.read")?;
         let mut checker = Checker { store: self, repair, found: StoreCheck::default(), users: self.users_of_layers()? };
         checker.layers()?;
         checker.blobs()?;
@@ -112,6 +114,7 @@ impl Checker<'_> {
     /// Notes something that points at nothing; it goes.
     fn dangling(&mut self, path: &Path, what: String) -> Result<()> {
         if self.repair {
+            failpoint("check.dangling")?;
             std::fs::remove_file(path).map_err(Error::path("remove", path))?;
         }
         self.note(what, "removed");
@@ -133,7 +136,12 @@ impl Checker<'_> {
         let checked: Vec<_> = layers.par_iter().map(|(name, _)| self.store.verify_layer(name)).collect();
         for (((name, path), sight), checked) in layers.into_iter().zip(guards).zip(checked) {
             self.found.layers += 1;
-            match checked? {
+            let checked = match checked {
+                // Whoever checks the store wants to know what the disk does not give back any more.
+                Err(error) if error.kernel_error() == Some(libc::EIO) => Err(error.to_string()),
+                checked => checked?,
+            };
+            match checked {
                 Ok(layer) => {
                     self.found.bytes += layer.size;
                     self.renew_guard(&name, &path, &sight)?;

@@ -11,6 +11,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::digest::CacheKey;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::store::Store;
 
 /// The right to perform a step, until it is dropped.
@@ -34,6 +35,7 @@ impl Store {
             .mode(0o600)
             .open(&path)
             .map_err(Error::path("open", &path))?;
+        failpoint("claim.take")?;
         let lock = libc::flock {
             l_type: libc::F_WRLCK as libc::c_short,
             l_whence: libc::SEEK_SET as libc::c_short,

@@ -9,8 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::ImageId;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::lease::{entries, is_alive, remove_tree};
 use crate::store::{Store, now, random_hex, write_durably};
+
+/// The mark of a container that goes with its process.
+const REMOVE: &str = "remove";
 
 /// What is known of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,16 +56,18 @@ impl ContainerPlace {
     /// # Errors
     /// When the directory cannot be removed.
     pub fn remove(self) -> Result<()> {
+        failpoint("container.remove")?;
         remove_tree(&self.path).map(drop)
     }
 }
 
 impl Store {
-    /// Makes the place of a new container. Its name is its own for as long as it is there.
+    /// Makes the place of a new container. Its name is its own for as long as it is there. With `remove` it goes with
+    /// this process, however that ends.
     ///
     /// # Errors
     /// When the name is taken, or the directory cannot be made.
-    pub fn create_container(&self, image: &ImageId, name: Option<&str>) -> Result<ContainerPlace> {
+    pub fn create_container(&self, image: &ImageId, name: Option<&str>, remove: bool) -> Result<ContainerPlace> {
         // Exclusive: two containers of one name cannot both look first and then take it.
         let _lock = self.exclusive()?;
         if let Some(name) = name {
@@ -79,6 +85,7 @@ impl Store {
             volumes: Vec::new(),
         };
         let path = self.path("containers").join(&record.id);
+        failpoint("container.make")?;
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(Error::path("make", &path))?;
         let lock_path = path.join("lock");
         let lock = OpenOptions::new()
@@ -87,10 +94,29 @@ impl Store {
             .mode(0o600)
             .open(&lock_path)
             .map_err(Error::path("make", &lock_path))?;
+        failpoint("container.lock")?;
         flock(&lock, FlockOperation::LockExclusive).map_err(Error::errno("lock", &lock_path))?;
         let bytes = serde_json::to_vec(&record).map_err(|error| Error::document("the container's record", error))?;
+        if remove {
+            let mark = path.join(REMOVE);
+            File::create_new(&mark).map_err(Error::path("make", &mark))?;
+        }
+        failpoint("container.record")?;
         write_durably(&path.join("container.json"), &path.join(".container.json"), &bytes)?;
         Ok(ContainerPlace { record, path, _lock: lock })
+    }
+
+    /// Containers whose process died before it could remove them, or while it made them. A half-made one that lives is
+    /// seen only by a caller without the store's exclusive lock.
+    pub(crate) fn abandoned_containers(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for (_, path) in entries(&self.path("containers"))? {
+            let unwanted = path.join(REMOVE).exists() || !path.join("container.json").exists();
+            if unwanted && !is_alive(&path.join("lock"))? {
+                found.push(path);
+            }
+        }
+        Ok(found)
     }
 
     /// All containers, and whether each is running.
@@ -126,11 +152,27 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let image = ImageId(Digest::sha256_of(b""));
-        let first = store.create_container(&image, Some("n")).unwrap();
-        assert!(matches!(store.create_container(&image, Some("n")), Err(Error::NameInUse { .. })));
+        let first = store.create_container(&image, Some("n"), false).unwrap();
+        assert!(matches!(store.create_container(&image, Some("n"), false), Err(Error::NameInUse { .. })));
         assert!(store.containers().unwrap().first().unwrap().1);
         first.remove().unwrap();
-        drop(store.create_container(&image, Some("n")).unwrap());
+        drop(store.create_container(&image, Some("n"), false).unwrap());
         assert!(!store.containers().unwrap().first().unwrap().1);
+    }
+
+    #[test]
+    fn security_f14_a_dead_process_leaves_no_container_that_was_to_be_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let image = ImageId(Digest::sha256_of(b""));
+        let living = store.create_container(&image, None, true).unwrap();
+        drop(store.create_container(&image, None, true).unwrap());
+        drop(store.create_container(&image, None, false).unwrap());
+        std::fs::create_dir(store.path("containers").join("half")).unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let left: Vec<bool> = store.containers().unwrap().into_iter().map(|(_, running)| running).collect();
+        assert_eq!((left.len(), left.iter().filter(|running| **running).count()), (2, 1));
+        assert_eq!(entries(&store.path("containers")).unwrap().len(), 2);
+        living.remove().unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! What can go wrong in the store, named by what the user was doing.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::digest::{DiffId, Digest};
 
@@ -21,6 +21,20 @@ pub enum Error {
         path: PathBuf,
         /// The cause.
         source: io::Error,
+    },
+    /// No space is left on a disk, or of the user's share of it.
+    #[error("cannot {doing} {}: {}", path.display(), no_space(*needed, *free, *quota))]
+    DiskFull {
+        /// The verb.
+        doing: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Bytes that were to be written there, where that is known.
+        needed: Option<u64>,
+        /// Bytes that are free, where that is known.
+        free: Option<u64>,
+        /// The user's share is used up, whatever the disk has.
+        quota: bool,
     },
     /// The store was written by a newer version.
     #[error("the store {} has format {found}, and this dunnage knows {known}: use a newer dunnage or another DUNNAGE_ROOT", root.display())]
@@ -150,12 +164,93 @@ fn suggestion(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
+fn no_space(needed: Option<u64>, free: Option<u64>, quota: bool) -> String {
+    let what = if quota { "your share of the disk is used up" } else { "no space is left on the disk" };
+    let figures = match (needed, free) {
+        (Some(needed), Some(free)) => format!(" ({needed} bytes are needed, {free} are free)"),
+        (Some(needed), None) => format!(" ({needed} bytes are needed)"),
+        (None, Some(free)) => format!(" ({free} bytes are free)"),
+        (None, None) => String::new(),
+    };
+    format!("{what}{figures}; make room, with `dunnage system prune` for instance, and try again")
+}
+
+/// Bytes that a user may still write to the disk of a path, or of what is there above it.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    let stat = path.ancestors().filter(|path| path.is_absolute()).find_map(|path| rustix::fs::statvfs(path).ok())?;
+    stat.f_bavail.checked_mul(stat.f_frsize)
+}
+
+/// An error of the store on its way through a reader or writer.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let kind = match &error {
+            Error::Path { source, .. } => source.kind(),
+            Error::DiskFull { .. } => io::ErrorKind::StorageFull,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
 impl Error {
+    /// What the kernel said of a path. A full disk is told apart: there is a way out of it.
+    pub fn at(doing: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
+        let path = path.into();
+        match source.kind() {
+            kind @ (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                let quota = kind == io::ErrorKind::QuotaExceeded;
+                Error::DiskFull { doing, free: free_bytes(&path), path, needed: None, quota }
+            }
+            _ => Error::Path { doing, path, source },
+        }
+    }
+
+    /// Adds how much was to be written.
+    #[must_use]
+    pub fn needing(mut self, bytes: u64) -> Error {
+        if let Error::DiskFull { needed, .. } = &mut self {
+            *needed = needed.or(Some(bytes));
+        }
+        self
+    }
+
+    /// Adds in which directory of the host the path of a tree was to be written.
+    #[must_use]
+    pub fn below(mut self, directory: &Path) -> Error {
+        if let Error::DiskFull { path, free, .. } = &mut self
+            && path.is_relative()
+        {
+            *path = directory.join(&path);
+            *free = free_bytes(directory);
+        }
+        self
+    }
+
+    pub(crate) fn kernel_error(&self) -> Option<i32> {
+        match self {
+            Error::Path { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
+    /// The kernel could not read: this says nothing of what is there, as an entry that is missing does.
+    pub(crate) fn is_failed_read(&self) -> bool {
+        self.kernel_error()
+            .is_some_and(|errno| ![libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::EISDIR].contains(&errno))
+    }
+
+    /// There was no room for it.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Error::DiskFull { .. })
+    }
+
     /// The machine is to blame (disk, rights), not the input.
     pub fn is_environment(&self) -> bool {
         matches!(
             self,
             Error::Path { .. }
+                | Error::DiskFull { .. }
                 | Error::NewerFormat { .. }
                 | Error::PreviewFormat { .. }
                 | Error::OpenToOthers(_)
@@ -165,12 +260,12 @@ impl Error {
 
     pub(crate) fn path(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
         let path = path.into();
-        move |source| Error::Path { doing, path, source }
+        move |source| Error::at(doing, path, source)
     }
 
     pub(crate) fn errno(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Error {
         let path = path.into();
-        move |errno| Error::Path { doing, path, source: errno.into() }
+        move |errno| Error::at(doing, path, errno.into())
     }
 
     pub(crate) fn archive(entry: impl AsRef<[u8]>, reason: impl Into<String>) -> Error {

@@ -1,6 +1,7 @@
 //! The store's generation: a counter that each garbage collection raises, so that age does not hang on a clock.
 
 use crate::error::Result;
+use crate::failpoint::failpoint;
 use crate::sealed::{seal, unseal};
 use crate::store::{Store, write_durably};
 
@@ -14,6 +15,7 @@ impl Store {
     pub(crate) fn raise_generation(&self, known: u64) -> Result<()> {
         let next = self.generation().max(known).saturating_add(1);
         let bytes = seal("the generation", &next)?;
+        failpoint("prune.generation")?;
         write_durably(&self.path("generation"), &self.loose_draft()?, &bytes)
     }
 }

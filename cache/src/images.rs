@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use crate::digest::ImageId;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::image::{Image, ImageConfig};
 use crate::lease::{Lease, entries};
 use crate::reference::Reference;
-use crate::store::{Store, write_durably};
+use crate::store::{Store, sync_directory, write_durably};
 
 /// Most bytes of a configuration document.
 const CONFIG_LIMIT: usize = 8 << 20;
@@ -54,21 +55,27 @@ impl Store {
             return Err(Error::Limit(format!("an image configuration of {} bytes", config.len())));
         }
         let image = Image::from_bytes(config)?;
+        failpoint("image.layers")?;
         for id in &image.layers {
             if self.layer(lease, id)?.is_none() {
                 return Err(Error::LayerNotFound(id.clone()));
             }
         }
         let _lock = self.shared()?;
+        // Whoever made the layers may have died, or failed, before their names were on the disk.
+        sync_directory(&self.path("layers"))?;
         let path = self.image_path(&image.id);
         // One that is there and damaged is not good enough.
         let there = std::fs::read(&path).ok();
-        if there.as_deref() != Some(config) {
+        if there.as_deref() == Some(config) {
+            sync_directory(&self.path("images"))?;
+        } else {
             if there.is_some() {
                 self.set_aside_with_notice(&path, "image", || {
                     format!("the configuration of image {} was damaged and is in quarantine", image.id)
                 });
             }
+            failpoint("image.write")?;
             write_durably(&path, &self.loose_draft()?, config)?;
         }
         for name in names {
@@ -80,8 +87,9 @@ impl Store {
     fn write_ref(&self, name: &Reference, id: &ImageId) -> Result<()> {
         let path = self.ref_path(name);
         if std::fs::read_to_string(&path).is_ok_and(|there| there == id.to_string()) {
-            return Ok(());
+            return sync_directory(&self.path("refs"));
         }
+        failpoint("name.write")?;
         write_durably(&path, &self.loose_draft()?, id.to_string().as_bytes())
     }
 
@@ -202,6 +210,7 @@ impl Store {
         if self.image(id)?.is_none() {
             return Err(Error::ImageNotFound { text: id.to_string(), nearest: None });
         }
+        failpoint("name.tag")?;
         self.write_ref(name, id)
     }
 
@@ -211,16 +220,23 @@ impl Store {
     /// When the disk fails.
     pub fn untag(&self, name: &Reference) -> Result<bool> {
         let _lock = self.shared()?;
+        failpoint("name.remove")?;
         remove_file(self.ref_path(name))
     }
 
-    /// Removes an image; its layers stay until prune.
+    /// Removes an image that has no name; its layers stay until prune. False when it has one, which another process may
+    /// have given it just now, or when it is not there.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn remove_image(&self, id: &ImageId) -> Result<()> {
-        let _lock = self.shared()?;
-        remove_file(self.image_path(id)).map(drop)
+    pub fn remove_image(&self, id: &ImageId) -> Result<bool> {
+        // Exclusive: nobody names it between the look and the removal.
+        let _lock = self.exclusive()?;
+        failpoint("image.remove")?;
+        if self.names()?.values().any(|there| there == id) {
+            return Ok(false);
+        }
+        remove_file(self.image_path(id))
     }
 
     /// All images, newest first.
@@ -278,8 +294,10 @@ mod tests {
         assert_eq!(store.resolve(&name).unwrap().unwrap(), image.id);
         assert_eq!(store.find_image(image.id.hex().get(..6).unwrap()).unwrap().id, image.id);
         assert_eq!(store.images().unwrap().first().unwrap().names, std::slice::from_ref(&name));
+        assert!(!store.remove_image(&image.id).unwrap(), "it has a name");
         assert!(store.untag(&name).unwrap() && !store.untag(&name).unwrap());
         assert!(matches!(store.find_image("r.example:5000/a/b:c"), Err(Error::ImageNotFound { .. })));
+        assert!(store.remove_image(&image.id).unwrap() && !store.remove_image(&image.id).unwrap());
     }
 
     #[test]

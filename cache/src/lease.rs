@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::digest::DiffId;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::store::{Store, random_name};
 
 /// A living process's claim: its drafts, and the layers that it pinned.
@@ -29,15 +30,18 @@ impl Lease {
         let _lock = store.shared()?;
         let name = random_name()?;
         let path = store.path("leases").join(&name);
+        failpoint("lease.file")?;
         let file = OpenOptions::new()
             .create_new(true)
             .append(true)
             .mode(0o600)
             .open(&path)
             .map_err(Error::path("make the lease", &path))?;
+        failpoint("lease.lock")?;
         // A sweep that probes this very file holds its lock for a moment: wait for it.
         flock(&file, FlockOperation::LockExclusive).map_err(Error::errno("lock the lease", &path))?;
         let drafts = store.path("drafts").join(&name);
+        failpoint("lease.draft")?;
         std::fs::create_dir(&drafts).map_err(Error::path("make", &drafts))?;
         Ok(Lease {
             store: store.clone(),
@@ -55,6 +59,7 @@ impl Lease {
             return Ok(());
         }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        failpoint("lease.pin")?;
         file.write_all(format!("{}\n", id.hex()).as_bytes()).map_err(Error::path("write the lease", self.path()))
     }
 
@@ -76,6 +81,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if failpoint("lease.drop").is_err() {
+            return;
+        }
         // Before the lock goes: who prunes meanwhile sees either the lease or its uses.
         self.store.stamp_uses(self.pinned.lock().unwrap_or_else(PoisonError::into_inner).iter());
         // What cannot be removed now is swept by the next process: its lock is gone with this one.
@@ -89,22 +97,30 @@ impl Drop for Lease {
 /// Looks first without a lock; only where there is something to sweep it waits for the exclusive one,
 /// under which no lease is half made.
 pub(crate) fn sweep(store: &Store) -> Result<u64> {
-    if dead_leases(store)?.is_empty() && orphans(store)?.is_empty() {
+    if dead_leases(store)?.is_empty() && orphans(store)?.is_empty() && store.abandoned_containers()?.is_empty() {
         return Ok(0);
     }
+    failpoint("sweep.lock")?;
     let _lock = store.exclusive()?;
     let mut freed = 0;
     for (name, path) in dead_leases(store)? {
+        failpoint("sweep.drafts")?;
         freed += remove_tree(&store.path("drafts").join(name))?;
+        failpoint("sweep.lease")?;
         remove_file(&path)?;
     }
     for path in orphans(store)? {
+        failpoint("sweep.orphan")?;
         if path.is_dir() {
             freed += remove_tree(&path)?;
         } else {
             freed += crate::usage::disk_bytes(&path).unwrap_or(0);
             remove_file(&path)?;
         }
+    }
+    for path in store.abandoned_containers()? {
+        failpoint("sweep.container")?;
+        freed += remove_tree(&path)?;
     }
     Ok(freed)
 }

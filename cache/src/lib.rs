@@ -14,6 +14,7 @@ mod descriptor;
 mod digest;
 mod download;
 mod error;
+mod failpoint;
 mod gc;
 mod generation;
 mod guard;
@@ -23,6 +24,7 @@ mod index;
 mod layer;
 mod lease;
 mod memory;
+mod output;
 mod quarantine;
 mod record;
 mod reference;
@@ -44,6 +46,9 @@ pub use descriptor::{Descriptor, MediaType, Platform};
 pub use digest::{CacheKey, DiffId, Digest, ImageId, TreeHash};
 pub use download::DownloadRecord;
 pub use error::{Error, Result};
+#[cfg(feature = "failpoints")]
+pub use failpoint::FAILPOINTS;
+pub use failpoint::{FAILPOINTS_VARIABLE, arm_failpoints, failpoint};
 pub use gc::{
     Budget, CachePolicy, Filters, ImagePolicy, LabelFilter, PruneOptions, Pruned, PrunedCache, PrunedImage,
     VolumePolicy,
@@ -59,6 +64,7 @@ pub use layer::limits::Limits;
 pub use layer::{Committed, Layer};
 pub use lease::Lease;
 pub use memory::MemoryPlace;
+pub use output::OutputFile;
 pub use record::StepRecord;
 pub use reference::Reference;
 pub use snapshot::{CommitOptions, MergedTree, Snapshot, StorageDriver, TreeView, Writable};

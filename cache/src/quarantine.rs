@@ -5,17 +5,20 @@ use std::path::Path;
 use std::sync::PoisonError;
 
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::store::{Store, random_hex};
 
 impl Store {
     /// Moves a damaged file or directory out of the way. True when it was there still: another process may be faster.
     pub(crate) fn put_aside(&self, path: &Path, kind: &str) -> Result<bool> {
+        failpoint("check.quarantine")?;
         let quarantine = self.path("quarantine");
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(&quarantine).map_err(Error::path("make", &quarantine))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let target = quarantine.join(format!("{kind}-{}-{}", name.trim_start_matches('.'), random_hex(4)?));
+        failpoint("check.rename")?;
         match std::fs::rename(path, &target) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),

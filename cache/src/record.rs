@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{CacheKey, DiffId, TreeHash};
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::sealed::{seal, unseal};
 use crate::store::{Store, write_atomically};
 
@@ -40,6 +41,7 @@ impl Store {
     /// When the file is there and cannot be read.
     pub fn record(&self, key: &CacheKey) -> Result<Option<StepRecord>> {
         let path = self.record_path(key);
+        failpoint("record.read")?;
         match std::fs::read(&path) {
             Ok(bytes) => {
                 let record = unseal(&bytes);
@@ -68,6 +70,7 @@ impl Store {
             // A collection removes shards that are empty.
             let _lock = self.shared()?;
             std::fs::create_dir_all(&shard).map_err(Error::path("make", &shard))?;
+            failpoint("record.write")?;
             write_atomically(&path, &self.loose_draft()?, &bytes)?;
         }
         self.note_use(key);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
+use crate::failpoint::failpoint;
 use crate::store::{Store, write_atomically};
 
 const MAGIC: &[u8; 8] = b"dnstat02";
@@ -108,6 +109,7 @@ impl StatTable {
         let check = blake3::hash(&bytes);
         bytes.extend_from_slice(check.as_bytes());
         let _lock = self.store.shared()?;
+        failpoint("stats.save")?;
         write_atomically(&self.path, &self.store.loose_draft()?, &bytes)?;
         Ok(())
     }

@@ -35,7 +35,7 @@
 //! and flushes the directory: what was acknowledged is durable, and nothing is ever half visible.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -43,7 +43,8 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::digest::CacheKey;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, free_bytes};
+use crate::failpoint::failpoint;
 use crate::lease::{self, Lease};
 use crate::snapshot::StorageDriver;
 
@@ -158,6 +159,7 @@ impl Store {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(root).map_err(Error::path("make the store", root))?;
+        failpoint("store.create")?;
         for name in DIRECTORIES {
             builder.create(root.join(name)).map_err(Error::path("make", root.join(name)))?;
         }
@@ -165,6 +167,7 @@ impl Store {
         if !root.join("format").exists() {
             let bytes = crate::sealed::seal("the generation", &1_u64)?;
             write_durably(&self.path("generation"), &self.loose_draft()?, &bytes)?;
+            failpoint("store.format")?;
             self.write_format()?;
         }
         Ok(())
@@ -202,6 +205,12 @@ impl Store {
     /// An empty directory, for mounts that need one layer more.
     pub fn empty_dir(&self) -> PathBuf {
         self.root().join("empty")
+    }
+
+    /// How much room the store's disk has, in words for a user whose program found too little.
+    pub fn room(&self) -> String {
+        let free = free_bytes(self.root()).map_or_else(|| "few".to_owned(), |bytes| bytes.to_string());
+        format!("{free} bytes are free on the disk of the store {}: make room there", self.root().display())
     }
 
     pub(crate) fn index(&self) -> &Mutex<Option<rusqlite::Connection>> {
@@ -243,6 +252,7 @@ impl Store {
             .mode(0o600)
             .open(&path)
             .map_err(Error::path("open the lock", &path))?;
+        failpoint("store.lock")?;
         loop {
             match flock(&file, operation) {
                 Ok(()) => return Ok(StoreLock { _file: file }),
@@ -268,20 +278,28 @@ pub(crate) fn write_atomically(path: &Path, draft: &Path, bytes: &[u8]) -> Resul
 }
 
 fn write_file(path: &Path, draft: &Path, bytes: &[u8], flush: bool) -> Result<()> {
-    let written = (|| {
+    let written = (|| -> io::Result<()> {
+        failpoint("file.create")?;
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(draft)?;
+        failpoint("file.write")?;
         file.write_all(bytes)?;
         if flush {
+            failpoint("file.flush")?;
             file.sync_data()?;
         }
+        failpoint("file.rename")?;
         std::fs::rename(draft, path)
     })();
     if let Err(error) = written {
         // The error of the write is the one to tell; a draft that stays is swept with its lease.
         let _ = std::fs::remove_file(draft);
-        return Err(Error::path("write", path)(error));
+        return Err(Error::at("write", path, error).needing(bytes.len() as u64));
     }
-    if flush { sync_directory(path.parent().unwrap_or(path)) } else { Ok(()) }
+    if !flush {
+        return Ok(());
+    }
+    failpoint("file.dirsync")?;
+    sync_directory(path.parent().unwrap_or(path))
 }
 
 /// Makes the names in a directory durable.

@@ -16,6 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 
 /// Largest set of attribute names, and largest attribute, that is read (the kernel's own limits).
 const XATTR_LIMIT: usize = 64 * 1024;
@@ -266,6 +267,7 @@ impl TreeRoot {
     /// When something else is there.
     pub fn make_dir(&self, path: &Path, attributes: &Attributes) -> Result<()> {
         let (parent, name) = self.parent(path)?;
+        failpoint("tree.directory")?;
         match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
             Ok(()) => {}
             Err(Errno::EXIST) => match self.metadata(path, Follow::Yes)? {
@@ -318,7 +320,9 @@ impl TreeRoot {
             other => other,
         };
         let mut file = File::from(fd.map_err(Error::errno("write", path))?);
+        failpoint("tree.write")?;
         let written = fill(&mut file).map_err(Error::path("write", path))?;
+        failpoint("tree.attributes")?;
         give(&file, attributes, path)?;
         Ok(written)
     }

@@ -200,7 +200,7 @@ mod tests {
     fn a_volume_that_a_container_has_stays() {
         let (_directory, store) = store();
         store.create_volume(Some("data"), BTreeMap::new()).unwrap();
-        let place = store.create_container(&ImageId(Digest::sha256_of(b"")), None).unwrap();
+        let place = store.create_container(&ImageId(Digest::sha256_of(b"")), None, false).unwrap();
         let path = place.path().join("container.json");
         let text = std::fs::read_to_string(&path).unwrap();
         let named = text.replacen('{', "{\"volumes\":[\"data\"],", 1).replace(",\"volumes\":[]", "");

@@ -20,6 +20,14 @@ pub(crate) fn store_root(flag: Option<PathBuf>) -> PathBuf {
     data.unwrap_or_else(|| PathBuf::from("/var/tmp")).join("dunnage")
 }
 
+/// Arms what DUNNAGE_FAILPOINTS asks for, in a binary that has failpoints: those of the tests.
+///
+/// # Errors
+/// The sentence to show when it asks for what there is not.
+pub(crate) fn arm_failpoints() -> Result<(), String> {
+    engine::FAILPOINTS_VARIABLE.and_then(variable).map_or(Ok(()), |text| engine::arm_failpoints(&text))
+}
+
 /// Who runs this process: what it writes for the user belongs to them.
 pub(crate) fn owner() -> Owner {
     use std::os::unix::fs::MetadataExt;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::PathBuf;
 
-use cache::{History, ImageConfig, Platform, Reference};
+use cache::{History, ImageConfig, Platform, Reference, failpoint};
 pub use registry::ArchiveFormat;
 use registry::{LayerCompression, NamedImage};
 
@@ -67,6 +67,7 @@ impl Engine {
     pub fn save(&self, names: &[String], format: ArchiveFormat, output: SaveOutput<'_>) -> Result<()> {
         let lease = self.store.lease()?;
         let images = self.named_images(names)?;
+        failpoint("save.images")?;
         match output {
             SaveOutput::Directory(path) => {
                 if format != ArchiveFormat::Oci {
@@ -118,6 +119,7 @@ impl Engine {
             }
             LoadInput::Stream(stream) => registry::load(&self.store, &lease, stream)?,
         };
+        failpoint("load.answer")?;
         Ok(loaded
             .into_iter()
             .map(|loaded| Loaded {
@@ -136,6 +138,7 @@ impl Engine {
         let lease = self.store.lease()?;
         let layer = self.store.import_layer(&lease, tar, None)?;
         let platform = Platform::host();
+        failpoint("import.image")?;
         let mut config = ImageConfig {
             created: Some("1970-01-01T00:00:00Z".to_owned()),
             architecture: platform.architecture,
@@ -150,6 +153,8 @@ impl Engine {
             comment: message.map(str::to_owned),
             ..History::default()
         });
-        Ok(self.store.put_image(&lease, &config, &names.into_iter().collect::<Vec<_>>())?.id.to_string())
+        let image = self.store.put_image(&lease, &config, &names.into_iter().collect::<Vec<_>>())?;
+        failpoint("import.answer")?;
+        Ok(image.id.to_string())
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use builder::{Cancel, Credentials, Entitlement, Event, NamedContext, Options, Plan, RunSettings, Solved, Solver};
-use cache::{Image, Lease, Owner, Platform, Reference};
+use cache::{Image, Lease, Owner, Platform, Reference, failpoint};
 use grammar::{CheckChoice, Diagnostic, IgnoreRules, Severity, Source};
 
 use crate::contexts::{ContextSource, DockerfileSource, NamedSource, stdin_bytes};
@@ -202,7 +202,9 @@ impl Engine {
         if let Some(note) = self.storage()?.note().filter(|_| solved.performed > 0) {
             events(Event::Note(None, note));
         }
+        failpoint("build.image")?;
         let image = self.finish(request, &prepared.plan, &solved, &lease, names, &events)?;
+        failpoint("build.answer")?;
         Ok(Built {
             id: image.id.to_string(),
             names: names.iter().map(Reference::familiar).collect(),

@@ -122,6 +122,7 @@ impl Error {
             Error::Build(builder::Error::Cancelled) => 130,
             Error::Build(builder::Error::Sandbox(_)) | Error::Sandbox(_) | Error::NoOverlay { .. } => 3,
             Error::Build(builder::Error::Store(error)) | Error::Store(error) if error.is_environment() => 3,
+            Error::Archive(error) if error.is_environment() => 3,
             _ => 1,
         }
     }
@@ -135,6 +136,9 @@ impl Error {
     }
 
     pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
-        Error::File { doing, path: path.into(), source }
+        match cache::Error::at(doing, path, source) {
+            cache::Error::Path { doing, path, source } => Error::File { doing, path, source },
+            full => Error::Store(full),
+        }
     }
 }

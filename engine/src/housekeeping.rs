@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cache::{Platform, PruneOptions, Pruned, Usage};
+use cache::{Platform, PruneOptions, Pruned, Usage, failpoint};
 
 use crate::Engine;
 use crate::error::Result;
@@ -31,7 +31,9 @@ impl Engine {
     /// # Errors
     /// What the store says; what was removed before stays removed.
     pub fn prune(&self, options: &PruneOptions) -> Result<Pruned> {
-        Ok(self.store.prune(options)?)
+        let pruned = self.store.prune(options)?;
+        failpoint("prune.answer")?;
+        Ok(pruned)
     }
 
     /// What was found damaged on the way and not yet told, one sentence each.

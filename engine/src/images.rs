@@ -1,6 +1,6 @@
 //! `dunnage images`, `rmi`, `tag`, `inspect`, `history`: what the store has, in docker's words.
 
-use cache::{Image, Reference, StoredImage};
+use cache::{Image, Reference, StoredImage, failpoint};
 use serde_json::{Value, json};
 
 use crate::Engine;
@@ -93,8 +93,10 @@ impl Engine {
                 }
             }
         }
-        self.store.remove_image(&image.id)?;
-        removed.push(Removed::Deleted(image.id.to_string()));
+        failpoint("image.untag")?;
+        if self.store.remove_image(&image.id)? {
+            removed.push(Removed::Deleted(image.id.to_string()));
+        }
         Ok(removed)
     }
 

@@ -39,10 +39,12 @@ pub use builder::{
     Cancel, Change, Credentials, Entitlement, Event, Fate, FileChange, Forecast, MissReason, Recorded, RunSettings,
     Secret, StepId, StepInfo, Stream,
 };
+#[cfg(feature = "failpoints")]
+pub use cache::FAILPOINTS;
 pub use cache::{
-    Budget, CachePolicy, CacheUsage, ContainerUsage, Filters, ImagePolicy, ImageUsage, LabelFilter, Log, Origin, Owner,
-    Part, Platform, Problem, PruneOptions, Pruned, PrunedCache, PrunedImage, Reference, StoreCheck, StoredImage, Usage,
-    Volume, VolumePolicy, VolumeUsage,
+    Budget, CachePolicy, CacheUsage, ContainerUsage, FAILPOINTS_VARIABLE, Filters, ImagePolicy, ImageUsage,
+    LabelFilter, Log, Origin, Owner, Part, Platform, Problem, PruneOptions, Pruned, PrunedCache, PrunedImage,
+    Reference, StoreCheck, StoredImage, Usage, Volume, VolumePolicy, VolumeUsage, arm_failpoints,
 };
 pub use check::{Checked, check};
 pub use contexts::{ContextSource, DockerfileSource, NamedSource};

@@ -1,12 +1,11 @@
 //! `--output`: where a build goes besides the store, or instead of it.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use builder::Written;
-use cache::{Image, Lease, MergedTree, Owner, Reference};
+use cache::{Image, Lease, MergedTree, OutputFile, Owner, Reference, failpoint};
 use registry::{ArchiveFormat, LayerCompression, NamedImage};
 
 use crate::Engine;
@@ -305,22 +304,11 @@ fn local_note(directory: &Path, written: &Written) -> String {
 
 /// Writes a file so that it is whole or not there.
 pub(crate) fn whole_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".dunnage-{}", std::process::id()));
-    let draft = PathBuf::from(draft);
-    let written = (|| {
-        let file = File::create(&draft).map_err(|error| Error::file("write", path, error))?;
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        write(&mut out)?;
-        out.flush().map_err(|error| Error::file("write", path, error))?;
-        out.get_ref().sync_all().map_err(|error| Error::file("write", path, error))?;
-        std::fs::rename(&draft, path).map_err(|error| Error::file("write", path, error))
-    })();
-    if written.is_err() {
-        // The error of the write is the one to tell.
-        let _ = std::fs::remove_file(&draft);
-    }
-    written
+    let mut out = BufWriter::with_capacity(1 << 20, OutputFile::create(path)?);
+    failpoint("archive.write")?;
+    write(&mut out)?;
+    let file = out.into_inner().map_err(|error| Error::file("write", path, error.into_error()))?;
+    Ok(file.commit()?)
 }
 
 #[cfg(test)]

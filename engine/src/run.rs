@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cache::{Image, Lease, Snapshot, TreeRoot};
+use cache::{Image, Lease, Snapshot, TreeRoot, failpoint};
 use runtime::{AttachOptions, Mount, Rootfs, Sandbox, Stdio};
 
 use crate::error::{Error, Result};
@@ -70,9 +70,10 @@ impl Engine {
         let image = self.find_image(&request.image)?;
         let argv = request.argv(&image)?;
         let lease = self.store.lease()?;
-        let container = self.store.create_container(&image.id, request.name.as_deref())?;
+        let container = self.store.create_container(&image.id, request.name.as_deref(), request.remove)?;
         let snapshot = self.container_snapshot(&lease, &image, &container)?;
         let result = self.run_in(request, &image, argv, &snapshot, container.id(), notes);
+        failpoint("run.answer")?;
         if request.remove {
             drop(snapshot);
             container.remove()?;
@@ -106,6 +107,7 @@ impl Engine {
         let sandbox = request.sandbox(image, argv, id, rootfs, &root)?;
         drop(root);
         let signals = runtime::ForwardedSignals::catch()?;
+        failpoint("run.start")?;
         let mut container = sandbox.start()?;
         for note in container.notes() {
             notes(note.clone());

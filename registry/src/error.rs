@@ -73,6 +73,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// The machine is to blame (disk, rights), not the input.
+    pub fn is_environment(&self) -> bool {
+        match self {
+            Error::Store(error) => error.is_environment(),
+            Error::Write { .. } => true,
+            _ => false,
+        }
+    }
+
     pub(crate) fn document(name: impl Into<String>, reason: impl ToString) -> Self {
         Error::Document { name: name.into(), reason: reason.to_string() }
     }
@@ -83,7 +92,10 @@ impl Error {
 
     pub(crate) fn write(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
         let path = path.into();
-        move |source| Error::Write { path, source }
+        move |source| match cache::Error::at("write", path, source) {
+            cache::Error::Path { path, source, .. } => Error::Write { path, source },
+            full => Error::Store(full),
+        }
     }
 
     pub(crate) fn read(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {

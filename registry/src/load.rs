@@ -8,7 +8,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use cache::{Compressed, Descriptor, DiffId, Digest, Image, ImportOptions, Lease, Limits, Platform, Reference, Store};
+use cache::{
+    Compressed, Descriptor, DiffId, Digest, Image, ImportOptions, Lease, Limits, Platform, Reference, Store, failpoint,
+};
 
 use crate::documents::{DOCUMENT_LIMIT, DockerImage, FULL_NAME, Index, Manifest, REF_NAME};
 use crate::error::{Error, Result};
@@ -143,6 +145,7 @@ impl Files {
 }
 
 fn bounded(file: File, name: &str) -> Result<Vec<u8>> {
+    failpoint("load.document")?;
     let mut bytes = Vec::new();
     file.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).map_err(Error::read(name))?;
     if bytes.len() as u64 > DOCUMENT_LIMIT {
@@ -182,10 +185,14 @@ impl Spool {
                 spool.links.insert(name.clone(), normal(&format!("{base}/{target}")));
             } else if kind.is_file() {
                 let path = lease.draft();
+                failpoint("load.spool")?;
                 let mut file = File::create_new(&path).map_err(Error::write(&path))?;
-                std::io::copy(&mut entry, &mut file).map_err(|error| match error.kind() {
-                    std::io::ErrorKind::StorageFull => Error::Write { path: path.clone(), source: error },
-                    _ => Error::NotATar(error.to_string()),
+                let size = entry.size();
+                std::io::copy(&mut entry, &mut file).map_err(|error| {
+                    match cache::Error::at("write", &path, error) {
+                        cache::Error::Path { source, .. } => Error::NotATar(source.to_string()),
+                        full => Error::Store(full.needing(size)),
+                    }
                 })?;
                 spool.files.insert(name, path);
             }
@@ -249,6 +256,7 @@ fn docker_image(store: &Store, lease: &Lease, files: &Files, image: &DockerImage
     }
     let source = |name| Ok(Source { file: files.need(name)?, compressed: None });
     let sources = image.layers.iter().map(|name| source(name)).collect::<Result<Vec<Source>>>()?;
+    failpoint("load.image")?;
     import_layers(store, lease, &parsed.layers, sources)?;
     let names =
         image.repo_tags.iter().flatten().map(|name| Ok(name.parse::<Reference>()?)).collect::<Result<Vec<_>>>()?;
@@ -266,6 +274,7 @@ struct Source {
 /// Layers unpack side by side: none needs the one below it. What they must be is checked on the way; a layer that is there
 /// already is not read.
 fn import_layers(store: &Store, lease: &Lease, ids: &[DiffId], sources: Vec<Source>) -> Result<()> {
+    failpoint("load.layers")?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from).min(8);
     let queue = std::sync::Mutex::new(ids.iter().zip(sources));
     std::thread::scope(|scope| {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use cache::{Digest, Image, Layer, Lease, MediaType, Platform, Reference, Store};
+use cache::{Digest, Image, Layer, Lease, MediaType, OutputFile, Platform, Reference, Store, failpoint};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -165,17 +165,12 @@ impl Sink for DirectorySink {
         let path = self.directory.join(name);
         let parent = path.parent().unwrap_or(&self.directory);
         std::fs::create_dir_all(parent).map_err(Error::write(parent))?;
-        // Made aside and renamed: a reader of the layout never sees half a file.
-        let mut draft = tempfile(parent)?;
-        io::copy(content, &mut draft.1).and_then(|_| draft.1.sync_all()).map_err(Error::write(&path))?;
-        std::fs::rename(&draft.0, &path).map_err(Error::write(&path))
+        // A reader of the layout never sees half a file.
+        let mut file = OutputFile::create(&path)?;
+        failpoint("layout.write")?;
+        io::copy(content, &mut file).map_err(Error::write(&path))?;
+        Ok(file.commit()?)
     }
-}
-
-fn tempfile(directory: &Path) -> Result<(PathBuf, File)> {
-    let path = directory.join(format!(".dunnage-{}", std::process::id()));
-    let file = File::create(&path).map_err(Error::write(&path))?;
-    Ok((path, file))
 }
 
 fn write_images(
@@ -206,6 +201,7 @@ fn config_bytes(store: &Store, image: &Image) -> Result<Vec<u8>> {
 /// Writes a layer to a draft, so that its size is known before it goes into a tar.
 fn spool(store: &Store, lease: &Lease, layer: &Layer, compression: LayerCompression) -> Result<(PathBuf, Digest, u64)> {
     let path = lease.draft();
+    failpoint("save.spool")?;
     let file = File::create_new(&path).map_err(Error::write(&path))?;
     let mut out = Hashing { hasher: sha2_hasher(), inner: io::BufWriter::with_capacity(1 << 20, file), size: 0 };
     match compression {

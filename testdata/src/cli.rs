@@ -127,6 +127,7 @@ impl Dunnage {
                 ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
                     .map(|name| (name, "")),
             )
+            .env_remove("DUNNAGE_FAILPOINTS")
             .stdin(Stdio::null());
         command
     }
@@ -159,13 +160,27 @@ impl Dunnage {
         self.run(["build", "-q", "-t", "app", "context"]).ok().stdout.trim().to_owned()
     }
 
-    /// Paths below the store that a command must never leave behind: drafts and leases.
+    /// The same store and the files beside it once more.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn copy(&self) -> Dunnage {
+        let copy = Dunnage::new(&self.binary.to_string_lossy());
+        copy_tree(self.directory.path(), copy.directory.path());
+        copy
+    }
+
+    /// Paths that a command must never leave behind: drafts and leases of the store, and unfinished files beside it.
     pub fn leftovers(&self) -> Vec<PathBuf> {
-        ["drafts", "leases"]
+        let drafts = ["drafts", "leases"]
             .iter()
             .flat_map(|name| std::fs::read_dir(self.root().join(name)).into_iter().flatten().flatten())
-            .map(|entry| entry.path())
-            .collect()
+            .map(|entry| entry.path());
+        let unfinished = crate::files(self.directory.path(), "").into_iter().filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.contains(".dunnage-") || (name.starts_with('.') && path.parent() == Some(&self.root()))
+        });
+        drafts.chain(unfinished).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod archive;
 mod cli;
+mod host;
 mod random;
 mod repository;
 mod server;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub use cli::{Dunnage, Ran, copy_tree};
+pub use host::Host;
 pub use random::{Random, rounds};
 pub use repository::{GitDaemon, Repository};
 pub use server::{Asked, Reply, Server};
@@ -45,7 +47,7 @@ pub fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
         for entry in entries.flatten() {
             let path = entry.path();
             let name = entry.file_name();
-            if path.is_dir() {
+            if path.is_dir() && !path.is_symlink() {
                 if name != "target" && name != ".git" {
                     open.push(path);
                 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cache::{Kind, Layer, MergedTree, Owner, TreeRoot, TreeView};
+use cache::{Kind, Layer, MergedTree, Owner, TreeRoot, TreeView, failpoint};
 
 use super::place::{Placer, Rules};
 use super::{Taken, Work, tree_of};
@@ -99,6 +99,7 @@ impl Work<'_> {
                 })?;
             let rules = Rules { owner, chmod, keep_owner: !op.from_context, unpack: op.unpack };
             let placer = Placer { source: self.source(op), target: &root, rules: &rules };
+            failpoint("step.copy")?;
             self.place_all(op, &placer, &root, &taken)?;
         }
         drop(rootfs);
@@ -146,6 +147,7 @@ impl Work<'_> {
             Ok(())
         };
         place().map_err(|error| match error {
+            Error::Store(cause) if cause.is_disk_full() => cause.below(self.solver.store.root()).into(),
             Error::Store(cause) => {
                 self.diagnostic("K0361", format!("cannot copy to {}: {cause}", op.destination.display())).into()
             }

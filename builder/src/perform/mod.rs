@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use cache::{CommitOptions, Layer, MergedTree, Snapshot, TreeRoot, TreeView, Writable};
+use cache::{CommitOptions, Layer, MergedTree, Snapshot, TreeRoot, TreeView, Writable, failpoint};
 use grammar::{Diagnostic, IgnoreRules};
 use runtime::{MountPoints, OverlayOptions, ResolvedUser, Rootfs};
 
@@ -129,6 +129,7 @@ impl<'a> Work<'a> {
     }
 
     fn commit(&self, snapshot: Snapshot) -> Result<(Layer, bool)> {
+        failpoint("step.commit")?;
         let committed = snapshot.commit(self.solver.store, self.solver.lease, &CommitOptions::default())?;
         Ok((committed.layer, committed.existed))
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cache::{Layer, Owner};
+use cache::{Layer, Owner, failpoint};
 
 use super::{Work, tree_of};
 use crate::error::Result;
@@ -16,6 +16,7 @@ impl Work<'_> {
             let user = self.user(&root, &op.user)?;
             let owner = Owner { uid: user.ids.uid, gid: user.ids.gid };
             let path = op.path.strip_prefix("/").unwrap_or(Path::new(""));
+            failpoint("step.workdir")?;
             root.make_dirs(path, 0o755, owner).map_err(|error| {
                 self.diagnostic("K0342", format!("cannot make the working directory {}: {error}", op.path.display()))
             })?;

@@ -8,6 +8,7 @@ use super::{CachePolicy, ImagePolicy, PruneOptions, PrunedImage, VolumePolicy};
 use crate::containers::ContainerRecord;
 use crate::digest::ImageId;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::index::facts::{ImageFact, LayerFact, RecordFact};
 use crate::index::uses::Use;
 use crate::lease::{self, entries};
@@ -65,6 +66,7 @@ impl Store {
             self.layer_facts()?;
             self.record_facts()?;
         }
+        failpoint("prune.mark")?;
         let _lock = self.shared()?;
         let turn = self.turn();
         let (uses, shards) = (self.uses(), self.shards()?);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::mark::{Group, Marked};
 use super::{CachePolicy, ImagePolicy, Pruned, PrunedCache, PrunedImage};
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::index::uses::Use;
 use crate::lease::{self, Lease, entries, is_alive, remove_tree};
 use crate::record::StepRecord;
@@ -110,6 +111,7 @@ impl Sweep<'_> {
     /// Takes something away from its name: it is there whole or not at all, also if this process is killed now.
     fn throw(&mut self, path: &Path) -> Result<bool> {
         let target = self.lease.draft();
+        failpoint("prune.rename")?;
         match std::fs::rename(path, &target) {
             Ok(()) => self.trash.push(target),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
@@ -140,6 +142,7 @@ impl Sweep<'_> {
     /// The slow part, under no lock.
     fn empty_trash(&mut self) -> Result<()> {
         for path in std::mem::take(&mut self.trash) {
+            failpoint("prune.trash")?;
             self.pruned.bytes += if path.is_dir() {
                 remove_tree(&path)?
             } else {
@@ -175,8 +178,10 @@ impl Sweep<'_> {
                 continue;
             }
             for name in &now {
+                failpoint("prune.name")?;
                 self.remove_file(&store.ref_path(name))?;
             }
+            failpoint("prune.image")?;
             if self.remove_file(&store.image_path(&image.id))? {
                 self.pruned.images.push(PrunedImage { id: image.id.clone(), names: now });
             }
@@ -197,6 +202,7 @@ impl Sweep<'_> {
             self.store.containers_locked()?.into_iter().map(|(record, _)| record.id).collect();
         for (id, path) in entries(&self.store.path("containers"))? {
             // One without a record was left by a process that died while making it: nobody can name it.
+            failpoint("prune.container")?;
             let doomed = marked.containers.contains(&id) || !known.contains(&id);
             if doomed && !is_alive(&path.join("lock"))? && self.throw(&path)? && known.contains(&id) {
                 self.pruned.containers.push(id);
@@ -218,17 +224,19 @@ impl Sweep<'_> {
             for (key, _, _) in &group.records {
                 if let Ok(key) = key.parse() {
                     let path = self.store.record_path(&key);
+                    failpoint("prune.record")?;
                     self.remove_file(&path)?;
                     self.empty_shard(path.parent().unwrap_or(&path))?;
                 }
             }
             bytes += self.pruned.bytes - before;
-            if let Some(layer) = group.layer.as_ref().filter(|layer| !now.needed.contains(*layer))
-                && self.throw(&self.store.path("layers").join(layer))?
-            {
-                self.pruned.layers += 1;
+            if let Some(layer) = group.layer.as_ref().filter(|layer| !now.needed.contains(*layer)) {
+                // First: a layer without its pointer is shared less, and a pointer without its layer is damage.
                 self.pointer(group, layer)?;
-                bytes = bytes.max(group.bytes());
+                if self.throw(&self.store.path("layers").join(layer))? {
+                    self.pruned.layers += 1;
+                    bytes = bytes.max(group.bytes());
+                }
             }
             self.gone.extend(group.layer.iter().chain(group.records.iter().map(|(key, _, _)| key)).cloned());
             self.pruned.cache.extend(listed(group, bytes));
@@ -241,6 +249,7 @@ impl Sweep<'_> {
         let Some(tree) = &group.tree else { return Ok(()) };
         let path = self.store.path("trees").join(tree);
         if std::fs::read_to_string(&path).is_ok_and(|text| text.trim().ends_with(layer)) {
+            failpoint("prune.pointer")?;
             self.remove_file(&path)?;
         }
         Ok(())

@@ -12,6 +12,7 @@ use super::write::{Bytes, Measured, read_error, walk};
 use super::{Committed, DISPLACED, DraftDir, Layer, LayerCheck, LayerFile, SPLIT};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::lease::Lease;
 use crate::snapshot::CommitOptions;
 use crate::store::{Store, now};
@@ -34,6 +35,7 @@ fn write_hashed(stream: &mut super::stream::Stream, out: &mut dyn Write) -> Resu
 impl Store {
     /// Takes a tree in overlay form as a layer; one with the same tree that is known already is given back instead.
     pub(crate) fn commit_tree(&self, lease: &Lease, draft: DraftDir, options: &CommitOptions) -> Result<Committed> {
+        failpoint("layer.commit")?;
         let (Measured { tree, size }, digest) = pack(&draft.path.join("fs"), options.clamp_mtime, &mut io::sink())?;
         if let Some(layer) = self.layer_by_tree(lease, &tree)? {
             return Ok(Committed { layer, existed: true });
@@ -48,6 +50,7 @@ impl Store {
     /// When the layer is damaged or the output fails.
     pub fn export_layer(&self, layer: &Layer, out: &mut dyn Write) -> Result<()> {
         let directory = self.layer_dir(&layer.diff_id);
+        failpoint("layer.export")?;
         let found = match open_split(&directory)? {
             Some(split) => piped(|feed| join(&directory, split, feed), |stream| write_hashed(stream, out))?.1,
             None => pack(layer.path(), None, out)?.1,
@@ -72,6 +75,7 @@ impl Store {
         }
         let (Measured { tree, size }, digest) = match pack(&directory.join("fs"), None, &mut io::sink()) {
             Ok(packed) => packed,
+            Err(error) if error.is_failed_read() => return Err(error),
             Err(error) => return Ok(Err(error.to_string())),
         };
         if tree != file.tree {
@@ -82,8 +86,10 @@ impl Store {
         }
         if file.split {
             let layer = Layer { diff_id: file.diff_id, tree, size, created: file.created, path: directory.join("fs") };
-            if let Err(error) = self.export_layer(&layer, &mut io::sink()) {
-                return Ok(Err(format!("its original bytes: {error}")));
+            match self.export_layer(&layer, &mut io::sink()) {
+                Ok(_) => {}
+                Err(error) if error.is_failed_read() => return Err(error),
+                Err(error) => return Ok(Err(format!("its original bytes: {error}"))),
             }
         }
         Ok(Ok(LayerCheck { size }))

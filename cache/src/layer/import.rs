@@ -9,9 +9,10 @@ use super::read::{ExtractOptions, Whiteouts, extract};
 use super::split::{Outline, SplitWriter};
 use super::stream::{hashed, pump};
 use super::write::{Contents, Measured, Outlined, walk};
-use super::{DISPLACED, DraftDir, Layer, LayerFile, SPLIT, sync_file_system};
+use super::{DISPLACED, DraftDir, Layer, LayerFile, SPLIT};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::lease::Lease;
 use crate::store::{Store, now};
 use crate::tree::TreeRoot;
@@ -51,7 +52,8 @@ impl Store {
     /// When the stream is malformed, too large, or not what was expected.
     pub fn import_layer_with(&self, lease: &Lease, tar: impl Read + Send, options: &ImportOptions) -> Result<Layer> {
         let draft = DraftDir::make(&lease.draft())?;
-        let unpacked = unpack(&draft, tar, options)?;
+        failpoint("layer.extract")?;
+        let unpacked = unpack(&draft, tar, options).map_err(|error| error.below(&draft.path.join("fs")))?;
         let found = DiffId(unpacked.digest);
         if let Some(expected) = options.diff_id.as_ref().filter(|expected| **expected != found) {
             return Err(Error::DigestMismatch { expected: expected.0.clone(), found: found.0 });
@@ -59,11 +61,13 @@ impl Store {
         if let Some(layer) = self.layer(lease, &found)? {
             return Ok(layer);
         }
+        failpoint("layer.measure")?;
         let (measured, outline) = settle(&draft, &unpacked.contents)?;
         let split = unpacked.outline != Some(outline);
         if !split {
             // The packer gives the same bytes.
             let path = draft.path.join(SPLIT);
+            failpoint("layer.original")?;
             std::fs::remove_file(&path).map_err(Error::path("remove", &path))?;
         }
         let displaced = draft.path.join(DISPLACED);
@@ -111,7 +115,7 @@ fn unpack(draft: &DraftDir, tar: impl Read + Send, options: &ImportOptions) -> R
 fn settle(draft: &DraftDir, contents: &Contents) -> Result<(Measured, blake3::Hash)> {
     let mut sink = Outlined { outline: Outline::default(), contents };
     let measured = std::thread::scope(|threads| {
-        let flush = threads.spawn(|| sync_file_system(&draft.path));
+        let flush = threads.spawn(|| draft.flush());
         let measured = walk(&draft.path.join("fs"), None, &mut sink);
         flush.join().map_err(|_| Error::document("the layer", "a thread stopped"))??;
         measured

@@ -23,6 +23,7 @@ mod tests;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{DiffId, TreeHash};
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::lease::Lease;
 use crate::store::{Store, sync_directory, write_atomically};
 
@@ -99,6 +101,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn layer(&self, lease: &Lease, id: &DiffId) -> Result<Option<Layer>> {
+        failpoint("layer.look")?;
         let _lock = self.shared()?;
         let layer = if lease.has(id) { self.read_layer(id)? } else { self.sound_layer(id)? };
         if layer.is_some() {
@@ -147,29 +150,34 @@ impl Store {
     /// Takes a finished draft (`fs/`, perhaps a split) as a layer. `flushed` says that its tree and split are on the disk.
     fn adopt(&self, lease: &Lease, draft: DraftDir, file: &LayerFile, flushed: bool) -> Result<Layer> {
         let bytes = serde_json::to_vec(file).map_err(|error| Error::document("the layer's record", error))?;
+        failpoint("layer.record")?;
         write_atomically(&draft.path.join("layer.json"), &draft.path.join(".layer.json"), &bytes)?;
         crate::guard::write(&draft.path)?;
         if flushed {
             for name in ["layer.json", "guard.json"] {
+                failpoint("layer.seal")?;
                 let path = draft.path.join(name);
                 File::open(&path).and_then(|file| file.sync_all()).map_err(Error::path("flush", path))?;
             }
             sync_directory(&draft.path)?;
         } else {
-            sync_file_system(&draft.path)?;
+            draft.flush()?;
         }
         let target = self.layer_dir(&file.diff_id);
         let _lock = self.shared()?;
+        failpoint("layer.rename")?;
         match std::fs::rename(&draft.path, &target) {
             Ok(()) => draft.release(),
             // Another process was faster with the same layer: that one is as good.
             Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {}
             Err(error) => return Err(Error::path("write", &target)(error)),
         }
+        failpoint("layer.dirsync")?;
         sync_directory(&self.path("layers"))?;
         lease.pin(&file.diff_id)?;
         let pointer = self.tree_path(&file.tree);
         if !pointer.exists() {
+            failpoint("layer.pointer")?;
             write_atomically(&pointer, &self.loose_draft()?, file.diff_id.to_string().as_bytes())?;
         }
         self.read_layer(&file.diff_id)?.ok_or_else(|| Error::LayerNotFound(file.diff_id.clone()))
@@ -180,6 +188,8 @@ impl Store {
 #[derive(Debug)]
 pub(crate) struct DraftDir {
     pub(crate) path: PathBuf,
+    /// Open from the beginning: the kernel tells a descriptor of every write that failed since, whoever asked before.
+    directory: OwnedFd,
     released: bool,
 }
 
@@ -187,13 +197,23 @@ impl DraftDir {
     /// Makes it with an empty `fs/`.
     pub(crate) fn make(path: &Path) -> Result<DraftDir> {
         use std::os::unix::fs::DirBuilderExt;
-        let draft = DraftDir { path: path.to_owned(), released: false };
+        failpoint("layer.draft")?;
         std::fs::create_dir(path).map_err(Error::path("make", path))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::errno("open", path))?;
+        let draft = DraftDir { path: path.to_owned(), directory, released: false };
         let fs = path.join("fs");
         std::fs::DirBuilder::new().mode(0o755).create(&fs).map_err(Error::path("make", &fs))?;
         // Whatever the caller's umask: this becomes the root directory of containers.
         rustix::fs::chmod(&fs, Mode::from_raw_mode(0o755)).map_err(Error::errno("make", &fs))?;
         Ok(draft)
+    }
+
+    /// One flush for all files of the tree: far cheaper than one for each. What failed here is not tried again: the
+    /// kernel may have dropped what it could not write.
+    fn flush(&self) -> Result<()> {
+        failpoint("layer.flush")?;
+        rustix::fs::syncfs(&self.directory).map_err(Error::errno("flush", &self.path))
     }
 
     pub(crate) fn release(mut self) {
@@ -208,11 +228,4 @@ impl Drop for DraftDir {
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }
-}
-
-/// One flush for all files of a tree: far cheaper than one for each.
-fn sync_file_system(directory: &Path) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(directory, flags, Mode::empty()).map_err(Error::errno("open", directory))?;
-    rustix::fs::syncfs(&fd).map_err(Error::errno("flush", directory))
 }

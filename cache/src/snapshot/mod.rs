@@ -23,6 +23,7 @@ use self::scan::Scanned;
 pub use self::view::TreeView;
 use crate::containers::ContainerPlace;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::layer::{Committed, DraftDir, Layer};
 use crate::lease::Lease;
 use crate::store::Store;
@@ -127,6 +128,7 @@ impl Store {
 
 impl Snapshot {
     fn make(store: &Store, lease: &Lease, layers: &[Layer], path: &Path, around: Around<'_>) -> Result<Snapshot> {
+        failpoint("snapshot.make")?;
         let draft = DraftDir::make(path)?;
         let stacked = match store.storage_driver() {
             StorageDriver::Overlay => store.stackable(lease, layers)?,
@@ -141,6 +143,7 @@ impl Snapshot {
         let before = match store.storage_driver() {
             StorageDriver::Overlay => {
                 let work = path.join("work");
+                failpoint("snapshot.work")?;
                 std::fs::create_dir(&work).map_err(Error::path("make", &work))?;
                 None
             }
@@ -192,6 +195,7 @@ impl Snapshot {
     /// # Errors
     /// When it cannot be read or written; nothing is left then.
     pub fn commit(self, store: &Store, lease: &Lease, options: &CommitOptions) -> Result<Committed> {
+        failpoint("snapshot.commit")?;
         let (work, upper) = (self.work(), self.upper());
         let lowers = MergedTree::of_directories(self.lowers);
         let Some(before) = self.before else {

@@ -84,6 +84,9 @@ type Outcome = Result<u8, Failure>;
 pub(crate) fn dispatch(arguments: Arguments) -> u8 {
     ui::set_color(arguments.color);
     let root = arguments.root;
+    if let Err(sentence) = config::arm_failpoints() {
+        return Failure::usage(sentence).tell();
+    }
     let result = match arguments.command {
         Command::Build(args) | Command::Image(Image::Build(args)) | Command::Builder(Builder::Build(args)) => {
             build::build(root, *args)

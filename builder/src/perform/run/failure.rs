@@ -51,6 +51,9 @@ impl Work<'_> {
         if self.solver.failed.is_none() {
             diagnostic = diagnostic.note("`dunnage build --debug …` opens a shell in the state that it left");
         }
+        if tail.iter().any(|line| line.contains("No space left on device")) {
+            diagnostic = diagnostic.help(self.solver.store.room());
+        }
         match code {
             126 if self.is_foreign(op) => diagnostic = diagnostic.help(emulation(op)),
             127 => diagnostic = diagnostic.help("the shell did not find a command: is it installed in this stage?"),

@@ -12,7 +12,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cache::{Attributes, Layer, MergedTree, Owner, Snapshot, TreeRoot, TreeView};
+use cache::{Attributes, Layer, MergedTree, Owner, Snapshot, TreeRoot, TreeView, failpoint};
 use runtime::{Mount, Sandbox, Stdio};
 
 use self::failure::Tail;
@@ -38,6 +38,7 @@ impl Work<'_> {
         let snapshot = self.solver.store.sandbox_snapshot(self.solver.lease, self.parent(), cover)?;
         let sandbox = self.sandbox(op, &snapshot, &opened)?;
         let kills = runtime::out_of_memory_kills();
+        failpoint("step.start")?;
         let mut container = sandbox.start().map_err(|error| self.not_started(op, error))?;
         // Whoever asks for limits is told where they are not what was asked for.
         for note in container.notes().iter().filter(|_| !self.plan.options.run.limits.is_empty()) {
@@ -54,6 +55,7 @@ impl Work<'_> {
         if self.solver.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
+        failpoint("step.exit")?;
         if !exit.success() {
             let kills = runtime::out_of_memory_kills().saturating_sub(kills);
             if let Some(slot) = self.solver.failed {
