@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use testdata::{Dunnage, Need, Random, skipped};
+use testdata::{Dunnage, Need, skipped};
 
 const NEEDS: [Need; 2] = [Need::Root, Need::Program("busybox")];
 
@@ -20,61 +20,6 @@ fn dunnage() -> Option<Dunnage> {
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {
     testdata::files(directory, "").into_iter().filter(|path| path.is_file() && !path.is_symlink()).collect()
-}
-
-/// Build, load or prune, killed at a random moment; what ended before that is acknowledged.
-#[test]
-fn security_f01_f14_kills_at_random_moments_lose_nothing() {
-    let Some(dunnage) = dunnage() else { return };
-    let mut random = Random::new();
-    dunnage.build("FROM base\nRUN echo kept > /kept\nCMD cat /kept\n");
-    dunnage.run(["save", "-o", "app.tar", "app"]).ok();
-    let mut acknowledged = std::collections::BTreeSet::new();
-    for round in 0..testdata::rounds("DUNNAGE_KILLS", 60) {
-        let name = format!("kill-{}", round % 7);
-        dunnage.write(
-            "context/Dockerfile",
-            format!(
-                "FROM base\nCOPY <<E /f\n{}\nE\nRUN cp /f /g && echo {} > /h\nRUN rm /h\n",
-                random.below(5),
-                random.below(9)
-            ),
-        );
-        let command = match random.below(4) {
-            0 => vec!["load", "-i", "app.tar"],
-            1 => vec!["system", "prune", "--force"],
-            _ => vec!["build", "-t", &name, "context"],
-        };
-        let is_build = command[0] == "build";
-        let mut child = dunnage.command(&command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(random.below(60_000)));
-        let _ = child.kill();
-        if child.wait().unwrap().success() && is_build {
-            acknowledged.insert(name.clone());
-        }
-        let check = dunnage.run(["system", "check"]);
-        assert_eq!(
-            check.code,
-            0,
-            "round {round}, seed {}, {command:?}:\n{}{}",
-            random.seed(),
-            check.stdout,
-            check.stderr
-        );
-        // A step's process may outlive the killed build for a moment, and with it the lease: then the next command sweeps.
-        for _ in 0..20 {
-            if dunnage.leftovers().is_empty() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-            dunnage.run(["images", "-q"]).ok();
-        }
-        assert!(dunnage.leftovers().is_empty(), "round {round}: {:?}", dunnage.leftovers());
-        for name in &acknowledged {
-            dunnage.run(["inspect", name]).ok();
-        }
-    }
-    assert_eq!(dunnage.run(["run", "--rm", "app"]).ok().stdout, "kept\n");
 }
 
 /// One bit of every file of the store, one at a time: it is found, taken out of use, and built anew.
@@ -132,6 +77,50 @@ fn security_f10_prunes_and_removals_at_once_only_say_in_use() {
         let expected = output.status.success() || (command[0] == "rmi" && text.contains("in the store"));
         assert!(expected, "{command:?}: {text}");
     }
+    dunnage.run(["system", "check"]).ok();
+    assert!(dunnage.leftovers().is_empty(), "{:?}", dunnage.leftovers());
+}
+
+/// Each step is performed by one of them, and the others take its result: the bytes that it drew are in all the images.
+#[test]
+fn security_f08_sixteen_builds_at_once_perform_each_step_once() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.write("context/file", "content");
+    dunnage.write(
+        "context/Dockerfile",
+        "FROM base AS first\nRUN cat /proc/sys/kernel/random/uuid > /first && sleep 0.2\n\
+         FROM base AS second\nRUN cat /proc/sys/kernel/random/uuid > /second\nCOPY file /file\n\
+         FROM base\nCOPY --from=first /first /first\nCOPY --from=second /second /second\nWORKDIR /made\n\
+         RUN cat /first /second > both\n",
+    );
+    let start = |number| {
+        let name = format!("n{number}");
+        let mut command = dunnage.command(["build", "--progress", "rawjson", "-t", &name, "context"]);
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children: Vec<_> = (0..16).map(start).collect();
+    let mut started = std::collections::BTreeMap::new();
+    let mut images = std::collections::BTreeSet::new();
+    let mut planned = 0;
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{text}");
+        let events: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        planned = events.iter().filter(|event| event["event"] == "planned").count();
+        for event in &events {
+            match event["event"].as_str().unwrap() {
+                "started" => *started.entry(event["step"].as_u64().unwrap()).or_insert(0) += 1,
+                "built" => {
+                    images.insert(event["id"].as_str().unwrap().to_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(images.len(), 1, "{images:?}");
+    assert_eq!((started.len(), planned), (7, 7), "{started:?}");
+    assert!(started.values().all(|count| *count == 1), "{started:?}");
     dunnage.run(["system", "check"]).ok();
     assert!(dunnage.leftovers().is_empty(), "{:?}", dunnage.leftovers());
 }

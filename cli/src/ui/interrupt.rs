@@ -1,11 +1,15 @@
-//! Ctrl-C and the polite signals: the first stops the work and lets it clean up, the second ends at once.
+//! Ctrl-C and the polite signals: the first stops the work and lets it clean up for a moment, the second ends at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use engine::Cancel;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
+
+/// How long the work may clean up. It may hang in a lock that another process holds, or in a slow disk.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Watches until it is dropped.
 #[derive(Debug)]
@@ -27,13 +31,21 @@ pub(crate) fn watch(cancel: &Cancel) -> std::io::Result<Interrupt> {
         for signal in signals.forever() {
             if seen.swap(signal, Ordering::SeqCst) == 0 {
                 cancel.cancel();
+                std::thread::spawn(move || {
+                    std::thread::sleep(PATIENCE);
+                    end(signal);
+                });
             } else {
-                // What is left is swept by the next command: leases die with their process.
-                signal_hook::low_level::exit(128 + signal);
+                end(signal);
             }
         }
     });
     Ok(Interrupt { handle, first })
+}
+
+/// What is left is swept by the next command: leases die with their process.
+fn end(signal: i32) -> ! {
+    signal_hook::low_level::exit(128 + signal)
 }
 
 impl Interrupt {
