@@ -18,10 +18,11 @@ check:
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-# One static file, under 25 MB.
+# One static file, under 25 MB, without the failpoints of the tests.
 size: build
 	@if ldd $(OUT) >/dev/null 2>&1 && ! ldd $(OUT) 2>&1 | grep -q 'statically linked'; then echo "$(OUT) is not static"; exit 1; fi
 	@test $$(stat -c %s $(OUT)) -lt 25000000 || { echo "$(OUT) is larger than 25 MB"; exit 1; }
+	@! grep -qa -e DUNNAGE_FAILPOINTS -e layer.rename $(OUT) || { echo "$(OUT) has failpoints"; exit 1; }
 
 bench: build
 	@DUNNAGE=$(CURDIR)/$(OUT) sh bench/rebuild.sh
