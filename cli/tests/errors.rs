@@ -168,7 +168,7 @@ fn security_f04_a_full_disk_is_one_sentence_and_no_harm() {
         dunnage.write("context/big", vec![7_u8; 16 << 20]);
         let ran = run(&["build", "-t", "big", "context"]);
         assert!(ran.code == 1 || ran.code == 3, "{ran:?}");
-        assert!(ran.stderr.contains("No space left"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("no space is left on the disk"), "{}", ran.stderr);
         std::fs::remove_file(dunnage.dir("context").join("big")).unwrap();
         assert_eq!(run(&["run", "--rm", "good", "cat", "/kept"]).ok().stdout, "kept\n");
     });

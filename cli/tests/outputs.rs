@@ -136,5 +136,5 @@ fn outputs_that_cannot_be_are_refused_before_anything_runs() {
     dunnage.run(["build", "-o", "-", "-o", "type=oci", "context"]).fails(2, "only one --output");
     dunnage.run(["build", "-o", "type=image,push=true", "context"]).fails(2, "does not push");
     let full = dunnage.run(["build", "-o", "type=tar,dest=/dev/full/x", "context"]);
-    full.fails(1, "/dev/full/x");
+    full.fails(3, "/dev/full/x");
 }

@@ -99,7 +99,8 @@ fn builder_r03_locked_caches_are_used_one_after_the_other() {
     };
     let log = build(&dunnage, &file("locked"), &[]).ok().stderr;
     assert_eq!(output(&dunnage), "1 2 ");
-    assert!(log.contains("the cache `locked` is in use by `RUN"), "{log}");
+    // Who holds it is told where it had the time to write its name.
+    assert!(log.contains("the cache `locked` is in use by"), "{log}");
     build(&dunnage, &file("private"), &[]).ok();
     assert_eq!(output(&dunnage), "1 1 ");
     // Two sharers see each other's files at once.
