@@ -1,5 +1,6 @@
 //! Arguments: one definition gives the parser, the help, and the refusals.
 
+mod bake;
 mod build;
 mod builds;
 mod check;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub(crate) use bake::{BakeArgs, BakeList, build_args as bake_build_args};
 pub(crate) use build::{BuildArgs, BuildNetwork, Call, CallMethod, Progress};
 pub(crate) use builds::{Builds, BuildsLogsArgs, BuildsLsArgs, BuildsRmArgs, BuildsShowArgs};
 pub(crate) use check::{CheckArgs, CheckFormat};
@@ -63,6 +65,8 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// Build the targets of a project file
+    Bake(BakeArgs),
     /// Show what a build would do and why, without building
     Plan(Box<PlanArgs>),
     /// Show why the steps of a build ran again

@@ -1,6 +1,7 @@
 //! The commands: from arguments to an engine verb and back to words. Each file holds the commands of one theme.
 
 mod archive;
+mod bake;
 mod build;
 mod builds;
 mod call;
@@ -91,6 +92,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Build(args) | Command::Image(Image::Build(args)) | Command::Builder(Builder::Build(args)) => {
             build::build(root, *args)
         }
+        Command::Bake(args) => bake::bake(root, &args),
         Command::Plan(args) => plan::plan(root, *args),
         Command::Why(args) => why::why(root, &args),
         Command::Builds(args) => builds::builds(root, &args),

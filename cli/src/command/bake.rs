@@ -1,0 +1,169 @@
+//! `dunnage bake`: every target of a project file is a `dunnage build` with the flags that it comes to.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use engine::{BakeChoice, BakeFile, BakeFormat, BakePlan, BakeTarget, Project};
+
+use super::{Failure, Outcome};
+use crate::args::{BakeArgs, BakeList, bake_build_args};
+use crate::{config, ui};
+
+/// Looked for where no file is named: the first of our own, else all of these.
+const OWN: &str = "dunnage.toml";
+const DOCKERS: [&str; 4] =
+    ["docker-bake.json", "docker-bake.override.json", "docker-bake.hcl", "docker-bake.override.hcl"];
+
+pub(super) fn bake(root: Option<PathBuf>, args: &BakeArgs) -> Outcome {
+    let project = Project::read(&files(&args.file)?, &config::variable)?;
+    if let Some(what) = args.list {
+        return list(&project, what);
+    }
+    let plan = project.plan(&BakeChoice { targets: args.targets.clone(), set: args.set.clone() })?;
+    if args.print {
+        let text = serde_json::to_string_pretty(&plan).map_err(|error| Failure::usage(error.to_string()))?;
+        ui::line(&text)?;
+        return Ok(0);
+    }
+    // All of them are read before the first is built.
+    let mut builds = Vec::new();
+    for name in &plan.order {
+        let Some(target) = plan.target.get(name) else { continue };
+        let wrong = |reason: String| Failure::usage(format!("target `{name}`: {reason}"));
+        let words = words(&plan, target).map_err(wrong)?;
+        builds.push((name, bake_build_args(args.flags().into_iter().chain(words).collect()).map_err(wrong)?));
+    }
+    for (name, build) in builds {
+        if plan.order.len() > 1 {
+            ui::note(&format!("target {name}"));
+        }
+        super::build::build(root.clone(), build)?;
+    }
+    Ok(0)
+}
+
+fn files(named: &[PathBuf]) -> Result<Vec<BakeFile>, Failure> {
+    let found: Vec<PathBuf> = match named {
+        [] if Path::new(OWN).is_file() => vec![OWN.into()],
+        [] => DOCKERS.iter().map(PathBuf::from).filter(|path| path.is_file()).collect(),
+        named => named.to_vec(),
+    };
+    if found.is_empty() {
+        return Err(Failure::usage(format!(
+            "no project file here: looked for {OWN}, {}; name one with -f",
+            DOCKERS.join(", ")
+        )));
+    }
+    let read = |path: PathBuf| {
+        let name = path.display().to_string();
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| Failure::usage(format!("cannot read {name}: {error}")))?;
+        Ok(BakeFile { format: BakeFormat::of(&name), name, text })
+    };
+    found.into_iter().map(read).collect()
+}
+
+fn list(project: &Project, what: BakeList) -> Outcome {
+    match what {
+        BakeList::Targets => {
+            for (name, target) in project.targets() {
+                let description = target.description.as_deref().unwrap_or_default();
+                ui::line(format!("{name:<24} {}", ui::foreign::line(description)).trim_end())?;
+            }
+            for (name, members) in project.groups() {
+                ui::line(&format!("{name:<24} group of {}", members.join(", ")))?;
+            }
+        }
+        BakeList::Variables => {
+            for variable in project.variables() {
+                let description = variable.description.as_deref().unwrap_or_default();
+                let line = format!("{:<24} {:<24} {}", variable.name, variable.value, ui::foreign::line(description));
+                ui::line(line.trim_end())?;
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// The command line that a target comes to.
+fn words(plan: &BakePlan, target: &BakeTarget) -> Result<Vec<OsString>, String> {
+    if target.dockerfile_inline.is_some() {
+        return Err("dockerfile-inline is not supported by this version of dunnage: write the file".to_owned());
+    }
+    let mut words = Words::default();
+    let context = target.context.as_deref().unwrap_or(".");
+    if let Some(file) = &target.dockerfile {
+        // As with docker: relative to the context, where that is a directory of this machine.
+        let below = Path::new(context).is_dir() && Path::new(file).is_relative();
+        words.pair("--file", if below { Path::new(context).join(file).into_os_string() } else { file.into() });
+    }
+    for (name, source) in &target.contexts {
+        words.text("--build-context", &format!("{name}={}", named(plan, name, source)?));
+    }
+    words.values("--build-arg", &target.args);
+    words.values("--label", &target.labels);
+    words.each("--tag", target.tags.iter().map(String::as_str));
+    words.each("--target", target.target.iter().map(String::as_str));
+    words.each("--platform", (!target.platforms.is_empty()).then(|| target.platforms.join(",")).as_deref());
+    words.each("--output", target.output.iter().map(|fields| fields.0.as_str()));
+    words.each("--cache-from", target.cache_from.iter().map(|fields| fields.0.as_str()));
+    words.each("--cache-to", target.cache_to.iter().map(|fields| fields.0.as_str()));
+    words.each("--secret", target.secret.iter().map(|fields| fields.0.as_str()));
+    words.each("--ssh", target.ssh.iter().map(|fields| fields.0.as_str()));
+    words.each("--attest", target.attest.iter().map(|fields| fields.0.as_str()));
+    words.each("--annotation", target.annotations.iter().map(String::as_str));
+    words.each("--no-cache-filter", target.no_cache_filter.iter().map(String::as_str));
+    words.each("--network", target.network.as_deref());
+    words.each("--allow", target.entitlements.iter().map(String::as_str));
+    words.each("--shm-size", target.shm_size.as_deref());
+    words.each("--ulimit", target.ulimits.iter().map(String::as_str));
+    words.each("--call", target.call.as_deref());
+    for (host, address) in &target.extra_hosts {
+        words.text("--add-host", &format!("{host}:{address}"));
+    }
+    words.flag("--no-cache", target.no_cache);
+    words.flag("--pull", target.pull);
+    words.0.push("--".into());
+    words.0.push(context.into());
+    Ok(words.0)
+}
+
+/// What a named context stands for; another target is the image that it was built as.
+fn named(plan: &BakePlan, name: &str, source: &str) -> Result<String, String> {
+    let Some(other) = source.strip_prefix("target:") else { return Ok(source.to_owned()) };
+    let tag = plan.target.get(other).and_then(|target| target.tags.first());
+    let tag = tag.ok_or_else(|| format!("its context `{name}` is the target `{other}`, which needs a tag for that"))?;
+    Ok(format!("docker-image://{tag}"))
+}
+
+#[derive(Default)]
+struct Words(Vec<OsString>);
+
+impl Words {
+    fn pair(&mut self, flag: &str, value: OsString) {
+        let mut word = OsString::from(format!("{flag}="));
+        word.push(value);
+        self.0.push(word);
+    }
+
+    fn text(&mut self, flag: &str, value: &str) {
+        self.pair(flag, value.into());
+    }
+
+    fn each<'a>(&mut self, flag: &str, values: impl IntoIterator<Item = &'a str>) {
+        values.into_iter().for_each(|value| self.text(flag, value));
+    }
+
+    fn values(&mut self, flag: &str, values: &BTreeMap<String, Option<String>>) {
+        for (name, value) in values {
+            self.text(flag, &value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")));
+        }
+    }
+
+    fn flag(&mut self, flag: &str, on: Option<bool>) {
+        if on == Some(true) {
+            self.0.push(flag.into());
+        }
+    }
+}
