@@ -398,6 +398,9 @@ fn volumes_are_kept_found_and_removed() {
 #[test]
 fn security_f22_cycles_leave_everything_flat() {
     let Some(dunnage) = dunnage() else { return };
+    if skipped(&[Need::Program("time")]) {
+        return;
+    }
     let cycle = |round: u64| {
         dunnage.write("context/Dockerfile", format!("FROM base\nRUN echo {round} > /f\nCMD cat /f\n"));
         // Records of builds are kept up to a number: here to one that the first rounds reach.
@@ -409,12 +412,17 @@ fn security_f22_cycles_leave_everything_flat() {
     };
     // What is made once, and grows to its size.
     (0..5).for_each(cycle);
+    let first_peak = peak_of_a_build(&dunnage, 50);
+    (5..8).for_each(cycle);
     let before = Footprint::of(&dunnage);
     for round in 0..testdata::rounds("DUNNAGE_CYCLES", 60) as u64 {
         cycle(100 + round);
     }
     let after = Footprint::of(&dunnage);
     assert_eq!((after.mounts, after.inodes), (before.mounts, before.inodes));
+    assert_eq!((after.cgroups, after.processes), (before.cgroups, 0));
+    let peak = peak_of_a_build(&dunnage, 51);
+    assert!(peak <= first_peak + first_peak / 10, "a build took {first_peak} KiB at first and {peak} KiB at last");
     assert!(after.bytes <= before.bytes + before.bytes / 100, "{} bytes became {}", before.bytes, after.bytes);
     assert!(dunnage.leftovers().is_empty());
     dunnage.run(["system", "check"]).ok();
@@ -424,6 +432,10 @@ struct Footprint {
     mounts: usize,
     inodes: usize,
     bytes: u64,
+    /// Control groups that carry the product's name.
+    cgroups: usize,
+    /// Processes of the binary; each has given back its descriptors and memory when it is gone.
+    processes: usize,
 }
 
 impl Footprint {
@@ -435,8 +447,34 @@ impl Footprint {
             mounts: mounts.lines().filter(|line| line.contains(root.to_str().unwrap())).count(),
             inodes: output.stdout.iter().filter(|byte| **byte == b'\n').count(),
             bytes: du(&root),
+            cgroups: count(&["find", "/sys/fs/cgroup", "-type", "d", "-name", "*dunnage*"]),
+            processes: processes(env!("CARGO_BIN_EXE_dunnage"), &root),
         }
     }
+}
+
+/// Lines of output.
+fn count(command: &[&str]) -> usize {
+    let output = std::process::Command::new(command[0]).args(&command[1..]).output().unwrap();
+    output.stdout.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// Living processes of `binary` that work on this store.
+fn processes(binary: &str, root: &Path) -> usize {
+    let of = |pid: &Path| {
+        let is = std::fs::read_link(pid.join("exe")).is_ok_and(|exe| exe == Path::new(binary));
+        let environment = std::fs::read(pid.join("environ")).unwrap_or_default();
+        is && String::from_utf8_lossy(&environment).contains(root.to_str().unwrap())
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| of(&entry.path())).count()
+}
+
+/// The most memory that a build of one more round took, in KiB.
+fn peak_of_a_build(dunnage: &Dunnage, round: u64) -> u64 {
+    dunnage.write("context/Dockerfile", format!("FROM base\nRUN echo {round} > /f\n"));
+    let (code, peak) = dunnage.measured(["build", "-q", "context"]);
+    assert_eq!(code, 0);
+    peak
 }
 
 #[test]

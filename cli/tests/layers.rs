@@ -180,7 +180,7 @@ fn security_t13_a_gzip_bomb_meets_a_limit_in_little_memory() {
     assert!(stored.len() < 12 << 20);
     let bomb = LayerBytes { stored, diff_id: sha256(b"never reached") };
     layout(&case.dunnage.dir("layout"), &[bomb]);
-    let (code, peak) = measured(&case.dunnage, &["load", "-i", "layout"]);
+    let (code, peak) = case.dunnage.measured(&["load", "-i", "layout"]);
     assert_eq!(code, 1);
     assert!(peak < 256 << 10, "{peak} KiB");
     case.clean();
@@ -285,20 +285,6 @@ fn security_t23_a_layer_that_is_not_its_diff_id_leaves_nothing() {
     case.clean();
 }
 
-/// Runs a command and gives its exit code and peak memory in KiB, as the kernel counted it (GNU time reads `wait4`).
-#[track_caller]
-fn measured(dunnage: &Dunnage, args: &[&str]) -> (i32, u64) {
-    let command = dunnage.command(args);
-    let mut time = Command::new("/usr/bin/time");
-    time.args(["-f", "peak %M"]).arg(command.get_program()).args(command.get_args());
-    time.current_dir(command.get_current_dir().unwrap())
-        .envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    let output = time.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let peak = stderr.lines().find_map(|line| line.strip_prefix("peak ")).unwrap_or_else(|| panic!("{stderr}"));
-    (output.status.code().unwrap(), peak.trim().parse().unwrap())
-}
-
 /// A file of a gibibyte that does not compress away, in a layer of its own.
 fn gibibyte(path: &Path) -> String {
     let mut out = File::create(path).unwrap();
@@ -333,12 +319,12 @@ fn a_layer_of_a_gibibyte_loads_in_little_memory() {
     let small = LayerBytes { stored: Vec::new(), diff_id: format!("sha256:{hex}") };
     let place = case.dunnage.dir("layout");
     layout_of(&place, &small, &plain, &hex);
-    let (code, peak) = measured(&case.dunnage, &["load", "-i", "layout"]);
+    let (code, peak) = case.dunnage.measured(&["load", "-i", "layout"]);
     assert_eq!(code, 0);
     assert!(peak < 64 << 10, "{peak} KiB");
     assert_eq!(std::fs::metadata(case.only_layer().join("big")).unwrap().len(), 1 << 30);
     // And out again.
-    let (code, peak) = measured(&case.dunnage, &["save", "-o", "out.tar", "hostile:latest"]);
+    let (code, peak) = case.dunnage.measured(&["save", "-o", "out.tar", "hostile:latest"]);
     assert_eq!(code, 0);
     assert!(peak < 64 << 10, "{peak} KiB");
     let mut out = File::open(case.dunnage.dir(".").join("out.tar")).unwrap();

@@ -141,6 +141,22 @@ impl Dunnage {
         self.command(args).output().expect("the binary starts").into()
     }
 
+    /// Runs a command and gives its exit code and peak memory in KiB, as the kernel counted it (GNU time reads `wait4`).
+    ///
+    /// # Panics
+    /// When GNU time is not there.
+    #[track_caller]
+    pub fn measured<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> (i32, u64) {
+        let command = self.command(args);
+        let mut time = Command::new("/usr/bin/time");
+        time.args(["-f", "peak %M"]).arg(command.get_program()).args(command.get_args());
+        time.current_dir(self.directory.path()).envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        let output = time.output().expect("GNU time starts");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let peak = stderr.lines().find_map(|line| line.strip_prefix("peak ")).expect("GNU time tells the peak");
+        (output.status.code().unwrap_or(-1), peak.trim().parse().expect("a number"))
+    }
+
     /// Makes the base image `base` from a static busybox.
     ///
     /// # Panics
