@@ -1,7 +1,7 @@
 //! The merged view of layers, read without a mount: the top one wins, whiteouts and opaque directories hide what is below.
 //!
 //! Every path is resolved inside the layers, links included; each step opens one layer's own directory by descriptor and
-//! closes it again, so that any number of layers can be read with a handful of descriptors.
+//! closes it again but for the roots of the uppermost, so that any number of layers can be read with a handful of descriptors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -21,6 +21,8 @@ use crate::tree::{Follow, Kind, Metadata, metadata, read_directory, xattrs};
 
 /// Links followed in one path before it counts as a circle; the kernel's own number.
 const LINK_LIMIT: u32 = 40;
+/// Layers whose root stays open.
+const OPEN_ROOTS: usize = 12;
 /// Overlay's marks of a directory that hides all below it: of the superuser, and of a user namespace.
 pub(super) const OPAQUE_MARKS: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 
@@ -29,6 +31,8 @@ pub(super) const OPAQUE_MARKS: [&str; 2] = ["trusted.overlay.opaque", "user.over
 pub struct MergedTree {
     /// Top first.
     layers: Vec<PathBuf>,
+    /// Descriptors of the first ones, once they were used: what a process may hold is bounded, and layers are not.
+    roots: [OnceLock<OwnedFd>; OPEN_ROOTS],
     /// Which layers hold a directory, by its path: a path is walked once.
     known: Mutex<HashMap<PathBuf, Arc<Directory>>>,
 }
@@ -64,7 +68,7 @@ impl MergedTree {
     }
 
     pub(super) fn of_directories(top_first: Vec<PathBuf>) -> MergedTree {
-        MergedTree { layers: top_first, known: Mutex::default() }
+        MergedTree { layers: top_first, roots: Default::default(), known: Mutex::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -106,9 +110,20 @@ impl MergedTree {
     }
 
     fn try_open(&self, layer: usize, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let root = self.layers.get(layer).ok_or(Errno::NOENT)?;
-        let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        open_below(&root, path, flags)
+        let open = || {
+            let root = self.layers.get(layer).ok_or(Errno::NOENT)?;
+            rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        };
+        match self.roots.get(layer) {
+            None => open_below(&open()?, path, flags),
+            Some(kept) => match kept.get() {
+                Some(root) => open_below(root, path, flags),
+                None => {
+                    let root = open()?;
+                    open_below(kept.get_or_init(|| root), path, flags)
+                }
+            },
+        }
     }
 
     /// The layers of a directory in which `path` is one too, from `layers` downwards, until something hides the rest.
