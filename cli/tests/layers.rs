@@ -180,7 +180,7 @@ fn security_t13_a_gzip_bomb_meets_a_limit_in_little_memory() {
     assert!(stored.len() < 12 << 20);
     let bomb = LayerBytes { stored, diff_id: sha256(b"never reached") };
     layout(&case.dunnage.dir("layout"), &[bomb]);
-    let (code, peak) = case.dunnage.measured(&["load", "-i", "layout"]);
+    let (code, peak) = case.dunnage.measured(["load", "-i", "layout"]);
     assert_eq!(code, 1);
     assert!(peak < 256 << 10, "{peak} KiB");
     case.clean();
@@ -319,12 +319,12 @@ fn a_layer_of_a_gibibyte_loads_in_little_memory() {
     let small = LayerBytes { stored: Vec::new(), diff_id: format!("sha256:{hex}") };
     let place = case.dunnage.dir("layout");
     layout_of(&place, &small, &plain, &hex);
-    let (code, peak) = case.dunnage.measured(&["load", "-i", "layout"]);
+    let (code, peak) = case.dunnage.measured(["load", "-i", "layout"]);
     assert_eq!(code, 0);
     assert!(peak < 64 << 10, "{peak} KiB");
     assert_eq!(std::fs::metadata(case.only_layer().join("big")).unwrap().len(), 1 << 30);
     // And out again.
-    let (code, peak) = case.dunnage.measured(&["save", "-o", "out.tar", "hostile:latest"]);
+    let (code, peak) = case.dunnage.measured(["save", "-o", "out.tar", "hostile:latest"]);
     assert_eq!(code, 0);
     assert!(peak < 64 << 10, "{peak} KiB");
     let mut out = File::open(case.dunnage.dir(".").join("out.tar")).unwrap();
