@@ -94,6 +94,16 @@ pub struct Attributes {
     pub xattrs: Vec<(OsString, Vec<u8>)>,
 }
 
+/// All of a file's bytes, when they are no more than `limit`; `path` is how messages call it.
+pub(crate) fn bounded(file: File, path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::path("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::Limit(format!("{} is larger than {limit} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
 /// A directory whose content is foreign.
 #[derive(Debug)]
 pub struct TreeRoot {
@@ -208,12 +218,7 @@ impl TreeRoot {
         if self.metadata(path, Follow::Yes)?.is_none() {
             return Ok(None);
         }
-        let mut bytes = Vec::new();
-        self.open_file(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(Error::path("read", path))?;
-        if bytes.len() as u64 > limit {
-            return Err(Error::Limit(format!("{} is larger than {limit} bytes", path.display())));
-        }
-        Ok(Some(bytes))
+        bounded(self.open_file(path)?, path, limit).map(Some)
     }
 
     /// Where a link points.

@@ -2,11 +2,10 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use crate::error::{Error, Result};
-use crate::tree::{Follow, Metadata, TreeRoot};
+use crate::error::Result;
+use crate::tree::{Follow, Metadata, TreeRoot, bounded};
 
 /// A tree whose content is foreign, for reading. Links are followed inside of it, never out.
 pub trait TreeView: Sync {
@@ -48,12 +47,7 @@ pub trait TreeView: Sync {
         if self.metadata(path, Follow::Yes)?.is_none() {
             return Ok(None);
         }
-        let mut bytes = Vec::new();
-        self.open_file(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(Error::path("read", path))?;
-        if bytes.len() as u64 > limit {
-            return Err(Error::Limit(format!("{} is larger than {limit} bytes", path.display())));
-        }
-        Ok(Some(bytes))
+        bounded(self.open_file(path)?, path, limit).map(Some)
     }
 }
 
