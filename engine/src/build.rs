@@ -354,7 +354,7 @@ impl BuildRequest {
             target: self.target.clone(),
             contexts: self.named_contexts(),
             labels: self.labels.clone(),
-            network: self.network.unwrap_or(NetworkMode::Host),
+            network: self.network.clone().unwrap_or(NetworkMode::Host),
             platform: self.platform.clone().unwrap_or_else(Platform::host),
             platform_given: self.platform.is_some(),
             allow: self.allow.clone(),

@@ -17,6 +17,7 @@ use crate::sys::process;
 pub struct Container {
     pid: i32,
     pidfd: Arc<OwnedFd>,
+    input: Option<File>,
     outputs: [Option<File>; 2],
     terminal: Option<Terminal>,
     created: Vec<PathBuf>,
@@ -28,6 +29,7 @@ pub struct Container {
 pub(crate) struct Parts {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
+    pub(crate) input: Option<File>,
     pub(crate) outputs: [Option<File>; 2],
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) created: Vec<PathBuf>,
@@ -38,6 +40,7 @@ impl Container {
         Container {
             pid: parts.pid,
             pidfd: Arc::new(parts.pidfd),
+            input: parts.input,
             outputs: parts.outputs,
             terminal: parts.terminal.map(|outer| Terminal { outer }),
             created: parts.created,
@@ -54,6 +57,11 @@ impl Container {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid.unsigned_abs()
+    }
+
+    /// The write end of its standard input, once, with `Stdio::AllPipes`. Dropping it is the end of the input.
+    pub fn take_stdin(&mut self) -> Option<File> {
+        self.input.take()
     }
 
     /// The read end of its standard output, once, with `Stdio::Pipes`.

@@ -16,6 +16,7 @@ mod host;
 mod plan;
 mod probe;
 mod rootfs;
+mod running;
 mod sandbox;
 mod seccomp;
 
@@ -40,6 +41,9 @@ pub use mount::{BindSource, Content, Mount, default_masked_paths, default_read_o
 pub use plan::{SetupOp, SetupPlan, Slot};
 pub use probe::{Overlay, is_superuser, mount_identity, probe_overlay};
 pub use rootfs::{MountPoints, OverlayInterface, OverlayOptions, Rootfs, mount_point_layer};
-pub use sandbox::{DEFAULT_PATH, EtcFiles, NetworkMode, Resource, Rlimit, Sandbox, Seccomp, Stdio, TerminalSize};
+pub use running::{NamespaceKind, Running, start_time};
+pub use sandbox::{
+    DEFAULT_PATH, EtcFiles, Namespace, Namespaces, NetworkMode, Resource, Rlimit, Sandbox, Seccomp, Stdio, TerminalSize,
+};
 pub use signal::Signal;
 pub use user::{ResolvedUser, USER_FILE_LIMIT, UserIds, resolve_user};

@@ -2,21 +2,34 @@
 //! aligned text. `planner` makes it, `prepare` and `sys::child` carry it out.
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::capability::CapabilitySet;
 use crate::mount::{BindSource, Content};
 use crate::rootfs::Rootfs;
-use crate::sandbox::{NetworkMode, Resource, TerminalSize};
-use crate::sys::clone::Namespaces;
+use crate::running::Running;
+use crate::sandbox::{Resource, TerminalSize};
+use crate::sys::clone::NewNamespaces;
 use crate::sys::mount::Reach;
 use crate::target::Target;
+
+/// A pid namespace that is there already.
+#[derive(Clone, Debug)]
+pub(crate) enum Birth {
+    /// By a descriptor of /proc/PID/ns/pid.
+    Namespace(Arc<OwnedFd>),
+    /// That of a running container.
+    Beside(Arc<Running>),
+}
 
 /// Everything between a `Sandbox` and its process.
 #[derive(Debug)]
 pub struct SetupPlan {
     pub(crate) prepare: Vec<(Slot, Preparation)>,
-    pub(crate) namespaces: Namespaces,
+    pub(crate) namespaces: NewNamespaces,
+    /// The pid namespace to be born in, where it is neither new nor the caller's.
+    pub(crate) birth: Option<Birth>,
     pub(crate) ops: Vec<SetupOp>,
     pub(crate) program: Program,
     /// What was asked for and cannot be had in full, in words for the user.
@@ -58,6 +71,8 @@ pub enum Slot {
     Sys,
     /// The view of the control groups.
     Cgroup,
+    /// A namespace, or a running container, to move into.
+    Join(u8),
     /// What becomes descriptor 0, 1 or 2.
     Stdio(u8),
     /// A mount that the caller asked for, or a device of the host.
@@ -65,7 +80,9 @@ pub enum Slot {
 }
 
 impl Slot {
-    const FIXED: usize = 12;
+    const FIXED: usize = 12 + Slot::MOST_JOINED;
+    /// Net, ipc, uts and cgroup.
+    pub(crate) const MOST_JOINED: usize = 4;
 
     pub(crate) fn index(self) -> usize {
         match self {
@@ -79,6 +96,7 @@ impl Slot {
             Slot::Sys => 7,
             Slot::Cgroup => 8,
             Slot::Stdio(number) => 9 + usize::from(number.min(2)),
+            Slot::Join(number) => 12 + usize::from(number).min(Slot::MOST_JOINED - 1),
             Slot::Mount(number) => Slot::FIXED + usize::from(number),
         }
     }
@@ -95,6 +113,14 @@ pub(crate) enum Preparation {
     Dev { places: Vec<CString>, devices: Vec<Device>, attributes: u64 },
     /// A private set of terminals.
     Pts,
+    /// The terminals of a running container.
+    PtsOf(Arc<Running>),
+    /// A mount that is detached already.
+    Mounted(Arc<OwnedFd>),
+    /// A namespace, as a descriptor.
+    Namespace(Arc<OwnedFd>),
+    /// A running container, as a descriptor of its first process.
+    Process(Arc<Running>),
     /// A tmpfs.
     Tmpfs { size: Option<u64>, mode: u32, executable: bool },
     /// A clone of a mount of the host.
@@ -107,7 +133,7 @@ pub(crate) enum Preparation {
     Inherit,
     /// Another descriptor for what `Slot::Stdio(0)` is.
     Same,
-    /// The write end of a pipe, owned by the user of the sandbox.
+    /// The inner end of a pipe, owned by the user of the sandbox: the one to read where it is input.
     Pipe { uid: u32, gid: u32 },
     /// The inner end of a new terminal out of `Slot::Pts`, owned by the user of the sandbox.
     Terminal { size: TerminalSize, uid: u32 },
@@ -206,6 +232,10 @@ pub(crate) enum Op {
     HideMemory,
     OwnKeyring,
     CgroupNamespace,
+    /// Moves into a namespace.
+    Join(Slot),
+    /// Moves into all namespaces of a running container but the pid namespace, which it was born in.
+    Enter(Slot),
     PrivateMounts,
     /// Attaches a mount over the host's root, where it is reachable for this process alone.
     Stage(Slot),
@@ -312,6 +342,7 @@ impl fmt::Display for Slot {
             Slot::Proc => "proc",
             Slot::Sys => "sys",
             Slot::Cgroup => "cgroup",
+            Slot::Join(number) => return write!(f, "join{number}"),
             Slot::Stdio(number) => return write!(f, "fd{number}"),
             Slot::Mount(number) => return write!(f, "mount{number}"),
         };
@@ -328,6 +359,10 @@ impl fmt::Display for Preparation {
                 write!(f, "tmpfs with {} places, {} devices{}", places.len(), devices.len(), Attributes(*attributes))
             }
             Preparation::Pts => f.write_str("devpts"),
+            Preparation::PtsOf(_) => f.write_str("devpts of the container"),
+            Preparation::Mounted(_) => f.write_str("detached mount"),
+            Preparation::Namespace(_) => f.write_str("namespace"),
+            Preparation::Process(_) => f.write_str("running container"),
             Preparation::Tmpfs { size, mode, .. } => match size {
                 Some(size) => write!(f, "tmpfs {size} bytes, mode {mode:o}"),
                 None => write!(f, "tmpfs mode {mode:o}"),
@@ -376,6 +411,8 @@ impl fmt::Display for SetupOp {
             Op::HideMemory => f.write_str("hide        memory until exec"),
             Op::OwnKeyring => f.write_str("keyring     own"),
             Op::CgroupNamespace => f.write_str("namespace   cgroup"),
+            Op::Join(slot) => write!(f, "join        {slot}"),
+            Op::Enter(slot) => write!(f, "enter       {slot}"),
             Op::PrivateMounts => f.write_str("mounts      private"),
             Op::Stage(slot) => write!(f, "stage       {slot}"),
             Op::Kernel { filesystem, attributes, at, .. } => {
@@ -431,11 +468,5 @@ impl fmt::Display for Limit {
             Some(limit) => write!(f, "{limit}"),
             None => f.write_str("unlimited"),
         }
-    }
-}
-
-impl NetworkMode {
-    pub(crate) fn is_own(self) -> bool {
-        self == NetworkMode::None
     }
 }

@@ -1,4 +1,6 @@
 //! From `Sandbox` to `SetupPlan`: which descriptors, which steps, in which order. Pure but for a look at the machine (`Host`).
+mod join;
+
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -13,9 +15,8 @@ use crate::plan::{
     Device, DeviceKind, KernelFilesystem, Missing, MountPoint, Op, Place, PointKind, Preparation, Program, SetupOp,
     SetupPlan, Slot, StagedFile,
 };
-use crate::sandbox::{DEFAULT_PATH, NetworkMode, Sandbox, Seccomp, Stdio};
+use crate::sandbox::{Base, DEFAULT_PATH, Namespace, NetworkMode, Sandbox, Seccomp, Stdio};
 use crate::seccomp;
-use crate::sys::clone::Namespaces;
 use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Reach};
 use crate::target::Target;
 
@@ -36,21 +37,16 @@ pub(crate) fn plan(sandbox: &Sandbox, host: &Host) -> Result<SetupPlan> {
     let mut planner =
         Planner { sandbox, host, prepare: Vec::new(), ops: Vec::new(), points: Vec::new(), notes: Vec::new() };
     let program = planner.program()?;
-    planner.hostname_is_valid()?;
     planner.guard();
-    planner.runtime_mounts();
-    planner.etc_files()?;
-    planner.restrict()?;
-    planner.own_mounts()?;
-    planner.root();
+    match &sandbox.base {
+        Base::Running(container) => planner.enter(container)?,
+        Base::Rootfs(_) => planner.build_walls()?,
+    }
     planner.surroundings()?;
     planner.privileges();
     planner.stdio();
-    let namespaces = match sandbox.network.is_own() {
-        true => Namespaces::BASE.with_network(),
-        false => Namespaces::BASE,
-    };
-    Ok(SetupPlan { prepare: planner.prepare, namespaces, ops: planner.ops, program, notes: planner.notes })
+    let (namespaces, birth) = sandbox.new_namespaces();
+    Ok(SetupPlan { prepare: planner.prepare, namespaces, birth, ops: planner.ops, program, notes: planner.notes })
 }
 
 struct Planner<'a> {
@@ -68,9 +64,27 @@ impl Planner<'_> {
     }
 
     fn guard(&mut self) {
-        for op in [Op::HideMemory, Op::DieWithParent, Op::OwnKeyring, Op::CgroupNamespace, Op::PrivateMounts] {
+        for op in [Op::HideMemory, Op::DieWithParent, Op::OwnKeyring] {
             self.push(op);
         }
+    }
+
+    fn build_walls(&mut self) -> Result<()> {
+        self.hostname_is_valid()?;
+        self.join();
+        self.push(Op::PrivateMounts);
+        self.runtime_mounts();
+        self.etc_files()?;
+        self.restrict()?;
+        self.own_mounts()?;
+        self.root();
+        if matches!(self.sandbox.namespaces.uts, Namespace::New) {
+            self.push(Op::Hostname(c_string("hostname", OsStr::new(&self.sandbox.hostname))?));
+        }
+        if matches!(self.sandbox.network, NetworkMode::None) {
+            self.push(Op::LoopbackUp);
+        }
+        Ok(())
     }
 
     /// /proc, /dev and /sys: made of kernel objects before any path that an image chose is walked.
@@ -128,8 +142,7 @@ impl Planner<'_> {
             }
         }
         self.attach(Slot::Pts, Preparation::Pts, place(Slot::Dev, "pts"));
-        let shm = Preparation::Tmpfs { size: Some(self.sandbox.shm_size), mode: 0o1777, executable: false };
-        self.attach(Slot::Shm, shm, place(Slot::Dev, "shm"));
+        self.attach(Slot::Shm, self.shared_memory(), place(Slot::Dev, "shm"));
         self.kernel(KernelFilesystem::Mqueue, Slot::Mqueue, QUIET, place(Slot::Dev, "mqueue"));
         if console {
             self.bind(place(Slot::Pts, "0"), place(Slot::Dev, "console"), 0, Missing::Fail);
@@ -269,10 +282,6 @@ impl Planner<'_> {
         if !sandbox.cwd.is_absolute() {
             return Err(Error::invalid("working directory", "must be an absolute path in the container"));
         }
-        self.push(Op::Hostname(c_string("hostname", OsStr::new(&sandbox.hostname))?));
-        if sandbox.network.is_own() {
-            self.push(Op::LoopbackUp);
-        }
         for limit in &sandbox.rlimits {
             let (limit, note) = self.host.clamp(*limit);
             self.notes.extend(note);
@@ -325,6 +334,7 @@ impl Planner<'_> {
             Stdio::Inherit { stdin: true } => [Preparation::Inherit, Preparation::Inherit, Preparation::Inherit],
             Stdio::Inherit { stdin: false } => [Preparation::Null, Preparation::Inherit, Preparation::Inherit],
             Stdio::Pipes => [Preparation::Null, pipe.clone(), pipe],
+            Stdio::AllPipes => [pipe.clone(), pipe.clone(), pipe],
             Stdio::Terminal(size) => {
                 [Preparation::Terminal { size, uid: user.uid }, Preparation::Same, Preparation::Same]
             }

@@ -16,8 +16,8 @@ use rustix::pty::OpenptFlags;
 use crate::error::{Error, Result};
 use crate::mount::BindSource;
 use crate::plan::{Device, DeviceKind, MountPoint, PointKind, Preparation, SetupPlan, Slot, StagedFile};
-use crate::rootfs::{Rootfs, clone_tree, tmpfs};
-use crate::sandbox::TerminalSize;
+use crate::rootfs::{clone_tree, tmpfs};
+use crate::sandbox::{Base, TerminalSize};
 use crate::sys::mount::{ATTR_NODEV, Reach, set_attributes};
 use crate::target::{self, Kind};
 
@@ -28,18 +28,20 @@ const STAGE_SPARE: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) slots: Vec<Option<OwnedFd>>,
+    pub(crate) input: Option<File>,
     pub(crate) outputs: [Option<File>; 2],
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) created: Vec<PathBuf>,
 }
 
 /// Fills the slots of `plan`.
-pub(crate) fn prepare(plan: &SetupPlan, rootfs: &Rootfs) -> Result<Prepared> {
-    let mut prepared = Prepared { slots: Vec::new(), outputs: [None, None], terminal: None, created: Vec::new() };
+pub(crate) fn prepare(plan: &SetupPlan, base: &Base) -> Result<Prepared> {
+    let mut prepared =
+        Prepared { slots: Vec::new(), input: None, outputs: [None, None], terminal: None, created: Vec::new() };
     let length = plan.prepare.iter().map(|(slot, _)| slot.index() + 1).max().unwrap_or(0).max(Slot::Mount(0).index());
     prepared.slots.resize_with(length, || None);
     for (slot, preparation) in &plan.prepare {
-        let fd = make(*slot, preparation, rootfs, &mut prepared)?;
+        let fd = make(*slot, preparation, base, &mut prepared)?;
         if let Some(entry) = prepared.slots.get_mut(slot.index()) {
             *entry = Some(fd);
         }
@@ -47,10 +49,11 @@ pub(crate) fn prepare(plan: &SetupPlan, rootfs: &Rootfs) -> Result<Prepared> {
     Ok(prepared)
 }
 
-fn make(slot: Slot, preparation: &Preparation, rootfs: &Rootfs, prepared: &mut Prepared) -> Result<OwnedFd> {
+fn make(slot: Slot, preparation: &Preparation, base: &Base, prepared: &mut Prepared) -> Result<OwnedFd> {
     let step = |errno: Errno| Error::Setup { step: format!("preparing {slot}"), source: errno.into() };
     match preparation {
         Preparation::Root { attributes, mount_points } => {
+            let Base::Rootfs(rootfs) = base else { return Err(step(Errno::INVAL)) };
             let tree = rootfs.tree()?;
             for point in mount_points {
                 make_mount_point(tree.as_fd(), point, prepared)?;
@@ -63,6 +66,11 @@ fn make(slot: Slot, preparation: &Preparation, rootfs: &Rootfs, prepared: &mut P
             device_directory(places, devices, *attributes).map_err(step)
         }
         Preparation::Pts => terminals().map_err(step),
+        Preparation::PtsOf(container) => container.terminals(),
+        Preparation::Namespace(held) | Preparation::Mounted(held) => {
+            rustix::io::fcntl_dupfd_cloexec(held, 3).map_err(step)
+        }
+        Preparation::Process(container) => rustix::io::fcntl_dupfd_cloexec(container.as_fd(), 3).map_err(step),
         Preparation::Tmpfs { size, mode, executable } => memory(*size, *mode, *executable).map_err(step),
         Preparation::Bind { source, attributes, reach } => bind_source(source, *attributes, *reach),
         Preparation::Tree(other) => other.tree(),
@@ -74,11 +82,17 @@ fn make(slot: Slot, preparation: &Preparation, rootfs: &Rootfs, prepared: &mut P
         }
         Preparation::Pipe { uid, gid } => {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(step)?;
+            let (outer, inner) = if slot == Slot::Stdio(0) { (write, read) } else { (read, write) };
             // Programs reopen /dev/stdout as their own user.
-            rustix::fs::fchown(&write, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid))).map_err(step)?;
+            rustix::fs::fchown(&inner, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid))).map_err(step)?;
             let [stdout, stderr] = &mut prepared.outputs;
-            *(if slot == Slot::Stdio(1) { stdout } else { stderr }) = Some(read.into());
-            Ok(write)
+            let place = match slot {
+                Slot::Stdio(0) => &mut prepared.input,
+                Slot::Stdio(1) => stdout,
+                _ => stderr,
+            };
+            *place = Some(outer.into());
+            Ok(inner)
         }
         Preparation::Terminal { size, uid } => {
             let pts =

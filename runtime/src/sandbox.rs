@@ -1,18 +1,19 @@
 //! `Sandbox`: what to isolate and what to run, as plain data. How that becomes a process is `plan` and `start`.
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::capability::CapabilitySet;
 use crate::mount::{Mount, default_masked_paths, default_read_only_paths};
 use crate::rootfs::Rootfs;
+use crate::running::Running;
 use crate::user::UserIds;
 
 /// One process to be, and the walls around it.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    /// The root file system.
-    pub rootfs: Arc<Rootfs>,
+    pub(crate) base: Base,
     /// The command; its first word is looked up on the PATH of `env`, inside the root.
     pub argv: Vec<OsString>,
     /// The whole environment, in order.
@@ -27,6 +28,10 @@ pub struct Sandbox {
     pub mounts: Vec<Mount>,
     /// Which network the process sees.
     pub network: NetworkMode,
+    /// Which of the other namespaces are its own.
+    pub namespaces: Namespaces,
+    /// The detached mount to show as /dev/shm, of the container whose ipc namespace is joined; it serves one start.
+    pub shared_memory: Option<Arc<OwnedFd>>,
     /// Bounding set, and for root also the effective and permitted sets.
     pub capabilities: CapabilitySet,
     /// Which system calls the process may make.
@@ -57,8 +62,19 @@ impl Sandbox {
     /// A sandbox with Docker's defaults: root, no network, fourteen capabilities, the default filter.
     #[must_use]
     pub fn new(rootfs: Arc<Rootfs>, argv: impl IntoIterator<Item = impl Into<OsString>>) -> Sandbox {
+        Sandbox::on(Base::Rootfs(rootfs), argv)
+    }
+
+    /// A process more inside a running container: in its namespaces and on its root. Of the walls only those count that
+    /// belong to a process: user, capabilities, filter, limits; what is mounted, masked or named is the container's.
+    #[must_use]
+    pub fn within(container: Arc<Running>, argv: impl IntoIterator<Item = impl Into<OsString>>) -> Sandbox {
+        Sandbox::on(Base::Running(container), argv)
+    }
+
+    fn on(base: Base, argv: impl IntoIterator<Item = impl Into<OsString>>) -> Sandbox {
         Sandbox {
-            rootfs,
+            base,
             argv: argv.into_iter().map(Into::into).collect(),
             env: vec![("PATH".into(), DEFAULT_PATH.into())],
             cwd: PathBuf::from("/"),
@@ -66,6 +82,8 @@ impl Sandbox {
             hostname: "dunnage".to_owned(),
             mounts: Vec::new(),
             network: NetworkMode::None,
+            namespaces: Namespaces::default(),
+            shared_memory: None,
             capabilities: CapabilitySet::DOCKER,
             seccomp: Seccomp::Default,
             privileged: false,
@@ -85,8 +103,17 @@ impl Sandbox {
 /// The PATH of an image that names none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where the process lives.
+#[derive(Clone, Debug)]
+pub(crate) enum Base {
+    /// On a root of its own.
+    Rootfs(Arc<Rootfs>),
+    /// In a container that runs already.
+    Running(Arc<Running>),
+}
+
 /// Which network the process sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum NetworkMode {
     /// A network of its own with nothing but a loopback device.
@@ -94,6 +121,34 @@ pub enum NetworkMode {
     None,
     /// The network of the host.
     Host,
+    /// A network namespace that is there already: one made ready for the container, or that of another container.
+    Join(Arc<OwnedFd>),
+}
+
+/// Whose a namespace is.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Namespace {
+    /// The container's own.
+    #[default]
+    New,
+    /// The caller's.
+    Host,
+    /// The one behind a descriptor of /proc/PID/ns.
+    Join(Arc<OwnedFd>),
+}
+
+/// Whose each namespace is, but for mounts, which are always the container's own, and the network.
+#[derive(Clone, Debug, Default)]
+pub struct Namespaces {
+    /// Process numbers.
+    pub pid: Namespace,
+    /// System V objects and message queues.
+    pub ipc: Namespace,
+    /// The host name. It is set only where it is the container's own.
+    pub uts: Namespace,
+    /// The view of control groups.
+    pub cgroup: Namespace,
 }
 
 /// Which system calls the process may make.
@@ -121,6 +176,8 @@ pub enum Stdio {
     },
     /// Input from /dev/null; output and errors through pipes that the caller reads.
     Pipes,
+    /// All three through pipes of the caller.
+    AllPipes,
     /// A terminal made for the sandbox, of the given size.
     Terminal(TerminalSize),
 }

@@ -8,10 +8,12 @@ use std::ptr;
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
 
 use crate::container::{Container, Parts};
 use crate::error::{Error, Result};
-use crate::plan::{Op, SetupOp, SetupPlan};
+use crate::plan::{Birth, Op, SetupOp, SetupPlan};
 use crate::prepare::{Prepared, prepare};
 use crate::sandbox::Sandbox;
 use crate::sys::child::{Child, Report, ReportKind};
@@ -23,13 +25,13 @@ impl Sandbox {
     /// The kernel kills the container when the *thread* that called this ends: wait on the same thread, or keep it alive.
     pub fn start(self) -> Result<Container> {
         let plan = self.plan()?;
-        let prepared = prepare(&plan, &self.rootfs)?;
+        let prepared = prepare(&plan, &self.base)?;
         let (listen, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::container("making a pipe"))?;
-        let Prepared { mut slots, outputs, terminal, created } = prepared;
+        let Prepared { mut slots, input, outputs, terminal, created } = prepared;
         let (pid, pidfd) = split(&plan, &mut slots, &listen, tell)?;
         // The child has its own copies of all of these by now.
         drop(slots);
-        let mut container = Container::new(Parts { pid, pidfd, outputs, terminal, created });
+        let mut container = Container::new(Parts { pid, pidfd, input, outputs, terminal, created });
         container.add_notes(plan.notes.clone());
         match listen_to(listen) {
             Ok(reports) => conclude(&plan, &self.cwd, reports, container),
@@ -51,10 +53,39 @@ fn split(plan: &SetupPlan, slots: &mut [Option<OwnedFd>], listen: &OwnedFd, tell
         argv: &argv,
         env: &env,
     };
+    let failed = |errno: Errno| Error::Setup { step: "joining the pid namespace".to_owned(), source: errno.into() };
     let _blocked = SignalsBlocked::new();
+    let _born = plan.birth.as_ref().map(BirthPlace::choose).transpose().map_err(failed)?;
     child
         .split_off(plan.namespaces)
         .map_err(|errno| Error::Setup { step: format!("clone {}", plan.namespaces), source: errno.into() })
+}
+
+/// Children of this thread are born in another pid namespace for as long as this lives.
+struct BirthPlace {
+    own: OwnedFd,
+}
+
+impl BirthPlace {
+    fn choose(birth: &Birth) -> Result<BirthPlace, Errno> {
+        let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+        match birth {
+            Birth::Namespace(namespace) => {
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ProcessID))?;
+            }
+            Birth::Beside(container) => {
+                move_into_thread_name_spaces(container.as_fd(), ThreadNameSpaceType::PROCESS_ID)?;
+            }
+        }
+        Ok(BirthPlace { own })
+    }
+}
+
+impl Drop for BirthPlace {
+    fn drop(&mut self) {
+        // One's own namespace is always allowed.
+        let _ = move_into_thread_name_spaces(self.own.as_fd(), ThreadNameSpaceType::PROCESS_ID);
+    }
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {

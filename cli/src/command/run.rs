@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::{NetworkMode, RunRequest};
+use engine::{ContainerSpec, NetworkChoice, RunRequest};
 
 use super::{Failure, open_for_snapshots};
 use crate::args::{Network, RunArgs};
@@ -40,27 +40,27 @@ fn request(args: RunArgs) -> Result<RunRequest, Failure> {
         env.extend(env_file(path)?);
     }
     env.extend(args.env.iter().map(|text| variable(text)));
-    Ok(RunRequest {
+    let spec = ContainerSpec {
         image: args.image,
         command: args.command,
         env,
         volumes: args.volume,
         workdir: args.workdir,
         user: args.user,
-        name: args.name,
         hostname: args.hostname,
         entrypoint: args.entrypoint,
-        network: Some(match args.network {
-            Network::None => NetworkMode::None,
-            Network::Host => NetworkMode::Host,
-        }),
+        network: match args.network {
+            Network::None => NetworkChoice::None,
+            Network::Host => NetworkChoice::Host,
+        },
         interactive: args.interactive,
         tty: args.tty,
         remove: args.rm,
         read_only: args.read_only,
         init: args.init,
         privileged: args.privileged,
-    })
+    };
+    Ok(RunRequest { name: args.name, spec })
 }
 
 /// `NAME` alone takes this process's value; where there is none the name stays bare, which takes the image's away.

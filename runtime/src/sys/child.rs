@@ -11,8 +11,9 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
 };
+use rustix::thread::ThreadNameSpaceType;
 
-use super::clone::{Cloned, Namespaces};
+use super::clone::{Cloned, NewNamespaces};
 use super::mount::{ATTR_RDONLY, Reach, set_attributes};
 use super::{capability, clone, network, process, seccomp};
 use crate::plan::{KernelFilesystem, Missing, Op, Place, SetupOp, Slot};
@@ -84,7 +85,7 @@ enum Done {
 
 impl Child<'_> {
     /// Clones. The new process never returns from here; the caller gets its number and descriptor.
-    pub(crate) fn split_off(self, namespaces: Namespaces) -> Result<(i32, OwnedFd), Errno> {
+    pub(crate) fn split_off(self, namespaces: NewNamespaces) -> Result<(i32, OwnedFd), Errno> {
         // SAFETY: the child goes into `run`, which keeps the rules of this file and never returns.
         match unsafe { clone::clone(namespaces) }? {
             Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
@@ -121,6 +122,7 @@ impl Child<'_> {
 
     fn perform(&mut self, op: &Op) -> Result<Done, Errno> {
         match op {
+            Op::Enter(slot) => self.enter(*slot).map(|()| Done::Fully),
             Op::Stage(_)
             | Op::Kernel { .. }
             | Op::Attach { .. }
@@ -168,6 +170,7 @@ impl Child<'_> {
                 return Ok(process::own_keyring().map_or_else(Done::Partly, |()| Done::Fully));
             }
             Op::CgroupNamespace => own_cgroup_namespace()?,
+            Op::Join(slot) => rustix::thread::move_into_link_name_space(self.slot(*slot)?, None)?,
             Op::Hostname(name) => rustix::system::sethostname(name.to_bytes())?,
             Op::LoopbackUp => network::loopback_up()?,
             Op::Limit { resource, soft, hard } => {
@@ -204,6 +207,18 @@ impl Child<'_> {
     fn keep(&mut self, slot: Slot, fd: OwnedFd) -> Result<(), Errno> {
         *self.slots.get_mut(slot.index()).ok_or(Errno::BADF)? = Some(fd);
         Ok(())
+    }
+
+    /// Moves into a running container. The kernel sets the root, and every later path is walked from there.
+    fn enter(&mut self, slot: Slot) -> Result<(), Errno> {
+        let all = ThreadNameSpaceType::MOUNT
+            | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+            | ThreadNameSpaceType::NETWORK
+            | ThreadNameSpaceType::CONTROL_GROUP;
+        rustix::thread::move_into_thread_name_spaces(self.slot(slot)?, all)?;
+        let root = openat(rustix::fs::CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        self.keep(Slot::Root, root)
     }
 
     /// Attaches a detached mount. Only paths below the root can hold something that an image chose.

@@ -5,8 +5,8 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 /// The namespaces that a new process gets, as clone flags.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Namespaces {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NewNamespaces {
     flags: u64,
 }
 
@@ -18,18 +18,34 @@ const NAMES: [(libc::c_int, &str); 5] = [
     (libc::CLONE_NEWNET, "net"),
 ];
 
-impl Namespaces {
-    /// Mount, pid, ipc and uts; the cgroup namespace is made later, from inside the cgroup.
-    pub(crate) const BASE: Namespaces =
-        Namespaces { flags: (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64 };
+/// The kinds that clone makes; the cgroup namespace is made later, from inside the cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cloneable {
+    Mount,
+    Pid,
+    Ipc,
+    Uts,
+    Net,
+}
 
-    pub(crate) const fn with_network(self) -> Namespaces {
-        Namespaces { flags: self.flags | libc::CLONE_NEWNET as u64 }
+impl NewNamespaces {
+    pub(crate) fn insert(&mut self, kind: Cloneable) {
+        let flag = match kind {
+            Cloneable::Mount => libc::CLONE_NEWNS,
+            Cloneable::Pid => libc::CLONE_NEWPID,
+            Cloneable::Ipc => libc::CLONE_NEWIPC,
+            Cloneable::Uts => libc::CLONE_NEWUTS,
+            Cloneable::Net => libc::CLONE_NEWNET,
+        };
+        self.flags |= flag as u64;
     }
 }
 
-impl fmt::Display for Namespaces {
+impl fmt::Display for NewNamespaces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.flags == 0 {
+            return f.write_str("nothing new");
+        }
         let mut separator = "";
         for (flag, name) in NAMES {
             if self.flags & flag as u64 != 0 {
@@ -53,7 +69,7 @@ pub(crate) enum Cloned {
 ///
 /// # Safety
 /// The child of a process with several threads may only call what is async-signal-safe: no allocation, no lock, no panic.
-pub(crate) unsafe fn clone(namespaces: Namespaces) -> Result<Cloned, Errno> {
+pub(crate) unsafe fn clone(namespaces: NewNamespaces) -> Result<Cloned, Errno> {
     let mut pidfd: RawFd = -1;
     // SAFETY: all-zero is a valid `clone_args`.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };

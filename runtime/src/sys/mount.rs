@@ -49,6 +49,12 @@ pub(crate) fn set_attributes(fd: impl AsFd, set: u64, reach: Reach) -> Result<()
     super::check(result).map(drop)
 }
 
+/// Gives the calling thread a root and a working directory of its own, so that it may move into another mount namespace.
+pub(crate) fn separate_directory() -> Result<(), Errno> {
+    // SAFETY: neither memory nor descriptors are separated, so nothing that Rust shares between threads is touched.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }
+}
+
 /// Gives the calling thread a mount namespace and a working directory of its own.
 pub(crate) fn separate_mounts() -> Result<(), Errno> {
     use rustix::thread::UnshareFlags;

@@ -9,6 +9,7 @@
 )]
 
 mod fixture;
+mod join;
 mod mounts;
 mod process;
 mod walls;

@@ -1,0 +1,76 @@
+//! Containers: `dunnage run` and what goes with it. `spec` is what was asked for, `launch` makes a sandbox of it.
+
+mod launch;
+mod network;
+mod spec;
+
+use cache::{Image, Lease, Snapshot, failpoint};
+use runtime::AttachOptions;
+
+use crate::Engine;
+use crate::error::Result;
+use launch::Launch;
+pub use spec::{ContainerSpec, NetworkChoice, VolumeSpec};
+
+/// What to run, and how the caller stays with it.
+#[derive(Debug, Clone, Default)]
+pub struct RunRequest {
+    /// `--name`.
+    pub name: Option<String>,
+    /// The container.
+    pub spec: ContainerSpec,
+}
+
+impl Engine {
+    /// Runs a container until it ends. Gives its exit status: its code, or 128+n for a signal.
+    ///
+    /// # Errors
+    /// When it could not be started; [`crate::Error::run_exit_code`] tells 125, 126 and 127 apart.
+    pub fn run(&self, request: &RunRequest, notes: &dyn Fn(String)) -> Result<i32> {
+        let spec = &request.spec;
+        let image = self.find_image(&spec.image)?;
+        spec.argv(&image)?;
+        let lease = self.store.lease()?;
+        let container = self.store.create_container(&image.id, request.name.as_deref(), spec.remove)?;
+        let snapshot = self.container_snapshot(&lease, &image, &container)?;
+        let result = self.run_in(spec, &image, &snapshot, container.id(), notes);
+        failpoint("run.answer")?;
+        if spec.remove {
+            drop(snapshot);
+            container.remove()?;
+        } else {
+            snapshot.keep();
+        }
+        result
+    }
+
+    fn container_snapshot(&self, lease: &Lease, image: &Image, container: &cache::ContainerPlace) -> Result<Snapshot> {
+        let mut layers = Vec::new();
+        for id in &image.layers {
+            let layer = self.store.layer(lease, id)?.ok_or_else(|| cache::Error::LayerNotFound(id.clone()))?;
+            layers.push(layer);
+        }
+        runtime::mount_point_layer(&self.store.mount_points_dir())?;
+        Ok(self.working_store()?.container_snapshot(lease, &layers, container)?)
+    }
+
+    fn run_in(
+        &self,
+        spec: &ContainerSpec,
+        image: &Image,
+        snapshot: &Snapshot,
+        id: &str,
+        notes: &dyn Fn(String),
+    ) -> Result<i32> {
+        let launch = Launch::new(spec, image, id, snapshot)?;
+        let signals = runtime::ForwardedSignals::catch()?;
+        failpoint("run.start")?;
+        let mut container = launch.sandbox.start()?;
+        for note in container.notes() {
+            notes(note.clone());
+        }
+        let exit = runtime::attach(&mut container, signals, AttachOptions { interactive: spec.interactive })?;
+        drop(launch.network);
+        Ok(exit.status_code())
+    }
+}

@@ -1,0 +1,92 @@
+//! Namespaces that are not new: those of the caller, those behind a descriptor, and all of a running container's.
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Planner, QUIET};
+use crate::error::{Error, Result};
+use crate::plan::{Birth, Op, Preparation, Slot};
+use crate::running::Running;
+use crate::sandbox::{Base, Namespace, NetworkMode, Sandbox, Stdio};
+use crate::sys::clone::{Cloneable, NewNamespaces};
+use crate::sys::mount::Reach;
+
+impl Sandbox {
+    /// What clone makes, and the pid namespace to be born in if that is neither new nor the caller's.
+    pub(super) fn new_namespaces(&self) -> (NewNamespaces, Option<Birth>) {
+        let mut new = NewNamespaces::default();
+        if let Base::Running(container) = &self.base {
+            return (new, Some(Birth::Beside(Arc::clone(container))));
+        }
+        new.insert(Cloneable::Mount);
+        let own = &self.namespaces;
+        for (namespace, kind) in [(&own.pid, Cloneable::Pid), (&own.ipc, Cloneable::Ipc), (&own.uts, Cloneable::Uts)] {
+            if matches!(namespace, Namespace::New) {
+                new.insert(kind);
+            }
+        }
+        if matches!(self.network, NetworkMode::None) {
+            new.insert(Cloneable::Net);
+        }
+        let birth = match &own.pid {
+            Namespace::Join(descriptor) => Some(Birth::Namespace(Arc::clone(descriptor))),
+            Namespace::New | Namespace::Host => None,
+        };
+        (new, birth)
+    }
+}
+
+impl Namespace {
+    fn joined(&self) -> Option<&Arc<OwnedFd>> {
+        match self {
+            Namespace::Join(descriptor) => Some(descriptor),
+            Namespace::New | Namespace::Host => None,
+        }
+    }
+}
+
+impl Planner<'_> {
+    /// Comes before any mount: /sys shows the network, and /dev/mqueue the queues, of whoever mounts them.
+    pub(super) fn join(&mut self) {
+        let own = &self.sandbox.namespaces;
+        let network = match &self.sandbox.network {
+            NetworkMode::Join(descriptor) => Some(descriptor),
+            NetworkMode::None | NetworkMode::Host => None,
+        };
+        let all = [network, own.ipc.joined(), own.uts.joined(), own.cgroup.joined()];
+        for (number, descriptor) in (0..).zip(all) {
+            if let Some(descriptor) = descriptor {
+                self.prepare.push((Slot::Join(number), Preparation::Namespace(Arc::clone(descriptor))));
+                self.push(Op::Join(Slot::Join(number)));
+            }
+        }
+        if matches!(own.cgroup, Namespace::New) {
+            self.push(Op::CgroupNamespace);
+        }
+    }
+
+    /// A process more in a running container: nothing is mounted, everything is there.
+    pub(super) fn enter(&mut self, container: &Arc<Running>) -> Result<()> {
+        if !self.sandbox.mounts.is_empty() || self.sandbox.init {
+            return Err(Error::invalid("mounts", "a running container takes no more of them, and no init"));
+        }
+        self.prepare.push((Slot::Join(0), Preparation::Process(Arc::clone(container))));
+        if matches!(self.sandbox.stdio, Stdio::Terminal(_)) {
+            self.prepare.push((Slot::Pts, Preparation::PtsOf(Arc::clone(container))));
+        }
+        self.push(Op::Enter(Slot::Join(0)));
+        Ok(())
+    }
+
+    /// /dev/shm follows the ipc namespace.
+    pub(super) fn shared_memory(&self) -> Preparation {
+        let sandbox = self.sandbox;
+        match (&sandbox.shared_memory, &sandbox.namespaces.ipc) {
+            (Some(mount), _) => Preparation::Mounted(Arc::clone(mount)),
+            (None, Namespace::Host) => {
+                Preparation::Bind { source: PathBuf::from("/dev/shm").into(), attributes: QUIET, reach: Reach::One }
+            }
+            (None, _) => Preparation::Tmpfs { size: Some(sandbox.shm_size), mode: 0o1777, executable: false },
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `Running`: a running container seen from another process. It is held by descriptors, which never mean a stranger that
+//! got the same process number.
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::error::{Error, Result};
+use crate::rootfs::clone_tree;
+use crate::signal::Signal;
+use crate::sys::mount::{Reach, separate_directory};
+use crate::sys::process;
+use crate::target::resolve;
+
+const DEVPTS_MAGIC: i64 = 0x1cd1;
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// The first process of a running container, and its root.
+#[derive(Debug)]
+pub struct Running {
+    pid: u32,
+    pidfd: OwnedFd,
+    root: OwnedFd,
+}
+
+/// A kind of namespace, for looking one up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants are the kernel's own names")]
+pub enum NamespaceKind {
+    Pid,
+    Ipc,
+    Uts,
+    Cgroup,
+    Net,
+    Mount,
+}
+
+impl Running {
+    /// The process `pid`, if it is the one that started `start` ticks after the machine.
+    pub fn find(pid: u32, start: u64) -> Result<Option<Running>> {
+        let gone = |errno| matches!(errno, Errno::SRCH | Errno::NOENT | Errno::INVAL | Errno::ACCESS);
+        let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
+        let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(errno) if gone(errno) => return Ok(None),
+            Err(errno) => return Err(Error::container("looking for the process")(errno)),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = match openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty()) {
+            Ok(root) => root,
+            Err(errno) if gone(errno) => return Ok(None),
+            Err(errno) => return Err(Error::container("looking for the container's root")(errno)),
+        };
+        // Asked last: what was opened belongs to the process that has this start time, or to none.
+        if start_time(pid) != Some(start) {
+            return Ok(None);
+        }
+        let running = Running { pid, pidfd, root };
+        Ok(if running.wait(Duration::ZERO)? { None } else { Some(running) })
+    }
+
+    /// The number of its first process, as the host counts.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its root directory with all that is mounted below, for `openat2` with `RESOLVE_IN_ROOT`.
+    #[must_use]
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Sends a signal to the first process. One that has ended is no error.
+    pub fn kill(&self, signal: Signal) -> Result<()> {
+        match process::send_by_descriptor(self.pidfd.as_fd(), signal.number()) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(Error::container("sending a signal")(errno)),
+        }
+    }
+
+    /// Waits until it has ended, for so long at most. Tells whether it has.
+    pub fn wait(&self, longest: Duration) -> Result<bool> {
+        let mut descriptors = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let time = Timespec::try_from(longest).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
+        match poll(&mut descriptors, Some(&time)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(Error::container("waiting for the process")(errno)),
+        }
+    }
+
+    /// One of its namespaces, for another sandbox to join.
+    pub fn namespace(&self, kind: NamespaceKind) -> Result<Arc<OwnedFd>> {
+        let name = match kind {
+            NamespaceKind::Pid => "pid",
+            NamespaceKind::Ipc => "ipc",
+            NamespaceKind::Uts => "uts",
+            NamespaceKind::Cgroup => "cgroup",
+            NamespaceKind::Net => "net",
+            NamespaceKind::Mount => "mnt",
+        };
+        let path = format!("/proc/{}/ns/{name}", self.pid);
+        let opened = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Error::container("opening a namespace"))?;
+        // The number may have gone to another process while the path was walked.
+        if self.wait(Duration::ZERO)? {
+            return Err(Error::container("opening a namespace")(Errno::SRCH));
+        }
+        Ok(Arc::new(opened))
+    }
+
+    /// Its /dev/shm, for a sandbox that joins its ipc namespace.
+    ///
+    /// A mount can be cloned only from within its own namespace: a thread goes there, and ends there.
+    pub fn shared_memory(&self) -> Result<Arc<OwnedFd>> {
+        let mounts = self.namespace(NamespaceKind::Mount)?;
+        let cloned =
+            std::thread::scope(|scope| scope.spawn(|| clone_shared_memory(&mounts)).join().unwrap_or(Err(Errno::INTR)));
+        cloned.map(Arc::new).map_err(Error::container("opening /dev/shm of the container"))
+    }
+
+    /// Its set of terminals.
+    pub(crate) fn terminals(&self) -> Result<OwnedFd> {
+        let failed = Error::container("opening the terminals of the container");
+        let open = || {
+            let pts = resolve(self.root(), c"dev/pts", ResolveFlags::NO_SYMLINKS)?;
+            if fstatfs(&pts)?.f_type == DEVPTS_MAGIC { Ok(pts) } else { Err(Errno::NODEV) }
+        };
+        open().map_err(failed)
+    }
+}
+
+impl AsFd for Running {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+fn clone_shared_memory(mounts: &OwnedFd) -> Result<OwnedFd, Errno> {
+    separate_directory()?;
+    move_into_link_name_space(mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    let root = openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let shm = resolve(root.as_fd(), c"dev/shm", ResolveFlags::NO_SYMLINKS)?;
+    if fstatfs(&shm)?.f_type != TMPFS_MAGIC {
+        return Err(Errno::NODEV);
+    }
+    clone_tree(shm.as_fd(), Reach::One)
+}
+
+/// When a process started, in ticks since the machine did: with its number, it is one process and no other.
+#[must_use]
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Field 22 of proc_pid_stat(5), counted behind the name, which may hold anything.
+    stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()
+}
