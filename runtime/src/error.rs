@@ -100,6 +100,22 @@ pub enum Error {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// This process may not mount, and the machine gives it no user namespace in which it could.
+    #[error("no user namespace: {why}; {remedy}")]
+    UserNamespace {
+        /// What is in the way.
+        why: String,
+        /// What would help.
+        remedy: String,
+    },
+    /// The machine's programs did not grant the ids that its files promise.
+    #[error("the ids of {file} could not be granted: {reason}; let an administrator correct them")]
+    Ids {
+        /// Where the ids stand.
+        file: &'static str,
+        /// What went wrong.
+        reason: String,
+    },
     /// Waiting for, signalling or attaching to a running container failed.
     #[error("container: {doing}: {source}")]
     Container {
@@ -124,6 +140,10 @@ impl Error {
     pub(crate) fn rootfs(doing: impl Into<String>) -> impl FnOnce(rustix::io::Errno) -> Error {
         let doing = doing.into();
         move |errno| Error::Rootfs { doing, source: errno.into() }
+    }
+
+    pub(crate) fn namespace(errno: rustix::io::Errno) -> Error {
+        Error::Container { doing: "entering a user namespace", source: errno.into() }
     }
 
     pub(crate) fn container(doing: &'static str) -> impl FnOnce(rustix::io::Errno) -> Error {

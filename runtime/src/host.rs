@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::plan::{Device, DeviceKind};
 use crate::sandbox::Rlimit;
 use crate::sys::capability;
+use crate::userns;
 
 const RESOLV_CONF_LIMIT: u64 = 64 << 10;
 
@@ -19,6 +20,10 @@ pub(crate) struct Host {
     pub(crate) capabilities: CapabilitySet,
     pub(crate) last_capability: u8,
     pub(crate) unified_cgroups: bool,
+    /// This process is in a user namespace: it can make no device nodes, and its capabilities end with what the namespace owns.
+    pub(crate) user_namespace: bool,
+    /// Processes may choose their supplementary groups.
+    pub(crate) may_set_groups: bool,
     pub(crate) resolv_conf: Vec<u8>,
     pub(crate) devices: Vec<Device>,
     /// Where this process's command line lies in its memory.
@@ -32,6 +37,8 @@ impl Host {
             capabilities: capability::permitted().map_err(Error::container("reading capabilities"))?,
             last_capability,
             unified_cgroups: has_unified_cgroups(),
+            user_namespace: userns::is_inside(),
+            may_set_groups: userns::may_set_groups(),
             resolv_conf: resolv_conf(),
             devices: if privileged { devices() } else { Vec::new() },
             arguments: arguments(&fs::read_to_string("/proc/self/stat").unwrap_or_default()),
@@ -42,7 +49,8 @@ impl Host {
     pub(crate) fn clamp(&self, mut limit: Rlimit) -> (Rlimit, Option<String>) {
         let most = rustix::process::getrlimit(limit.resource.kernel()).maximum;
         let above = |asked: Option<u64>, most: u64| asked.is_none_or(|asked| asked > most);
-        if self.capabilities.contains(crate::Capability::SysResource) {
+        // Limits belong to the machine: what a user namespace grants does not count there.
+        if self.capabilities.contains(crate::Capability::SysResource) && !self.user_namespace {
             return (limit, None);
         }
         match most {

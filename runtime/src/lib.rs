@@ -26,6 +26,7 @@ mod mount;
 mod signal;
 mod target;
 mod user;
+mod userns;
 
 mod error;
 mod sys;
@@ -47,3 +48,4 @@ pub use sandbox::{
 };
 pub use signal::Signal;
 pub use user::{ResolvedUser, USER_FILE_LIMIT, UserIds, resolve_user};
+pub use userns::{IdHelpers, Ids, enter_user_namespace, needs_user_namespace};

@@ -75,7 +75,9 @@ pub enum Slot {
     Join(u8),
     /// What becomes descriptor 0, 1 or 2.
     Stdio(u8),
-    /// A mount that the caller asked for, or a device of the host.
+    /// A device of the host, where none can be made.
+    Device(u8),
+    /// A mount that the caller asked for.
     Mount(u16),
 }
 
@@ -83,6 +85,7 @@ impl Slot {
     const FIXED: usize = 12 + Slot::MOST_JOINED;
     /// Net, ipc, uts and cgroup.
     pub(crate) const MOST_JOINED: usize = 4;
+    const DEVICES: usize = 256;
 
     pub(crate) fn index(self) -> usize {
         match self {
@@ -97,7 +100,8 @@ impl Slot {
             Slot::Cgroup => 8,
             Slot::Stdio(number) => 9 + usize::from(number.min(2)),
             Slot::Join(number) => 12 + usize::from(number).min(Slot::MOST_JOINED - 1),
-            Slot::Mount(number) => Slot::FIXED + usize::from(number),
+            Slot::Device(number) => Slot::FIXED + usize::from(number),
+            Slot::Mount(number) => Slot::FIXED + Slot::DEVICES + usize::from(number),
         }
     }
 }
@@ -291,7 +295,8 @@ pub(crate) enum Op {
     Ids {
         uid: u32,
         gid: u32,
-        groups: Vec<u32>,
+        /// None where the user namespace lets nobody choose groups.
+        groups: Option<Vec<u32>>,
     },
     Capabilities(CapabilitySet),
     /// Leaves a reaper behind as process 1, whose own command line, at these addresses, nobody shall read.
@@ -344,6 +349,7 @@ impl fmt::Display for Slot {
             Slot::Cgroup => "cgroup",
             Slot::Join(number) => return write!(f, "join{number}"),
             Slot::Stdio(number) => return write!(f, "fd{number}"),
+            Slot::Device(number) => return write!(f, "device{number}"),
             Slot::Mount(number) => return write!(f, "mount{number}"),
         };
         f.write_str(name)
@@ -448,7 +454,8 @@ impl fmt::Display for SetupOp {
             Op::NoNewPrivileges => f.write_str("privileges  none new"),
             Op::Filter(program) => write!(f, "filter      {program}"),
             Op::BoundingSet { keep, .. } => write!(f, "bounding    {keep}"),
-            Op::Ids { uid, gid, groups } => write!(f, "ids         {uid}:{gid} groups {groups:?}"),
+            Op::Ids { uid, gid, groups: Some(groups) } => write!(f, "ids         {uid}:{gid} groups {groups:?}"),
+            Op::Ids { uid, gid, groups: None } => write!(f, "ids         {uid}:{gid}"),
             Op::Capabilities(set) => write!(f, "capability  {set}"),
             Op::Init { .. } => f.write_str("init        as process 1"),
             Op::Session => f.write_str("session     own"),

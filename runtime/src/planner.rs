@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::mount::{Content, Mount};
+use crate::mount::{BindSource, Content, Mount};
 use crate::plan::{
     Device, DeviceKind, KernelFilesystem, Missing, MountPoint, Op, Place, PointKind, Preparation, Program, SetupOp,
     SetupPlan, Slot, StagedFile,
@@ -23,6 +23,8 @@ use crate::target::Target;
 const QUIET: u64 = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
 /// More than anyone means.
 const MOST_MOUNTS: usize = 1024;
+/// Devices of the machine that a privileged sandbox is shown, beside the usual ones, where it cannot make nodes.
+const MOST_BOUND_DEVICES: usize = 200;
 const ETC_FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
 impl Sandbox {
@@ -103,10 +105,21 @@ impl Planner<'_> {
         self.kernel(KernelFilesystem::Proc, Slot::Proc, QUIET, place(Slot::Root, "proc"));
         self.devices();
         let read_only = if self.sandbox.privileged { 0 } else { ATTR_RDONLY };
-        self.kernel(KernelFilesystem::Sysfs, Slot::Sys, QUIET | read_only, place(Slot::Root, "sys"));
+        self.sys(QUIET | read_only);
         if self.host.unified_cgroups {
             let at = place(Slot::Sys, "fs/cgroup");
             self.kernel(KernelFilesystem::Cgroup2, Slot::Cgroup, QUIET | read_only, at);
+        }
+    }
+
+    /// Sysfs shows devices of a network, so only the owner of that network may make it: another shows the machine's own.
+    fn sys(&mut self, attributes: u64) {
+        if self.host.user_namespace && !self.sandbox.network.is_own() {
+            let source = BindSource::Path("/sys".into());
+            let bind = Preparation::Bind { source, attributes, reach: Reach::Below };
+            self.attach(Slot::Sys, bind, place(Slot::Root, "sys"));
+        } else {
+            self.kernel(KernelFilesystem::Sysfs, Slot::Sys, attributes, place(Slot::Root, "sys"));
         }
     }
 
@@ -124,10 +137,11 @@ impl Planner<'_> {
     fn devices(&mut self) {
         let console = matches!(self.sandbox.stdio, Stdio::Terminal(_));
         let mut places: Vec<CString> = Vec::new();
-        let (own, attributes) = if self.sandbox.privileged {
+        let bound = self.bound_devices();
+        let (own, attributes) = if self.makes_devices() {
             (self.host.devices.clone(), ATTR_NOSUID)
         } else {
-            places.extend(usual_devices().into_iter().map(|device| device.name));
+            places.extend(bound.iter().map(|device| device.name.clone()));
             (Vec::new(), ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC)
         };
         if console {
@@ -135,9 +149,13 @@ impl Planner<'_> {
         }
         let dev = Preparation::Dev { places, devices: own, attributes };
         self.attach(Slot::Dev, dev, place(Slot::Root, "dev"));
-        if !self.sandbox.privileged {
-            for device in usual_devices() {
-                let at = Place { base: Slot::Dev, path: device.name };
+        for (number, device) in (0_u8..).zip(bound) {
+            let at = Place { base: Slot::Dev, path: device.name };
+            if self.host.user_namespace {
+                let path = Path::new("/dev").join(OsStr::from_bytes(at.path.to_bytes()));
+                let bind = Preparation::Bind { source: BindSource::Path(path), attributes: 0, reach: Reach::One };
+                self.attach(Slot::Device(number), bind, at);
+            } else {
                 self.bind(Place { base: Slot::Stage, path: at.path.clone() }, at, 0, Missing::Fail);
             }
         }
@@ -147,6 +165,22 @@ impl Planner<'_> {
         if console {
             self.bind(place(Slot::Pts, "0"), place(Slot::Dev, "console"), 0, Missing::Fail);
         }
+    }
+
+    /// A privileged sandbox has the machine's devices as nodes of its own, where nodes can be made.
+    fn makes_devices(&self) -> bool {
+        self.sandbox.privileged && !self.host.user_namespace
+    }
+
+    /// The devices that are shown one by one.
+    fn bound_devices(&self) -> Vec<Device> {
+        let mut devices = if self.makes_devices() { Vec::new() } else { usual_devices() };
+        if self.sandbox.privileged && self.host.user_namespace {
+            let known = |device: &Device| devices.iter().any(|usual| usual.name == device.name);
+            let others: Vec<Device> = self.host.devices.iter().filter(|device| !known(device)).cloned().collect();
+            devices.extend(others.into_iter().take(MOST_BOUND_DEVICES));
+        }
+        devices
     }
 
     fn bind(&mut self, from: Place, at: Place, attributes: u64, missing: Missing) {
@@ -179,7 +213,7 @@ impl Planner<'_> {
                 Mount::Bind { .. } | Mount::Tmpfs { .. } => {}
             }
         }
-        let devices = if self.sandbox.privileged { Vec::new() } else { usual_devices() };
+        let devices = if self.host.user_namespace { Vec::new() } else { self.bound_devices() };
         self.prepare.push((Slot::Stage, Preparation::Stage { files, devices, places }));
         Ok(())
     }
@@ -308,6 +342,7 @@ impl Planner<'_> {
         if !groups.contains(&sandbox.user.gid) {
             groups.insert(0, sandbox.user.gid);
         }
+        let groups = Some(groups).filter(|_| self.host.may_set_groups);
         self.push(Op::Ids { uid: sandbox.user.uid, gid: sandbox.user.gid, groups });
         // Any other user lost effective and permitted with the change of ids; the call still empties the rest.
         let root = sandbox.user.uid == 0;

@@ -158,7 +158,7 @@ fn add_descriptor(context: &OwnedFd, key: &str, directory: OwnedFd, held: &mut V
 
 /// Redirects and metadata-only copies would make an upper directory mean nothing without its lowers; the upper is the layer here.
 pub(crate) fn overlay_settings(options: &OverlayOptions) -> Vec<(&'static str, Option<&'static str>)> {
-    let mut settings = if in_user_namespace() {
+    let mut settings = if crate::userns::is_inside() {
         // The kernel chooses nofollow and no metacopy itself, and refuses to be told.
         vec![("userxattr", None)]
     } else {
@@ -191,10 +191,6 @@ fn takes_single_layers() -> bool {
             .and_then(|context| fsconfig_set_string(&context, "lowerdir+", "/"));
         asked != Err(Errno::INVAL)
     })
-}
-
-fn in_user_namespace() -> bool {
-    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// The kernel writes what it disliked into the context; that text helps more than EINVAL.

@@ -56,9 +56,10 @@ fn split(plan: &SetupPlan, slots: &mut [Option<OwnedFd>], listen: &OwnedFd, tell
     let failed = |errno: Errno| Error::Setup { step: "joining the pid namespace".to_owned(), source: errno.into() };
     let _blocked = SignalsBlocked::new();
     let _born = plan.birth.as_ref().map(BirthPlace::choose).transpose().map_err(failed)?;
-    child
-        .split_off(plan.namespaces)
-        .map_err(|errno| Error::Setup { step: format!("clone {}", plan.namespaces), source: errno.into() })
+    child.split_off(plan.namespaces).map_err(|errno| match errno {
+        Errno::PERM => crate::userns::refused(errno),
+        errno => Error::Setup { step: format!("clone {}", plan.namespaces), source: errno.into() },
+    })
 }
 
 /// Children of this thread are born in another pid namespace for as long as this lives.

@@ -21,7 +21,7 @@ mod why;
 use std::io;
 use std::path::PathBuf;
 
-use engine::{Engine, EngineOptions, StorageChoice};
+use engine::{Engine, EngineOptions, Isolation, StorageChoice};
 
 use crate::args::{Arguments, Builder, Command, Container, Image, StorageArgs};
 use crate::{config, ui};
@@ -84,10 +84,15 @@ type Outcome = Result<u8, Failure>;
 /// Performs a command and gives the process's exit code.
 pub(crate) fn dispatch(arguments: Arguments) -> u8 {
     ui::set_color(arguments.color);
-    let root = arguments.root;
+    // Who this is decides where the store is; in a user namespace everybody is user 0.
+    let root = Some(config::store_root(arguments.root));
     if let Err(sentence) = config::arm_failpoints() {
         return Failure::usage(sentence).tell();
     }
+    let isolation = match isolate(&arguments.command) {
+        Ok(isolation) => isolation,
+        Err(failure) => return failure.tell(),
+    };
     let result = match arguments.command {
         Command::Build(args) | Command::Image(Image::Build(args)) | Command::Builder(Builder::Build(args)) => {
             build::build(root, *args)
@@ -113,10 +118,18 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Builder(Builder::Prune(args)) => prune::builder(root, &args),
         Command::Container(Container::Prune(args)) => prune::containers(root, &args),
         Command::Image(Image::Prune(args)) => prune::images(root, &args),
-        Command::Info(args) => system::info(root, args),
+        Command::Info(args) => system::info(root, args, isolation.as_ref()),
         Command::Version => system::version(),
     };
     result.unwrap_or_else(|failure| failure.tell())
+}
+
+/// Before any thread is there: a user namespace takes a process of one thread only.
+fn isolate(command: &Command) -> Result<Option<Isolation>, Failure> {
+    if matches!(command, Command::Version | Command::Check(_)) {
+        return Ok(None);
+    }
+    Ok(Some(engine::isolate(&config::search_path())?))
 }
 
 /// The engine of a command. What it found damaged is told when the command ends.

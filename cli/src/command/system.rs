@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::{Cgroups, Problem, Storage};
+use engine::{Cgroups, Ids, Isolation, Problem, Storage};
 use serde_json::json;
 
 use super::{Outcome, open, open_for_snapshots, prune, usage};
@@ -57,7 +57,7 @@ fn check(root: Option<PathBuf>, args: &StoreCheckArgs) -> Outcome {
     Ok(u8::from(found.problems.iter().any(|problem| problem.repaired.is_none())))
 }
 
-pub(super) fn info(root: Option<PathBuf>, args: StorageArgs) -> Outcome {
+pub(super) fn info(root: Option<PathBuf>, args: StorageArgs, isolation: Option<&Isolation>) -> Outcome {
     let engine = open_for_snapshots(root, args)?;
     let info = engine.info()?;
     for (name, value) in [
@@ -67,6 +67,7 @@ pub(super) fn info(root: Option<PathBuf>, args: StorageArgs) -> Outcome {
         ("Platform", info.platform),
         ("Kernel", info.kernel),
         ("CPUs", info.cpus.to_string()),
+        ("Isolation", isolation.map_or_else(String::new, isolation_text)),
         ("Snapshots", snapshots(&info.storage)),
         ("Control groups", cgroups(info.cgroups).to_owned()),
         ("Seccomp", if info.seccomp { "yes" } else { "not in this kernel" }.to_owned()),
@@ -74,6 +75,18 @@ pub(super) fn info(root: Option<PathBuf>, args: StorageArgs) -> Outcome {
         ui::line(&format!("{name}: {value}"))?;
     }
     Ok(0)
+}
+
+fn isolation_text(isolation: &Isolation) -> String {
+    match isolation {
+        Isolation::Containers(Ids::Own) => "namespaces, as user 0".to_owned(),
+        Isolation::Containers(Ids::All) => "a user namespace with all ids, since this user 0 may not mount".to_owned(),
+        Isolation::Containers(Ids::Ranges(count)) => format!("a user namespace with {count} ids, by newuidmap"),
+        Isolation::Containers(Ids::Single { why, remedy }) => {
+            format!("a user namespace with this user's id alone, since {why}; for more, {remedy}")
+        }
+        Isolation::FilesOnly { why, remedy } => format!("no containers, since {why}; for them, {remedy}"),
+    }
 }
 
 fn snapshots(storage: &Storage) -> String {

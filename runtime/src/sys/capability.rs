@@ -67,6 +67,11 @@ pub(crate) fn limit_bounding(keep: CapabilitySet, last: u8) -> Result<(), Errno>
 pub(crate) fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     // SAFETY: the kernel reads `groups.len()` ids. These raw calls change this thread only, and it is the only one.
     check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    set_user_and_group(uid, gid)
+}
+
+/// The same without the supplementary groups.
+pub(crate) fn set_user_and_group(uid: u32, gid: u32) -> Result<(), Errno> {
     // SAFETY: takes numbers only.
     check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
     // SAFETY: takes numbers only.
