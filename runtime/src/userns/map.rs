@@ -38,7 +38,7 @@ impl IdMap {
     }
 
     /// The same with another own id: the groups of a user stand under the user's name too.
-    pub(crate) fn as_user(mut self, own: u32) -> IdMap {
+    pub(crate) fn with_own(mut self, own: u32) -> IdMap {
         if let Some(first) = self.0.first_mut() {
             first.outside = own;
         }

@@ -127,7 +127,7 @@ fn plan(helpers: &IdHelpers) -> Result<Plan> {
     let ranges = |own: u32, path: &str| {
         let file = fs::read_to_string(path).unwrap_or_default();
         let map = IdMap::with_ranges(uid, name, &file)?;
-        Some(map.as_user(own))
+        Some(map.with_own(own))
     };
     let (Some(users), Some(groups)) = (ranges(uid, "/etc/subuid"), ranges(gid, "/etc/subgid")) else {
         let name = name.map_or_else(|| uid.to_string(), str::to_owned);
