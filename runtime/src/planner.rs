@@ -114,7 +114,7 @@ impl Planner<'_> {
 
     /// Sysfs shows devices of a network, so only the owner of that network may make it: another shows the machine's own.
     fn sys(&mut self, attributes: u64) {
-        if self.host.user_namespace && !self.sandbox.network.is_own() {
+        if self.host.user_namespace && matches!(self.sandbox.network, NetworkMode::Host) {
             let source = BindSource::Path("/sys".into());
             let bind = Preparation::Bind { source, attributes, reach: Reach::Below };
             self.attach(Slot::Sys, bind, place(Slot::Root, "sys"));
