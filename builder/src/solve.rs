@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cache::{CacheKey, Claim, Layer, Lease, StepRecord, Store, failpoint};
+use cache::{Claim, Layer, Lease, StepRecord, Store, failpoint};
 
 use crate::cancel::Cancel;
 use crate::context::Context;
@@ -18,8 +18,9 @@ use crate::memory::Memory;
 use crate::perform::{FailedRun, Work};
 use crate::plan::{Op, Plan, Step, StepId};
 use crate::reason::{self, Lost};
+use crate::remotes::Remotes;
 use crate::sources::Sources;
-use crate::verdict::{MissReason, Recorded};
+use crate::verdict::MissReason;
 
 /// How often a step that another build performs is looked after: short against any step, long against a look.
 pub(crate) const CLAIM_POLL: Duration = Duration::from_millis(10);
@@ -33,6 +34,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Solved {
     /// The layers of the image, bottom first.
     pub layers: Vec<Layer>,
+    /// The step that gave each of them; of a base image's the step that stands for it.
+    pub made_by: Vec<StepId>,
     /// Unix seconds at which each step's layer was made first.
     pub created: BTreeMap<StepId, i64>,
     /// Steps that were performed.
@@ -71,6 +74,8 @@ pub struct Solver<'a> {
     pub events: &'a (dyn Fn(Event) + Sync),
     /// Stops it.
     pub cancel: &'a Cancel,
+    /// Caches beyond the store.
+    pub remotes: &'a Remotes<'a>,
     /// What the caller lends to RUN steps.
     pub credentials: &'a Credentials,
     /// Where a RUN that failed leaves what it wrote, when somebody wants to look at it.
@@ -95,15 +100,6 @@ pub(crate) struct Job<'a> {
     pub(crate) inputs: &'a [Tree],
     /// Which of the workers performs it, from 0.
     pub(crate) worker: usize,
-}
-
-/// What an earlier build left for a step.
-pub(crate) struct Found {
-    pub(crate) tree: Tree,
-    pub(crate) record: StepRecord,
-    pub(crate) recorded: Recorded,
-    /// It was found by the content of files, and not by what the instruction says.
-    by_content: bool,
 }
 
 #[derive(Default)]
@@ -143,6 +139,7 @@ impl Solver<'_> {
                 (self.events)(Event::Note(None, format!("the context's table was not kept: {error}")));
             }
         }
+        self.tell_failed_caches();
         if let Err(error) = self.memory.save(queue.error.is_none()) {
             (self.events)(Event::Note(None, format!("what the steps saw was not kept: {error}")));
         }
@@ -231,28 +228,17 @@ impl Solver<'_> {
         };
         let mut keys = work.keys();
         if found.by_content {
-            self.record_all(&keys, &found.record)?;
+            self.record_found(&keys, &found)?;
             keys.extend(work.content_key()?);
         }
+        if found.beyond {
+            self.knew(&keys);
+        }
+        self.remotes.gave(job.step.id, &keys, &found.record, found.tree.layers.last());
         self.memory.saw(reason::name(job.step), &keys, Some(found.recorded.tree.clone()));
         let (id, worker, took) = (job.step.id, job.worker, begun.elapsed());
         (self.events)(Event::Hit { id, worker, took, record: found.recorded });
         Ok(Ok(found.tree))
-    }
-
-    /// What an earlier build left for this step. Keys that need no file to be read are asked first. Writes nothing.
-    pub(crate) fn find(&self, job: &Job<'_>, work: &mut Work<'_>) -> Result<Result<Found, Lost>> {
-        let mut lost = Lost::NoRecord;
-        for parts in work.keys() {
-            match self.look_up(job, &parts.key(), false)? {
-                Ok(found) => return Ok(Ok(found)),
-                Err(why) => lost = why,
-            }
-        }
-        match work.content_key()? {
-            Some(parts) => self.look_up(job, &parts.key(), true),
-            None => Ok(Err(lost)),
-        }
     }
 
     /// Waits until no other build performs this step.
@@ -302,6 +288,7 @@ impl Solver<'_> {
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
         self.record_all(&keys, &record)?;
+        self.remotes.gave(id, &keys, &record, Some(&layer));
         self.memory.saw(name, &keys, Some(layer.tree.to_string()));
         for (digest, listing) in &listings {
             if let Err(error) = self.memory.keep_listing(digest, listing) {
@@ -319,30 +306,12 @@ impl Solver<'_> {
         Ok(on_top(job, layer, record.created, false))
     }
 
-    fn record_all(&self, keys: &[KeyParts], record: &StepRecord) -> Result<()> {
+    pub(crate) fn record_all(&self, keys: &[KeyParts], record: &StepRecord) -> Result<()> {
         for parts in keys {
             let record = StepRecord { parts: parts.parts().to_vec(), ..record.clone() };
             self.store.put_record(&parts.key(), &record)?;
         }
         Ok(())
-    }
-
-    fn look_up(&self, job: &Job<'_>, key: &CacheKey, by_content: bool) -> Result<Result<Found, Lost>> {
-        let Some(record) = self.store.record(key)? else { return Ok(Err(Lost::NoRecord)) };
-        let layer = match &record.layer {
-            Some(id) => self.store.layer(self.lease, id)?,
-            None => None,
-        };
-        let Some(layer) = layer else { return Ok(Err(Lost::LayerGone)) };
-        let recorded = Recorded {
-            key: key.to_string(),
-            created: record.created,
-            took_ms: record.duration_ms,
-            bytes: layer.size,
-            tree: layer.tree.to_string(),
-        };
-        let tree = on_top(job, layer, record.created, true);
-        Ok(Ok(Found { tree, record, recorded, by_content }))
     }
 
     /// The trees that need no work.
@@ -368,7 +337,7 @@ fn is_step_failure(error: &Error) -> bool {
     !matches!(error, Error::Cancelled)
 }
 
-fn on_top(job: &Job<'_>, layer: Layer, created: u64, hit: bool) -> Tree {
+pub(crate) fn on_top(job: &Job<'_>, layer: Layer, created: u64, hit: bool) -> Tree {
     let parent = job.inputs.first();
     let mut layers = parent.map(|tree| tree.layers.as_ref().clone()).unwrap_or_default();
     let mut made_by = parent.map(|tree| tree.made_by.as_ref().clone()).unwrap_or_default();
@@ -395,6 +364,7 @@ fn solved(plan: &Plan, results: BTreeMap<StepId, Tree>) -> Result<Solved> {
     let counted = || results.values().filter(|tree| tree.counts);
     Ok(Solved {
         layers: target.layers.as_ref().clone(),
+        made_by: target.made_by.as_ref().clone(),
         created: results.iter().filter_map(|(id, tree)| Some((*id, tree.created?))).collect(),
         performed: counted().filter(|tree| !tree.hit).count(),
         hits: counted().filter(|tree| tree.hit).count(),

@@ -121,6 +121,14 @@ pub enum Error {
         /// The parser's words.
         reason: String,
     },
+    /// A cache beyond the store fails, or holds what it should not.
+    #[error("the cache {name} cannot be used: {reason}")]
+    RemoteCache {
+        /// Where it is.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A container of this name exists.
     #[error(
         "the container name `{name}` is in use by container {id}: choose another, or remove that one with `dunnage system prune`"

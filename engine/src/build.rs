@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::images::parse_name;
 use crate::outputs::{Delivery, Output};
 use crate::recorder::Recorder;
+use crate::remote_caches::{CacheFrom, CacheTo, OpenCaches};
 use crate::sources::Fetcher;
 use crate::{Engine, FetchOptions, NetworkMode};
 
@@ -61,6 +62,10 @@ pub struct BuildRequest {
     pub credentials: Credentials,
     /// SOURCE_DATE_EPOCH.
     pub source_date_epoch: Option<i64>,
+    /// `--cache-from`, in order.
+    pub cache_from: Vec<CacheFrom>,
+    /// `--cache-to`.
+    pub cache_to: Vec<CacheTo>,
     /// `--output`; an image of the store when there are none.
     pub outputs: Vec<Output>,
     /// Whom the files of `type=local` belong to.
@@ -94,6 +99,8 @@ impl Default for BuildRequest {
             run: RunSettings::default(),
             credentials: Credentials::default(),
             source_date_epoch: None,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             outputs: Vec::new(),
             owner: Owner::default(),
             stream: None,
@@ -171,6 +178,8 @@ impl Engine {
         let store = self.working_store()?;
         let events = |event| recorder.event(event);
         let failed = Mutex::new(None);
+        let caches = OpenCaches::open(request, &events)?;
+        let remotes = caches.remotes();
         let solver = Solver {
             store: &store,
             lease: &lease,
@@ -180,6 +189,7 @@ impl Engine {
             memory: &self.memory(request, prepared.plan.source.name()),
             events: &events,
             cancel,
+            remotes: &remotes,
             credentials: &request.credentials,
             failed: on_failure.map(|_| &failed),
             no_cache: request.no_cache,
@@ -202,8 +212,12 @@ impl Engine {
         if let Some(note) = self.storage()?.note().filter(|_| solved.performed > 0) {
             events(Event::Note(None, note));
         }
+        if request.needs_files() {
+            solver.need(&solved.layers)?;
+        }
         failpoint("build.image")?;
         let image = self.finish(request, &prepared.plan, &solved, &lease, names, &events)?;
+        caches.export(&solver, &solved, &events)?;
         failpoint("build.answer")?;
         Ok(Built {
             id: image.id.to_string(),
@@ -230,6 +244,9 @@ impl Engine {
         let own = request.outputs.iter().flat_map(Output::image_names);
         let store_names: Vec<Reference> = if kept { names.iter().chain(own).cloned().collect() } else { Vec::new() };
         let config = builder::image_config(plan, solved).to_bytes()?;
+        if !request.needs_files() {
+            return Ok(Image::from_bytes(&config)?);
+        }
         // One that is there and damaged is written anew.
         let known = !matches!(self.store.image(&Image::from_bytes(&config)?.id), Ok(None));
         let image = self.store.put_image_bytes(lease, &config, &store_names)?;
@@ -248,6 +265,11 @@ impl Engine {
 }
 
 impl BuildRequest {
+    /// Something becomes of the image's files.
+    fn needs_files(&self) -> bool {
+        self.outputs.is_empty() || self.outputs.iter().any(|output| *output != Output::CacheOnly)
+    }
+
     /// What a context is called in records: its path where it has one.
     pub(crate) fn context_label(&self) -> String {
         match self.context.directory() {

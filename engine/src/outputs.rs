@@ -89,7 +89,7 @@ impl FromStr for Output {
         if !text.contains('=') {
             return Ok(Output::Local { directory: PathBuf::from(text) });
         }
-        let mut fields = Fields::parse(text)?;
+        let mut fields = Fields::parse("--output", text)?;
         let kind = fields.take("type").ok_or_else(|| fields.wrong("it needs a type, as in type=local,dest=out"))?;
         let output = match kind.as_str() {
             "local" => Output::Local { directory: fields.directory()? },
@@ -113,15 +113,16 @@ impl FromStr for Output {
     }
 }
 
-/// The `key=value` fields of one `--output`.
-struct Fields<'a> {
+/// The `key=value` fields of one `--output`, or of another flag that is written so.
+pub(crate) struct Fields<'a> {
+    flag: &'static str,
     text: &'a str,
     pairs: Vec<(String, String)>,
 }
 
 impl<'a> Fields<'a> {
-    fn parse(text: &'a str) -> Result<Fields<'a>> {
-        let mut fields = Fields { text, pairs: Vec::new() };
+    pub(crate) fn parse(flag: &'static str, text: &'a str) -> Result<Fields<'a>> {
+        let mut fields = Fields { flag, text, pairs: Vec::new() };
         let split = grammar::comma_separated(text).ok_or_else(|| fields.wrong("its quotes do not match"))?;
         for field in split {
             let Some((key, value)) = field.split_once('=') else {
@@ -132,11 +133,11 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    fn wrong(&self, reason: impl std::fmt::Display) -> Error {
-        Error::Usage(format!("--output {}: {reason}", self.text))
+    pub(crate) fn wrong(&self, reason: impl std::fmt::Display) -> Error {
+        Error::Usage(format!("{} {}: {reason}", self.flag, self.text))
     }
 
-    fn take(&mut self, key: &str) -> Option<String> {
+    pub(crate) fn take(&mut self, key: &str) -> Option<String> {
         let at = self.pairs.iter().position(|(known, _)| known == key)?;
         Some(self.pairs.remove(at).1)
     }
@@ -152,7 +153,7 @@ impl<'a> Fields<'a> {
         self.take("dest").map(PathBuf::from).ok_or_else(|| self.wrong("type=local needs dest=DIRECTORY"))
     }
 
-    fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
+    pub(crate) fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
         match self.take(key).as_deref() {
             None => Ok(default),
             Some("true" | "1" | "") => Ok(true),
@@ -182,7 +183,7 @@ impl<'a> Fields<'a> {
         Ok(Output::Archive { format, destination, unpacked, names: self.names()?, compression })
     }
 
-    fn compression(&mut self, format: ArchiveFormat) -> Result<LayerCompression> {
+    pub(crate) fn compression(&mut self, format: ArchiveFormat) -> Result<LayerCompression> {
         let level = self.take("compression-level");
         let level = level.map(|text| text.parse::<u32>().map_err(|_| self.wrong("compression-level must be a number")));
         let level = level.transpose()?;
@@ -204,7 +205,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn end(&self) -> Result<()> {
+    pub(crate) fn end(&self) -> Result<()> {
         match self.pairs.first() {
             None => Ok(()),
             Some((key, _)) => Err(self.wrong(format!("`{key}` is not known here"))),

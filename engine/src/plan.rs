@@ -5,6 +5,7 @@ use builder::{Cancel, Event, Forecast, Solver};
 use crate::Engine;
 use crate::build::BuildRequest;
 use crate::error::Result;
+use crate::remote_caches::OpenCaches;
 use crate::sources::Fetcher;
 
 /// A build that was not made.
@@ -28,6 +29,7 @@ impl Engine {
         let fetcher = Fetcher::new(&request.fetch);
         let prepared = self.prepare(request, &fetcher, &lease, &Cancel::default())?;
         let store = self.working_store()?;
+        let caches = OpenCaches::open(request, &|_: Event| {})?;
         let solver = Solver {
             store: &store,
             lease: &lease,
@@ -37,6 +39,7 @@ impl Engine {
             memory: &self.memory(request, prepared.plan.source.name()),
             events: &|_: Event| {},
             cancel: &Cancel::default(),
+            remotes: &caches.remotes(),
             credentials: &request.credentials,
             failed: None,
             no_cache: request.no_cache,

@@ -4,12 +4,14 @@
 //! them in a fixed order with fixed times, so that the same images give the same bytes.
 #![forbid(unsafe_code)]
 
+mod cache_directory;
 mod documents;
 mod error;
 mod http;
 mod load;
 mod save;
 
+pub use cache_directory::CacheDirectory;
 pub use error::{Error, Result};
 pub use http::{Download, DownloadRequest, Downloaded, Http, HttpOptions, Proxies, Validators};
 pub use load::{LayoutImage, Loaded, load, load_directory, load_layout_image};

@@ -54,7 +54,7 @@ impl LayerCompression {
         }
     }
 
-    fn media_type(self) -> MediaType {
+    pub(crate) fn media_type(self) -> MediaType {
         match self {
             LayerCompression::None => MediaType::OciLayer,
             LayerCompression::Gzip(_) => MediaType::OciLayerGzip,
@@ -199,7 +199,12 @@ fn config_bytes(store: &Store, image: &Image) -> Result<Vec<u8>> {
 }
 
 /// Writes a layer to a draft, so that its size is known before it goes into a tar.
-fn spool(store: &Store, lease: &Lease, layer: &Layer, compression: LayerCompression) -> Result<(PathBuf, Digest, u64)> {
+pub(crate) fn spool(
+    store: &Store,
+    lease: &Lease,
+    layer: &Layer,
+    compression: LayerCompression,
+) -> Result<(PathBuf, Digest, u64)> {
     let path = lease.draft();
     failpoint("save.spool")?;
     let file = File::create_new(&path).map_err(Error::write(&path))?;
@@ -325,7 +330,7 @@ fn oci_manifest(
     })
 }
 
-fn blob_name(digest: &Digest) -> String {
+pub(crate) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 

@@ -83,6 +83,9 @@ impl<'a> Work<'a> {
             Op::Copy(op) => op,
             _ => return Ok(None),
         };
+        if let Some(source) = self.inputs.get(1).filter(|_| !op.from_context) {
+            self.solver.need(&source.layers)?;
+        }
         self.select(op)?;
         let with_owner = !op.from_context && op.chown.is_none();
         let mut parts: Vec<(String, String)> = Vec::new();
@@ -113,12 +116,20 @@ impl<'a> Work<'a> {
     /// Does the work; true when the tree was known already.
     pub(crate) fn perform(&mut self) -> Result<(Layer, bool)> {
         let step = self.step;
+        self.need_inputs()?;
         match &step.op {
             Op::Run(op) => self.run(op),
             Op::Copy(op) => self.copy(op),
             Op::Workdir(op) => self.workdir(op),
             Op::Scratch | Op::Image { .. } => Err(Error::WorkerLost),
         }
+    }
+
+    /// Brings the layers that the step works on, where they are not here.
+    fn need_inputs(&self) -> Result<()> {
+        // A linked copy is made on nothing, and looks into its parent only for names of users.
+        let parentless = matches!(&self.step.op, Op::Copy(op) if op.link && op.chown.is_none());
+        self.inputs.iter().skip(usize::from(parentless)).try_for_each(|tree| self.solver.need(&tree.layers))
     }
 
     /// A writable tree over layers, for files to be placed in.

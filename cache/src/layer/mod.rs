@@ -55,6 +55,12 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// Where the store has it, or will have it.
+    pub(crate) fn at(store: &Store, diff_id: DiffId, tree: TreeHash, size: u64, created: u64) -> Layer {
+        let path = store.layer_dir(&diff_id).join("fs");
+        Layer { diff_id, tree, size, created, path }
+    }
+
     /// Its tree in overlay form: a lower directory.
     pub fn path(&self) -> &Path {
         &self.path

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use engine::{Entitlement, Output, Platform, Rlimit};
+use engine::{CacheFrom, CacheTo, Entitlement, Output, Platform, Rlimit};
 
 use super::StorageArgs;
 use super::lent::{self, SecretSpec, SshSpec};
@@ -95,6 +95,12 @@ pub(crate) struct BuildArgs {
     /// Keep the image in the store, as is done without --output
     #[arg(long)]
     pub(crate) load: bool,
+    /// Cache beyond the store to look steps up in, as type=local,src=DIR; can be repeated
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_from: Vec<CacheFrom>,
+    /// Cache beyond the store to write the steps to, as type=local,dest=DIR[,mode=min|max]; can be repeated
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_to: Vec<CacheTo>,
     /// File to write what was built to, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,

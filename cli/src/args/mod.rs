@@ -158,15 +158,13 @@ pub(crate) enum Container {
 }
 
 /// Flags of docker that this version does not have: they are refused by name, never ignored.
-const NOT_YET: [&str; 58] = [
+const NOT_YET: [&str; 56] = [
     "--platform",
     "--push",
     "--pull",
     "--output",
     "-o",
     "--load",
-    "--cache-from",
-    "--cache-to",
     "--build-context",
     "--add-host",
     "--annotation",

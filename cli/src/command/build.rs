@@ -180,6 +180,8 @@ pub(super) fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
         credentials: lent::credentials(args.secret, args.ssh)?,
         jobs: args.jobs.map(usize::from),
         fetch: config::fetch(),
+        cache_from: args.cache_from,
+        cache_to: args.cache_to,
         source_date_epoch: config::source_date_epoch().map_err(Failure::Usage)?,
         log_limit: config::log_limit().map_err(Failure::Usage)?.unwrap_or(usual.log_limit),
         keep_builds: config::keep_builds().map_err(Failure::Usage)?.unwrap_or(usual.keep_builds),

@@ -35,6 +35,7 @@ fn refuse(args: &BuildArgs) -> Result<(), Failure> {
         ("--timings", args.timings.is_some()),
         ("--output", !args.output.is_empty()),
         ("--load", args.load),
+        ("--cache-to", !args.cache_to.is_empty()),
     ];
     match given.iter().find(|(_, given)| *given) {
         Some((flag, _)) => Err(Failure::usage(format!("{flag} is for `dunnage build`: a plan builds nothing"))),

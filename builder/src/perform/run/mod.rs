@@ -99,6 +99,7 @@ impl Work<'_> {
                 // The whole of a tree is known by its hash.
                 MountFrom::Input(_) if source.parent().is_none() => continue,
                 MountFrom::Input(number) => {
+                    self.solver.need(self.layers_of(*number))?;
                     stage = MergedTree::new(self.layers_of(*number));
                     (&stage, None)
                 }

@@ -1,0 +1,326 @@
+//! Caches beyond the store as a build uses them: asked after the store, and fetched from only where somebody needs the files.
+//!
+//! A layer of theirs is known by its tree long before it is here: all keys can be made, and a build that hits throughout
+//! moves no byte of the layers that only its steps stand on.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use cache::{CacheKey, DiffId, Layer, RemoteCache, RemoteLayer, RemoteRecord, StepRecord, Store};
+
+use crate::error::Result;
+use crate::event::Event;
+use crate::key::KeyParts;
+use crate::plan::StepId;
+use crate::solve::{Solved, Solver, lock};
+
+/// Layers that are fetched or packed at once.
+const TRANSFERS: usize = 4;
+
+/// The caches that a build asks, in order, and what became of asking.
+#[derive(Debug, Default)]
+pub struct Remotes<'a> {
+    caches: Vec<&'a dyn RemoteCache>,
+    /// They will be given what the steps gave.
+    exports: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Keys that were looked up, found or not.
+    asked: BTreeMap<CacheKey, Option<Known>>,
+    /// Layers that a cache has and the store had not.
+    away: BTreeMap<DiffId, Arc<Away>>,
+    traffic: BTreeMap<usize, RemoteTraffic>,
+    /// What each step gave, with all keys that are known of it.
+    gave: BTreeMap<StepId, Gave>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    cache: usize,
+    record: RemoteRecord,
+    layer: RemoteLayer,
+}
+
+/// A layer that is fetched at most once.
+#[derive(Debug)]
+struct Away {
+    known: Known,
+    /// What the store is told when the layer is there, or at once where it is.
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    here: bool,
+    records: Vec<(KeyParts, StepRecord)>,
+}
+
+#[derive(Debug, Clone)]
+struct Gave {
+    keys: Vec<CacheKey>,
+    record: StepRecord,
+    layer: Layer,
+}
+
+/// What came from a cache.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemoteTraffic {
+    /// The cache.
+    pub name: String,
+    /// Steps that it knew.
+    pub steps: usize,
+    /// Layers that were fetched.
+    pub layers: usize,
+    /// Bytes of them, as they were sent.
+    pub bytes: u64,
+    /// Why it was asked no longer, where it failed.
+    pub failed: Option<String>,
+}
+
+/// What went into a cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Records that are new there.
+    pub records: usize,
+    /// Layers that are new there.
+    pub layers: usize,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Layers that were there.
+    pub known: usize,
+}
+
+/// Which steps a cache is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExportMode {
+    /// Those whose layers are in the image.
+    #[default]
+    Min,
+    /// All.
+    Max,
+}
+
+impl<'a> Remotes<'a> {
+    /// The caches to ask, and whether [`Solver::export`] will follow.
+    pub fn new(caches: Vec<&'a dyn RemoteCache>, exports: bool) -> Remotes<'a> {
+        Remotes { caches, exports, state: Mutex::default() }
+    }
+
+    /// What came from each cache that knew a step, or failed.
+    pub fn traffic(&self) -> Vec<RemoteTraffic> {
+        lock(&self.state).traffic.values().cloned().collect()
+    }
+
+    /// What a cache knows of a key. One that fails once is not asked again.
+    fn known(&self, key: &CacheKey) -> Option<Known> {
+        if let Some(known) = lock(&self.state).asked.get(key) {
+            return known.clone();
+        }
+        let mut found = None;
+        for (index, cache) in self.caches.iter().enumerate() {
+            let failed = |state: &State| state.traffic.get(&index).is_some_and(|traffic| traffic.failed.is_some());
+            if failed(&lock(&self.state)) {
+                continue;
+            }
+            let known = cache.record(key).and_then(|record| {
+                let Some(record) = record else { return Ok(None) };
+                let layer = cache.layer(&record.layer)?.filter(|layer| layer.tree == record.tree);
+                Ok(layer.map(|layer| Known { cache: index, record, layer }))
+            });
+            match known {
+                Ok(Some(known)) => {
+                    found = Some(known);
+                    break;
+                }
+                Ok(None) => {}
+                Err(error) => self.count(index, |traffic| traffic.failed = Some(error.to_string())),
+            }
+        }
+        lock(&self.state).asked.insert(*key, found.clone());
+        found
+    }
+
+    fn count(&self, index: usize, how: impl FnOnce(&mut RemoteTraffic)) {
+        let mut state = lock(&self.state);
+        let traffic = state.traffic.entry(index).or_default();
+        if let Some(cache) = self.caches.get(index) {
+            cache.name().clone_into(&mut traffic.name);
+        }
+        how(traffic);
+    }
+
+    /// More keys of what a cache knew: written when the layer comes, or now where it is here.
+    pub(crate) fn expect(&self, keys: &[KeyParts], record: &StepRecord, store: &Store) -> Result<()> {
+        let away = record.layer.as_ref().and_then(|id| lock(&self.state).away.get(id).cloned());
+        let mut waiting = away.as_ref().map(|away| lock(&away.waiting));
+        for parts in keys {
+            let record = StepRecord { parts: parts.parts().to_vec(), ..record.clone() };
+            match waiting.as_deref_mut().filter(|waiting| !waiting.here) {
+                Some(waiting) => waiting.records.push((parts.clone(), record)),
+                None => store.put_record(&parts.key(), &record)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers what a step gave, for those who are told later.
+    pub(crate) fn gave(&self, step: StepId, keys: &[KeyParts], record: &StepRecord, layer: Option<&Layer>) {
+        if let Some(layer) = layer.filter(|_| self.exports) {
+            let keys = keys.iter().map(KeyParts::key).collect();
+            lock(&self.state).gave.insert(step, Gave { keys, record: record.clone(), layer: layer.clone() });
+        }
+    }
+}
+
+impl Solver<'_> {
+    /// What the caches beyond the store have for a key. The layer may not be here yet: see [`need`](Solver::need).
+    pub(crate) fn look_beyond(&self, parts: &KeyParts) -> Result<Option<(StepRecord, Layer)>> {
+        let remotes = self.remotes;
+        let key = parts.key();
+        let Some(known) = (if remotes.caches.is_empty() { None } else { remotes.known(&key) }) else { return Ok(None) };
+        let record = StepRecord {
+            layer: Some(known.record.layer.clone()),
+            tree: Some(known.record.tree),
+            parts: parts.parts().to_vec(),
+            created: known.record.created,
+            duration_ms: known.record.duration_ms,
+            text: known.record.text.clone(),
+        };
+        if let Some(layer) =
+            self.store.layer(self.lease, &known.record.layer)?.filter(|layer| layer.tree == known.record.tree)
+        {
+            self.store.put_record(&key, &record)?;
+            return Ok(Some((record, layer)));
+        }
+        let layer = self.store.distant_layer(&known.layer, known.record.created);
+        let away = Away { known, waiting: Mutex::default() };
+        lock(&remotes.state).away.entry(layer.diff_id.clone()).or_insert_with(|| Arc::new(away));
+        remotes.expect(std::slice::from_ref(parts), &record, self.store)?;
+        Ok(Some((record, layer)))
+    }
+
+    /// Counts a step that a cache beyond the store knew.
+    pub(crate) fn knew(&self, keys: &[KeyParts]) {
+        let index = {
+            let state = lock(&self.remotes.state);
+            let known = keys.iter().find_map(|parts| state.asked.get(&parts.key())?.as_ref());
+            known.map(|known| known.cache)
+        };
+        if let Some(index) = index {
+            self.remotes.count(index, |traffic| traffic.steps += 1);
+        }
+    }
+
+    /// Brings those of the layers that are not here.
+    ///
+    /// # Errors
+    /// When a cache does not give what it promised.
+    pub fn need(&self, layers: &[Layer]) -> Result<()> {
+        let wanted: Vec<Arc<Away>> = {
+            let state = lock(&self.remotes.state);
+            layers.iter().filter_map(|layer| state.away.get(&layer.diff_id).cloned()).collect()
+        };
+        side_by_side(&wanted, |away| self.bring(away))
+    }
+
+    fn bring(&self, away: &Away) -> Result<()> {
+        // Whoever comes second waits here for the first.
+        let mut waiting = lock(&away.waiting);
+        let Known { cache: index, layer, .. } = &away.known;
+        if !waiting.here {
+            let Some(cache) = self.remotes.caches.get(*index) else { return Ok(()) };
+            if self.cancel.is_cancelled() {
+                return Err(crate::Error::Cancelled);
+            }
+            self.store.fetch_layer(self.lease, *cache, layer)?;
+            waiting.here = true;
+            self.remotes.count(*index, |traffic| {
+                traffic.layers += 1;
+                traffic.bytes += layer.blob.size;
+            });
+        }
+        for (parts, record) in waiting.records.drain(..) {
+            self.store.put_record(&parts.key(), &record)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a cache what it does not have of the steps of a solved plan.
+    ///
+    /// # Errors
+    /// When a layer cannot be read, or the cache not be written.
+    pub fn export(&self, solved: &Solved, mode: ExportMode, to: &dyn RemoteCache) -> Result<Exported> {
+        let gave = lock(&self.remotes.state).gave.clone();
+        let chosen: Vec<Gave> = gave
+            .into_iter()
+            .filter(|(step, _)| mode == ExportMode::Max || solved.made_by.contains(step))
+            .map(|(_, gave)| gave)
+            .collect();
+        let mut layers: BTreeMap<&DiffId, &Layer> =
+            chosen.iter().map(|gave| (&gave.layer.diff_id, &gave.layer)).collect();
+        let mut exported = Exported::default();
+        for id in layers.keys().copied().cloned().collect::<Vec<_>>() {
+            if to.layer(&id)?.is_some() {
+                layers.remove(&id);
+                exported.known += 1;
+            }
+        }
+        let new: Vec<&Layer> = layers.into_values().collect();
+        let bytes = Mutex::new(0);
+        side_by_side(&new, |layer| {
+            self.need(std::slice::from_ref(*layer))?;
+            let written = to.put_layer(self.store, self.lease, layer)?;
+            *lock(&bytes) += written;
+            Ok(())
+        })?;
+        exported.layers = new.len();
+        exported.bytes = *lock(&bytes);
+        for Gave { keys, record, layer } in &chosen {
+            let record = RemoteRecord {
+                layer: layer.diff_id.clone(),
+                tree: layer.tree,
+                created: record.created,
+                duration_ms: record.duration_ms,
+                text: record.text.clone(),
+            };
+            for key in keys {
+                if to.record(key)?.as_ref() != Some(&record) {
+                    to.put_record(key, &record)?;
+                    exported.records += 1;
+                }
+            }
+        }
+        Ok(exported)
+    }
+
+    /// Tells of caches that failed: a build goes on without them.
+    pub(crate) fn tell_failed_caches(&self) {
+        for traffic in self.remotes.traffic() {
+            if let Some(failed) = traffic.failed {
+                (self.events)(Event::Note(None, format!("{failed}; the build went on without it")));
+            }
+        }
+    }
+}
+
+/// A few at once; the first error ends it.
+fn side_by_side<T: Sync>(all: &[T], each: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    if let [only] = all {
+        return each(only);
+    }
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<()> {
+        while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            each(one)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..TRANSFERS.min(all.len())).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(crate::Error::WorkerLost)))
+    })
+}

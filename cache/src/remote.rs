@@ -1,0 +1,143 @@
+//! Caches beyond the store: what steps gave on other machines, and their layers, fetched when somebody needs the files.
+//!
+//! [`RemoteCache`] is all that a build knows of one. docs/cache.md has the form in which a directory keeps it.
+
+use std::fmt::Debug;
+use std::io::Read;
+
+use serde::{Deserialize, Serialize};
+
+use crate::descriptor::Descriptor;
+use crate::digest::{CacheKey, DiffId, TreeHash};
+use crate::error::{Error, Result};
+use crate::layer::Layer;
+use crate::layer::import::{Compressed, ImportOptions};
+use crate::layer::limits::Limits;
+use crate::lease::Lease;
+use crate::sealed::{seal, unseal};
+use crate::store::Store;
+
+/// What a step with a certain key gave on another machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteRecord {
+    /// The layer that it made.
+    pub layer: DiffId,
+    /// The hash of its tree: keys of later steps hold it, so that they are known before the layer is here.
+    pub tree: TreeHash,
+    /// Unix seconds when the layer was made first.
+    pub created: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// The step as the Dockerfile has it, for lists.
+    pub text: String,
+}
+
+/// A layer as a cache has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RemoteLayer {
+    /// The digest of its tar.
+    pub diff_id: DiffId,
+    /// The hash of its tree.
+    pub tree: TreeHash,
+    /// Bytes of file content.
+    pub size: u64,
+    /// The bytes that give it.
+    pub blob: Descriptor,
+}
+
+/// A cache beyond the store. Its keys are those of the store, so that what has the same key is the same everywhere.
+pub trait RemoteCache: Sync + Debug {
+    /// How messages call it.
+    fn name(&self) -> &str;
+
+    /// Looks a record up.
+    ///
+    /// # Errors
+    /// When the cache cannot be asked.
+    fn record(&self, key: &CacheKey) -> Result<Option<RemoteRecord>>;
+
+    /// Looks a layer up; one whose bytes are not all there counts as none.
+    ///
+    /// # Errors
+    /// When the cache cannot be asked.
+    fn layer(&self, id: &DiffId) -> Result<Option<RemoteLayer>>;
+
+    /// The bytes of a layer. Whoever reads them checks them.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    fn open(&self, layer: &RemoteLayer) -> Result<Box<dyn Read + Send>>;
+
+    /// Takes a layer of the store in, and gives the bytes that it came to.
+    ///
+    /// # Errors
+    /// When it cannot be read or written; nothing of it is visible then.
+    fn put_layer(&self, store: &Store, lease: &Lease, layer: &Layer) -> Result<u64>;
+
+    /// Takes a record in, over one that is there. Its layer was taken in before.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn put_record(&self, key: &CacheKey, record: &RemoteRecord) -> Result<()>;
+}
+
+impl RemoteRecord {
+    /// The document that a cache keeps.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        seal("the record of a cache", self)
+    }
+
+    /// A document that a cache kept; `None` for one that is damaged.
+    pub fn from_bytes(bytes: &[u8]) -> Option<RemoteRecord> {
+        unseal(bytes)
+    }
+}
+
+impl RemoteLayer {
+    /// The document that a cache keeps.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        seal("the layer of a cache", self)
+    }
+
+    /// A document that a cache kept; `None` for one that is damaged.
+    pub fn from_bytes(bytes: &[u8]) -> Option<RemoteLayer> {
+        unseal(bytes)
+    }
+}
+
+impl Store {
+    /// A layer that is elsewhere so far: keys can be made of it, and it can be used once [`fetch_layer`](Store::fetch_layer)
+    /// has brought it.
+    pub fn distant_layer(&self, remote: &RemoteLayer, created: u64) -> Layer {
+        Layer::at(self, remote.diff_id.clone(), remote.tree, remote.size, created)
+    }
+
+    /// Brings a layer, verified on the way: its bytes, its tar, its tree.
+    ///
+    /// # Errors
+    /// When the cache does not give it, or gives another.
+    pub fn fetch_layer(&self, lease: &Lease, from: &dyn RemoteCache, remote: &RemoteLayer) -> Result<Layer> {
+        let blob = &remote.blob;
+        let options = ImportOptions {
+            diff_id: Some(remote.diff_id.clone()),
+            compressed: Some(Compressed { digest: blob.digest.clone(), size: blob.size }),
+            limits: Limits::default(),
+        };
+        let fetched = from.open(remote).and_then(|bytes| self.import_layer_with(lease, bytes, &options));
+        let layer = fetched.map_err(|error| match error {
+            error if error.is_disk_full() => error,
+            error => Error::RemoteCache { name: from.name().to_owned(), reason: error.to_string() },
+        })?;
+        if layer.tree != remote.tree {
+            let reason = format!("its layer {} has other files than its records say", remote.diff_id);
+            return Err(Error::RemoteCache { name: from.name().to_owned(), reason });
+        }
+        Ok(layer)
+    }
+}

@@ -1,0 +1,173 @@
+//! `--cache-to` and `--cache-from`: what one store's builds gave is a hit in another's, and layers come only where they are needed.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::path::Path;
+
+use testdata::{Dunnage, Need, copy_tree, skipped};
+
+const FILE: &str = "FROM base AS make
+COPY src /src
+RUN cat /src/* /src/* > /out && date +%s%N > /stamp
+FROM base AS other
+RUN mkdir /d && echo other > /d/other
+FROM base
+COPY --from=make /out /out
+COPY --from=other /d/other /other
+RUN cat /out /other > /both
+";
+
+fn dunnage() -> Option<Dunnage> {
+    if skipped(&[Need::Root, Need::Program("busybox")]) {
+        return None;
+    }
+    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
+    dunnage.busybox();
+    dunnage.write("context/Dockerfile", FILE);
+    dunnage.write("context/src/a", "a".repeat(300_000));
+    dunnage.run(["save", "-o", "base.tar", "base"]).ok();
+    Some(dunnage)
+}
+
+/// A store with nothing but the base image, and the same files beside it.
+fn elsewhere(dunnage: &Dunnage) -> Dunnage {
+    let other = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
+    for name in ["context", "cache"] {
+        copy_tree(&dunnage.dir(name), &other.dir(name));
+    }
+    other.write("base.tar", std::fs::read(dunnage.dir("").join("base.tar")).unwrap());
+    other.run(["load", "-i", "base.tar"]).ok();
+    other
+}
+
+fn build(dunnage: &Dunnage, args: &[&str]) -> String {
+    let mut all = vec!["build", "--iidfile", "iid", "--progress", "plain"];
+    all.extend_from_slice(args);
+    all.push("context");
+    dunnage.run(all).ok().stderr
+}
+
+fn id(dunnage: &Dunnage) -> String {
+    std::fs::read_to_string(dunnage.dir("").join("iid")).unwrap()
+}
+
+fn statuses(dunnage: &Dunnage) -> Vec<String> {
+    let json = dunnage.run(["builds", "show", "--format", "json"]).ok().stdout;
+    let record: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let steps = record["steps"].as_array().unwrap();
+    steps.iter().map(|step| step["status"].as_str().unwrap().to_owned()).collect()
+}
+
+fn layers(dunnage: &Dunnage) -> usize {
+    std::fs::read_dir(dunnage.root().join("layers")).unwrap().count()
+}
+
+#[track_caller]
+fn all_cached(dunnage: &Dunnage, of: usize) {
+    assert_eq!(statuses(dunnage), vec!["cached"; of]);
+}
+
+#[test]
+fn builder_k10_all_steps_hit_after_a_wipe_and_layers_come_only_where_needed() {
+    let Some(dunnage) = dunnage() else { return };
+    let told = build(&dunnage, &["--cache-to", "type=local,dest=cache,mode=max"]);
+    assert!(told.contains("wrote 8 records and 6 layers"), "{told}");
+    let first = id(&dunnage);
+    let told = build(&dunnage, &["--cache-to", "type=local,dest=cache,mode=max"]);
+    assert!(told.contains("wrote 0 records and 0 layers (0 bytes); 6 layers were there already"), "{told}");
+
+    // Nothing is wanted of the files: no layer comes, and the image's id is known all the same.
+    let other = elsewhere(&dunnage);
+    let before = layers(&other);
+    let told = build(&other, &["--cache-from", "type=local,src=cache", "-o", "type=cacheonly"]);
+    assert!(told.contains("knew 6 steps; 0 layers fetched (0 bytes)"), "{told}");
+    all_cached(&other, 6);
+    assert_eq!((id(&other), layers(&other)), (first.clone(), before));
+
+    // The image of the store has three layers of its own; those of the other stages stay away.
+    let told = build(&other, &["-t", "app", "--cache-from", "type=local,src=cache"]);
+    assert!(told.contains("knew 6 steps; 3 layers fetched"), "{told}");
+    all_cached(&other, 6);
+    assert_eq!((id(&other), layers(&other)), (first.clone(), before + 3));
+    assert_eq!(other.run(["run", "--rm", "app", "tail", "-c", "6", "/both"]).ok().stdout, "other\n");
+
+    // A step that misses brings what it works on, and nothing more.
+    let third = elsewhere(&dunnage);
+    third.write("context/Dockerfile", FILE.replace("RUN cat /out /other > /both", "RUN wc -c < /out > /count"));
+    let told = build(&third, &["--cache-from", "type=local,src=cache", "-o", "type=cacheonly"]);
+    assert!(told.contains("knew 5 steps; 2 layers fetched"), "{told}");
+    assert_eq!(statuses(&third), ["cached", "cached", "cached", "cached", "cached", "ran"]);
+
+    // What was fetched is the store's own: it hits with no cache at hand.
+    std::fs::remove_dir_all(third.dir("cache")).unwrap();
+    third.write("context/Dockerfile", "FROM base AS other\nRUN mkdir /d && echo other > /d/other\n");
+    build(&third, &[]);
+    assert_eq!(statuses(&third), ["ran"], "its layer never came");
+}
+
+#[test]
+fn builder_k10_a_cache_that_is_damaged_or_gone_never_gives_a_wrong_image() {
+    let Some(dunnage) = dunnage() else { return };
+    build(&dunnage, &["--cache-to", "type=local,dest=cache,mode=max"]);
+    for short in [false, true] {
+        let other = elsewhere(&dunnage);
+        for blob in testdata::files(&other.dir("cache/blobs"), "") {
+            let mut bytes = std::fs::read(&blob).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&blob, &bytes[..if short { 10 } else { bytes.len() }]).unwrap();
+        }
+        let ran = other.run(["build", "--cache-from", "type=local,src=cache", "-t", "app", "context"]);
+        if short {
+            // Known at once: the steps run.
+            ran.ok();
+        } else {
+            ran.fails(1, "the cache cache cannot be used");
+            other.run(["inspect", "app"]).fails_with(1);
+            other.run(["build", "-t", "app", "context"]).ok();
+        }
+        assert_eq!(other.leftovers(), Vec::<std::path::PathBuf>::new());
+    }
+    // Damaged records are none.
+    let other = elsewhere(&dunnage);
+    for file in testdata::files(&other.dir("cache/records"), ".json") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace("\"created\":1", "\"created\":2")).unwrap();
+    }
+    let told = build(&other, &["--cache-from", "type=local,src=cache", "--cache-from", "type=local,src=nowhere"]);
+    assert!(
+        told.contains("nowhere cannot be used: there is no such directory; the build goes on without it"),
+        "{told}"
+    );
+    assert!(!statuses(&other).contains(&"cached".to_owned()));
+}
+
+#[test]
+fn builder_k10_min_keeps_the_steps_of_the_image_and_caches_are_joined() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.dir("cache");
+    let told = build(&dunnage, &["--cache-to", "type=local,dest=min,compression=zstd"]);
+    assert!(told.contains("and 3 layers"), "{told}");
+    // From one cache into another, with only what is new there.
+    let other = elsewhere(&dunnage);
+    copy_tree(&dunnage.dir("min"), &other.dir("min"));
+    let told = build(
+        &other,
+        &["--cache-from", "type=local,src=min", "--cache-to", "type=local,dest=all,mode=max", "-o", "type=cacheonly"],
+    );
+    assert!(told.contains("and 6 layers"), "{told}");
+    assert!(Path::new(&other.dir("all")).join("dunnage-cache").is_file());
+}
+
+#[test]
+fn caches_that_cannot_be_are_refused_before_anything_is_built() {
+    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
+    dunnage.write("context/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    dunnage.write("file", "");
+    let run = |flag: &str, value: &str| dunnage.run(["build", flag, value, "context"]);
+    run("--cache-to", "type=local,dest=file").fails(3, "file");
+    run("--cache-to", "type=local,dest=context").fails(1, "it is no cache of dunnage");
+    run("--cache-to", "type=registry,ref=x").fails(2, "type=registry are not supported");
+    run("--cache-from", "type=local").fails(2, "needs src=DIRECTORY");
+    dunnage.run(["build", "--cache-to", "type=local,dest=file,ignore-error=true", "context"]).ok();
+    dunnage.run(["plan", "--cache-to", "type=local,dest=c", "context"]).fails(2, "--cache-to is for `dunnage build`");
+}
