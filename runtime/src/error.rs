@@ -1,6 +1,9 @@
 //! The one error of this crate. Variants say what the user was doing; `exit_code` follows Docker's 125, 126, 127.
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use crate::network::Transport;
 
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -116,6 +119,24 @@ pub enum Error {
         /// What went wrong.
         reason: String,
     },
+    /// The kernel refused a part of a network.
+    #[error("network: {doing}: {source}")]
+    Network {
+        /// What was being done.
+        doing: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A port of the host is taken.
+    #[error("port {address}/{transport} is in use{}; choose another one, or end what has it", in_words(holder.as_deref()))]
+    PortInUse {
+        /// Address and port.
+        address: SocketAddr,
+        /// TCP or UDP.
+        transport: Transport,
+        /// Who has it, where that can be found.
+        holder: Option<String>,
+    },
     /// Waiting for, signalling or attaching to a running container failed.
     #[error("container: {doing}: {source}")]
     Container {
@@ -153,4 +174,8 @@ impl Error {
     pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> Error {
         Error::Invalid { field, reason: reason.into() }
     }
+}
+
+fn in_words(holder: Option<&str>) -> String {
+    holder.map_or_else(String::new, |holder| format!(" by {holder}"))
 }

@@ -23,6 +23,7 @@ mod seccomp;
 mod capability;
 mod exit;
 mod mount;
+pub mod network;
 mod signal;
 mod target;
 mod user;

@@ -11,5 +11,6 @@
 mod fixture;
 mod join;
 mod mounts;
+mod network;
 mod process;
 mod walls;

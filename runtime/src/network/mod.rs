@@ -1,0 +1,26 @@
+//! Networks of containers, made of kernel objects that die with their holders: nothing is left to clean when a process is
+//! killed, and nothing is written down that could be stale.
+//!
+//! ```text
+//!  host                              namespace of the network              namespace of a container
+//!   │ dn-12345678 ═══════ cable ═══════ uplink ─┐
+//!   │ 10.88.0.1                                 ├─ bridge ─ port ═══ cable ═══ eth0 10.88.0.2
+//!   │ table dunnage-12345678                    │                              127.0.0.11: names
+//! ```
+//! A `Bridge` is a namespace and a socket that owns a table of the packet filter, both shared by all who have a container
+//! on it. The last of them to end, by whatever means, takes bridge, cables and rules along.
+mod bridge;
+mod firewall;
+mod links;
+mod namespace;
+mod netlink;
+mod nft;
+mod ports;
+mod survey;
+
+pub use bridge::{Bridge, BridgeHandle, BridgeOptions, Port};
+pub use links::Prefixed;
+pub use namespace::NetworkNamespace;
+pub use nft::Transport;
+pub use ports::{MOST_PORTS, Published, PublishedPort, ReservedPorts};
+pub use survey::Survey;

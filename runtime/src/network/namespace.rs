@@ -1,0 +1,121 @@
+//! `NetworkNamespace`: a network namespace by its descriptor. Nothing is mounted for it: it lives as long as somebody
+//! holds it, and goes with everything in it.
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::netlink::{Family, Socket};
+use crate::error::{Error, Result};
+use crate::sys;
+
+/// A network namespace, and a socket that speaks about it.
+#[derive(Debug)]
+pub struct NetworkNamespace {
+    fd: Arc<OwnedFd>,
+    pub(super) links: Socket,
+}
+
+impl NetworkNamespace {
+    /// A new one with its loopback device up, in which every user may ping and listen below port 1024.
+    ///
+    /// # Errors
+    /// Where the kernel does not allow it.
+    pub fn new() -> Result<NetworkNamespace> {
+        on_thread(|| {
+            sys::network::own_namespace().map_err(failed("making a network namespace"))?;
+            sys::network::loopback_up().map_err(failed("bringing the loopback device up"))?;
+            // As docker sets them: there is nothing in it yet that could be protected. A kernel without them is as good.
+            let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+            let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+            NetworkNamespace::here()
+        })
+    }
+
+    /// A new one whose devices have no addresses, not even such as they would give themselves.
+    pub(super) fn for_switching() -> Result<NetworkNamespace> {
+        on_thread(|| {
+            sys::network::own_namespace().map_err(failed("making a network namespace"))?;
+            // A kernel without IPv6 has no such file and needs none.
+            let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+            NetworkNamespace::here()
+        })
+    }
+
+    /// The one of the caller.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn current() -> Result<NetworkNamespace> {
+        NetworkNamespace::here()
+    }
+
+    /// The one behind a descriptor.
+    ///
+    /// # Errors
+    /// When it is none, or may not be entered.
+    pub fn from_fd(fd: OwnedFd) -> Result<NetworkNamespace> {
+        let links = within(fd.as_fd(), || Socket::open(Family::Route).map_err(failed("opening a netlink socket")))?;
+        Ok(NetworkNamespace { fd: Arc::new(fd), links })
+    }
+
+    /// The descriptor, for a sandbox that joins it.
+    #[must_use]
+    pub fn fd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
+    }
+
+    /// Calls this on a thread that is inside: sockets that it makes belong there for ever.
+    ///
+    /// # Errors
+    /// When it may not be entered, and what `call` says.
+    pub fn within<T: Send>(&self, call: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        within(self.fd.as_fd(), call)
+    }
+
+    /// What tells it from all others that live.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn identity(&self) -> Result<u64> {
+        rustix::fs::fstat(&self.fd).map(|stat| stat.st_ino).map_err(failed("asking for a network namespace"))
+    }
+
+    fn here() -> Result<NetworkNamespace> {
+        let fd = File::open("/proc/thread-self/ns/net")
+            .map_err(|source| Error::Network { doing: "opening a network namespace".to_owned(), source })?;
+        let links = Socket::open(Family::Route).map_err(failed("opening a netlink socket"))?;
+        Ok(NetworkNamespace { fd: Arc::new(fd.into()), links })
+    }
+}
+
+impl AsFd for NetworkNamespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn within<T: Send>(namespace: BorrowedFd<'_>, call: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    on_thread(|| {
+        let net = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(namespace, net).map_err(failed("entering a network namespace"))?;
+        call()
+    })
+}
+
+/// A namespace is a thread's, so another one goes in and ends there.
+fn on_thread<T: Send>(call: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let doing = || "using a thread".to_owned();
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, call);
+        let thread = thread.map_err(|source| Error::Network { doing: doing(), source })?;
+        thread.join().unwrap_or_else(|_| Err(Error::Network { doing: doing(), source: io::ErrorKind::Other.into() }))
+    })
+}
+
+pub(super) fn failed(doing: &'static str) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::Network { doing: doing.to_owned(), source: errno.into() }
+}

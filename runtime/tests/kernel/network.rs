@@ -1,0 +1,250 @@
+//! Networks of containers, in a namespace that stands for the host: bridges, published ports, and that nothing stays.
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use dunnage_runtime::Error;
+use dunnage_runtime::network::{
+    Bridge, BridgeOptions, NetworkNamespace, Port, Prefixed, PublishedPort, ReservedPorts, Survey, Transport,
+};
+use testdata::{Need, skipped};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn prefixed(text: &str) -> Prefixed {
+    let (address, length) = text.split_once('/').unwrap();
+    Prefixed { address: address.parse().unwrap(), length: length.parse().unwrap() }
+}
+
+fn options(device: &str, gateways: &[&str]) -> BridgeOptions {
+    let gateways = gateways.iter().map(|text| prefixed(text)).collect();
+    BridgeOptions { device: device.to_owned(), gateways, mtu: 1400, internal: false, masquerade: true }
+}
+
+/// A container without processes, on a bridge.
+fn container(bridge: &Bridge, number: u8, addresses: &[&str], gateways: &[&str]) -> NetworkNamespace {
+    let namespace = NetworkNamespace::new().unwrap();
+    let port = Port {
+        number: 0,
+        mac: [2, 0x42, 0, 0, 0, number],
+        addresses: addresses.iter().map(|text| prefixed(text)).collect(),
+        gateways: gateways.iter().map(|text| text.parse().unwrap()).collect(),
+        label: format!("c{number}"),
+    };
+    bridge.connect(&namespace, &port, true).unwrap();
+    namespace
+}
+
+/// Runs in a fresh namespace that stands for the host; false where the test has to be skipped.
+fn on_a_host(test: impl FnOnce() + Send) {
+    if skipped(&[Need::Root]) {
+        return;
+    }
+    let host = NetworkNamespace::new().unwrap();
+    host.within(|| {
+        test();
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// Answers one connection with the address that it came from.
+fn serve(namespace: &NetworkNamespace, address: &str) -> std::thread::JoinHandle<()> {
+    let listener = namespace.within(|| Ok(TcpListener::bind(address).unwrap())).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, from) = listener.accept().unwrap();
+        stream.write_all(from.ip().to_string().as_bytes()).unwrap();
+    })
+}
+
+fn ask(address: &str) -> Result<String, std::io::Error> {
+    let mut stream = TcpStream::connect_timeout(&address.parse::<SocketAddr>().unwrap(), Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(SOON))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn ask_from(namespace: &NetworkNamespace, address: &str) -> Result<String, std::io::Error> {
+    namespace.within(|| Ok(ask(address))).unwrap()
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < SOON, "not so: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// This thread's devices.
+fn devices() -> Vec<String> {
+    let text = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+    text.lines().skip(2).filter_map(|line| Some(line.split(':').next()?.trim().to_owned())).collect()
+}
+
+/// Whether this thread's packet filter has any table; the file is there once it has been used.
+fn is_filtered() -> bool {
+    let output = std::process::Command::new("nft").args(["list", "tables"]).output().unwrap();
+    !output.stdout.is_empty()
+}
+
+#[test]
+fn runtime_n02_containers_reach_one_another_the_host_and_no_other_network() {
+    on_a_host(|| {
+        let one = Bridge::new(&options("dn-one", &["10.1.0.1/24"])).unwrap();
+        let other = Bridge::new(&options("dn-other", &["10.2.0.1/24"])).unwrap();
+        let a = container(&one, 2, &["10.1.0.2/24"], &["10.1.0.1"]);
+        let b = container(&one, 3, &["10.1.0.3/24"], &["10.1.0.1"]);
+        let c = container(&other, 2, &["10.2.0.2/24"], &["10.2.0.1"]);
+        let server = serve(&a, "10.1.0.2:80");
+        assert_eq!(ask_from(&b, "10.1.0.2:80").unwrap(), "10.1.0.3");
+        server.join().unwrap();
+        // The host reaches the container, and the container the host.
+        let server = serve(&a, "10.1.0.2:80");
+        assert_eq!(ask("10.1.0.2:80").unwrap(), "10.1.0.1");
+        server.join().unwrap();
+        let listener = TcpListener::bind("10.1.0.1:80").unwrap();
+        let server = std::thread::spawn(move || listener.accept().unwrap().0.write_all(b"host").unwrap());
+        assert_eq!(ask_from(&a, "10.1.0.1:80").unwrap(), "host");
+        server.join().unwrap();
+        // From another network there is no way, whatever is tried.
+        let _server = a.within(|| Ok(TcpListener::bind("10.1.0.2:81").unwrap())).unwrap();
+        ask_from(&c, "10.1.0.2:81").unwrap_err();
+    });
+}
+
+#[test]
+fn ipv6_and_internal_networks() {
+    on_a_host(|| {
+        let bridge = Bridge::new(&options("dn-six", &["10.1.0.1/24", "fd00:1::1/64"])).unwrap();
+        let a = container(&bridge, 2, &["10.1.0.2/24", "fd00:1::2/64"], &["10.1.0.1", "fd00:1::1"]);
+        let b = container(&bridge, 3, &["10.1.0.3/24", "fd00:1::3/64"], &["10.1.0.1", "fd00:1::1"]);
+        let server = serve(&a, "[fd00:1::2]:80");
+        assert_eq!(ask_from(&b, "[fd00:1::2]:80").unwrap(), "fd00:1::3");
+        server.join().unwrap();
+        let inner = Bridge::new(&BridgeOptions { internal: true, ..options("dn-in", &["10.3.0.1/24"]) }).unwrap();
+        let c = container(&inner, 2, &["10.3.0.2/24"], &[]);
+        let d = container(&inner, 3, &["10.3.0.3/24"], &[]);
+        let server = serve(&c, "10.3.0.2:80");
+        assert_eq!(ask_from(&d, "10.3.0.2:80").unwrap(), "10.3.0.3");
+        server.join().unwrap();
+        assert!(ask_from(&c, "10.1.0.2:80").is_err() && ask("10.3.0.2:80").is_err());
+    });
+}
+
+fn published(
+    transport: Transport,
+    address: &str,
+    host_port: u16,
+    to: &str,
+    container_port: u16,
+    count: u16,
+) -> PublishedPort {
+    let (address, container_address): (IpAddr, IpAddr) = (address.parse().unwrap(), to.parse().unwrap());
+    PublishedPort { transport, address, host_port, container_address, container_port, count }
+}
+
+#[test]
+fn runtime_n03_published_ports_lead_to_the_container() {
+    on_a_host(|| {
+        let bridge = Bridge::new(&options("dn-pub", &["10.1.0.1/24"])).unwrap();
+        let a = container(&bridge, 2, &["10.1.0.2/24"], &["10.1.0.1"]);
+        let wanted = [
+            published(Transport::Tcp, "127.0.0.1", 0, "10.1.0.2", 80, 1),
+            published(Transport::Tcp, "127.0.0.1", 9000, "10.1.0.2", 81, 3),
+            published(Transport::Tcp, "0.0.0.0", 7000, "10.1.0.2", 7000, 3),
+            published(Transport::Udp, "127.0.0.1", 53, "10.1.0.2", 5353, 1),
+        ];
+        let ports = ReservedPorts::take(&wanted).unwrap().publish("test").unwrap();
+        let chosen = ports.ports()[0].host_port;
+        for (host, inside) in [
+            (format!("127.0.0.1:{chosen}"), "10.1.0.2:80"),
+            ("127.0.0.1:9002".to_owned(), "10.1.0.2:83"),
+            ("127.0.0.1:7001".to_owned(), "10.1.0.2:7001"),
+            ("10.1.0.1:7002".to_owned(), "10.1.0.2:7002"),
+        ] {
+            let server = serve(&a, inside);
+            assert_eq!(ask(&host).unwrap(), "10.1.0.1", "{host}");
+            server.join().unwrap();
+        }
+        // Not by another address of the host, where one is given.
+        let _server = a.within(|| Ok(TcpListener::bind("10.1.0.2:80").unwrap())).unwrap();
+        ask(&format!("10.1.0.1:{chosen}")).unwrap_err();
+        // From another network, and back into the own one, by the published port.
+        let other = Bridge::new(&options("dn-far", &["10.2.0.1/24"])).unwrap();
+        let far = container(&other, 2, &["10.2.0.2/24"], &["10.2.0.1"]);
+        for from in [&far, &a] {
+            let server = serve(&a, "10.1.0.2:7000");
+            ask_from(from, "10.1.0.1:7000").unwrap();
+            server.join().unwrap();
+        }
+        let server = a.within(|| Ok(UdpSocket::bind("10.1.0.2:5353").unwrap())).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(SOON)).unwrap();
+        client.send_to(b"ping", "127.0.0.1:53").unwrap();
+        let mut buffer = [0; 8];
+        let (_, from) = server.recv_from(&mut buffer).unwrap();
+        server.send_to(b"pong", from).unwrap();
+        client.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..4], b"pong");
+    });
+}
+
+#[test]
+fn runtime_n05_a_taken_port_is_told_and_takes_nothing() {
+    on_a_host(|| {
+        let _holder = TcpListener::bind("127.0.0.1:8080").unwrap();
+        let wanted =
+            |first, second| [first, second].map(|port| published(Transport::Tcp, "127.0.0.1", port, "10.1.0.2", 80, 1));
+        let error = ReservedPorts::take(&wanted(8081, 8080)).unwrap_err();
+        assert!(matches!(error, Error::PortInUse { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("127.0.0.1:8080/tcp") && text.contains(&std::process::id().to_string()), "{text}");
+        TcpListener::bind("127.0.0.1:8081").unwrap();
+    });
+}
+
+#[test]
+fn nothing_stays_when_the_last_holder_ends() {
+    if skipped(&[Need::Program("nft")]) {
+        return;
+    }
+    on_a_host(|| {
+        let before = devices();
+        let bridge = Bridge::new(&options("dn-gone", &["10.1.0.1/24"])).unwrap();
+        let a = container(&bridge, 2, &["10.1.0.2/24"], &["10.1.0.1"]);
+        assert!(is_filtered() && devices().contains(&"dn-gone".to_owned()));
+        let again = Bridge::adopt(&bridge.handle().unwrap()).unwrap();
+        drop(bridge);
+        let b = container(&again, 3, &["10.1.0.3/24"], &["10.1.0.1"]);
+        let server = serve(&a, "10.1.0.2:80");
+        assert_eq!(ask_from(&b, "10.1.0.2:80").unwrap(), "10.1.0.3");
+        server.join().unwrap();
+        again.disconnect("c3").unwrap();
+        ask_from(&b, "10.1.0.2:80").unwrap_err();
+        let handle = again.handle().unwrap();
+        drop((again, a, b));
+        until("the devices are gone", || devices() == before);
+        until("the rules are gone", || !is_filtered());
+        Bridge::adopt(&handle).unwrap_err();
+        // What comes at once after it is in nobody's way.
+        for round in 0..5 {
+            let bridge = Bridge::new(&options(&format!("dn-{round}"), &["10.1.0.1/24"])).unwrap();
+            let a = container(&bridge, 2, &["10.1.0.2/24"], &["10.1.0.1"]);
+            let server = serve(&a, "10.1.0.2:80");
+            assert_eq!(ask("10.1.0.2:80").unwrap(), "10.1.0.1");
+            server.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_survey_sees_what_is_taken() {
+    on_a_host(|| {
+        let before = Survey::take().unwrap();
+        assert!(!before.overlaps(prefixed("10.1.0.0/16")) && before.mtu() == 1500);
+        let _bridge = Bridge::new(&options("dn-seen", &["10.1.0.1/24"])).unwrap();
+        assert!(Survey::take().unwrap().overlaps(prefixed("10.1.0.0/16")));
+    });
+}
