@@ -54,14 +54,14 @@ pub(super) const LOOPBACK: Prefixed = Prefixed { address: IpAddr::V4(Ipv4Addr::n
 pub(super) fn network_table(name: String, device: &str, subnets: &[Prefixed], masquerade: bool) -> Table {
     let rule = Rule::default;
     let raw = vec![rule().comes_from(device).destination(LOOPBACK).drop()];
-    let forward = vec![rule().goes_to(device).is_new().is_not_published().drop()];
+    let forward = vec![rule().goes_to(device).unknown().unpublished().drop()];
     let mut leaving = vec![rule().goes_to(device).source(LOOPBACK).masquerade()];
     for subnet in subnets {
         if masquerade {
             leaving.push(rule().source(*subnet).does_not_go_to(device).masquerade());
         }
         // A container that comes back to its own network by a published port: the answer must take the same way.
-        leaving.push(rule().goes_to(device).source(*subnet).is_published().masquerade());
+        leaving.push(rule().goes_to(device).source(*subnet).published().masquerade());
     }
     let chain = |place, rules| Chain { place, rules };
     let chains = vec![chain(Hook::Raw, raw), chain(Hook::Forward, forward), chain(Hook::Leaving, leaving)];
@@ -88,7 +88,7 @@ pub(super) fn ports_table(name: String, ports: &[PublishedPort]) -> Table {
 fn port_rules(port: &PublishedPort) -> Vec<Rule> {
     let matching = |first, last| {
         let rule = match port.address.is_unspecified() {
-            true => Rule::default().is_for_this_machine(port.address),
+            true => Rule::default().for_this_machine(port.address),
             false => {
                 let length = if port.address.is_ipv4() { 32 } else { 128 };
                 Rule::default().destination(Prefixed { address: port.address, length })

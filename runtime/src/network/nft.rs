@@ -155,19 +155,19 @@ impl Rule {
     }
 
     /// It belongs to no connection that is known.
-    pub(super) fn is_new(self) -> Rule {
+    pub(super) fn unknown(self) -> Rule {
         const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
         self.lacks(STATE, ESTABLISHED_OR_RELATED)
     }
 
     /// It was not sent to a published port.
-    pub(super) fn is_not_published(self) -> Rule {
+    pub(super) fn unpublished(self) -> Rule {
         const DESTINATION_TRANSLATED: u32 = 0x20;
         self.lacks(STATUS, DESTINATION_TRANSLATED)
     }
 
     /// It was sent to a published port.
-    pub(super) fn is_published(self) -> Rule {
+    pub(super) fn published(self) -> Rule {
         const DESTINATION_TRANSLATED: u32 = 0x20;
         let mask = Expression::Mask(DESTINATION_TRANSLATED.to_ne_bytes().to_vec());
         self.with([Expression::Tracking(STATUS), mask, Expression::Compare(UNEQUAL, vec![0; 4])])
@@ -187,7 +187,7 @@ impl Rule {
     }
 
     /// It is for one of this machine's addresses of this family.
-    pub(super) fn is_for_this_machine(self, family: IpAddr) -> Rule {
+    pub(super) fn for_this_machine(self, family: IpAddr) -> Rule {
         const LOCAL: u32 = 2;
         let kind = Expression::Compare(EQUAL, LOCAL.to_ne_bytes().to_vec());
         self.family(family).with([Expression::DestinationKind, kind])
