@@ -137,6 +137,24 @@ pub enum Error {
         /// Who has it, where that can be found.
         holder: Option<String>,
     },
+    /// A limit cannot be had: the controller is missing, or the kernel refuses the value.
+    #[error("{limit}: {reason}")]
+    Limit {
+        /// What was to be limited.
+        limit: &'static str,
+        /// Which controller refuses, why, and what would help.
+        reason: String,
+    },
+    /// A control group could not be read, changed or removed.
+    #[error("control group {}: {doing}: {source}", path.display())]
+    Cgroup {
+        /// Its directory.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// Waiting for, signalling or attaching to a running container failed.
     #[error("container: {doing}: {source}")]
     Container {
@@ -169,6 +187,10 @@ impl Error {
 
     pub(crate) fn container(doing: &'static str) -> impl FnOnce(rustix::io::Errno) -> Error {
         move |errno| Error::Container { doing, source: errno.into() }
+    }
+
+    pub(crate) fn cgroup(path: &std::path::Path, doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+        move |source| Error::Cgroup { path: path.to_owned(), doing, source }
     }
 
     pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> Error {

@@ -9,6 +9,7 @@ mod start;
 mod planner;
 mod prepare;
 
+mod cgroup;
 mod classic;
 mod container;
 mod emulation;
@@ -34,6 +35,10 @@ mod sys;
 
 pub use attach::{AttachOptions, ForwardedSignals, attach, terminal_size};
 pub use capability::{Capability, CapabilitySet};
+pub use cgroup::{
+    Bound, CGROUP_PARENT, Cgroup, CgroupStats, Controller, CpuStats, DeviceAccess, DeviceClass, DeviceRule, DeviceSet,
+    DeviceWeight, Extent, IoStats, MemoryStats, Resources, Throttle, ThrottleKind,
+};
 pub use container::{Container, Killer, Terminal};
 pub use emulation::Emulation;
 pub use error::{Error, Result};

@@ -1,6 +1,7 @@
 //! The only place with `unsafe`: one file per family of system calls, each wrapping what rustix does not offer.
 #![allow(unsafe_code)]
 
+pub(crate) mod bpf;
 pub(crate) mod capability;
 pub(crate) mod child;
 pub(crate) mod clone;
