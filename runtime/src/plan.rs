@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::capability::CapabilitySet;
+use crate::cgroup::Cgroup;
 use crate::mount::{BindSource, Content};
 use crate::rootfs::Rootfs;
 use crate::running::Running;
@@ -30,6 +31,8 @@ pub struct SetupPlan {
     pub(crate) namespaces: NewNamespaces,
     /// The pid namespace to be born in, where it is neither new nor the caller's.
     pub(crate) birth: Option<Birth>,
+    /// The control group to be born in.
+    pub(crate) cgroup: Option<Arc<Cgroup>>,
     pub(crate) ops: Vec<SetupOp>,
     pub(crate) program: Program,
     /// What was asked for and cannot be had in full, in words for the user.
@@ -127,6 +130,8 @@ pub(crate) enum Preparation {
     Process(Arc<Running>),
     /// A tmpfs.
     Tmpfs { size: Option<u64>, mode: u32, executable: bool },
+    /// A tmpfs with nothing but empty directories, read-only.
+    Directories(Vec<CString>),
     /// A clone of a mount of the host.
     Bind { source: BindSource, attributes: u64, reach: Reach },
     /// A clone of another root's mount.
@@ -235,6 +240,8 @@ pub(crate) enum Op {
     DieWithParent,
     HideMemory,
     OwnKeyring,
+    /// Joins the control group where it is one of version 1.
+    JoinCgroup(Arc<Cgroup>),
     CgroupNamespace,
     /// Moves into a namespace.
     Join(Slot),
@@ -247,6 +254,12 @@ pub(crate) enum Op {
     Kernel {
         filesystem: KernelFilesystem,
         slot: Slot,
+        attributes: u32,
+        at: Place,
+    },
+    /// Shows a hierarchy of version 1, as its namespace sees it.
+    CgroupView {
+        options: Vec<CString>,
         attributes: u32,
         at: Place,
     },
@@ -373,6 +386,7 @@ impl fmt::Display for Preparation {
                 Some(size) => write!(f, "tmpfs {size} bytes, mode {mode:o}"),
                 None => write!(f, "tmpfs mode {mode:o}"),
             },
+            Preparation::Directories(names) => write!(f, "tmpfs with {} directories", names.len()),
             Preparation::Bind { source, attributes, reach } => {
                 match source {
                     BindSource::Path(path) => write!(f, "{}", path.display())?,
@@ -416,6 +430,7 @@ impl fmt::Display for SetupOp {
             Op::DieWithParent => f.write_str("die         with the starting thread"),
             Op::HideMemory => f.write_str("hide        memory until exec"),
             Op::OwnKeyring => f.write_str("keyring     own"),
+            Op::JoinCgroup(cgroup) => write!(f, "cgroup      {}", cgroup.path().display()),
             Op::CgroupNamespace => f.write_str("namespace   cgroup"),
             Op::Join(slot) => write!(f, "join        {slot}"),
             Op::Enter(slot) => write!(f, "enter       {slot}"),
@@ -424,6 +439,9 @@ impl fmt::Display for SetupOp {
             Op::Kernel { filesystem, attributes, at, .. } => {
                 let name = filesystem.name().to_string_lossy();
                 write!(f, "mount       {name:<8} on {at}{}", Attributes(u64::from(*attributes)))
+            }
+            Op::CgroupView { attributes, at, .. } => {
+                write!(f, "mount       cgroup   on {at}{}", Attributes(u64::from(*attributes)))
             }
             Op::Attach { slot, at } => write!(f, "mount       {:<8} on {at}", slot.to_string()),
             Op::Mount { slot, target } => write!(

@@ -1,4 +1,5 @@
 //! From `Sandbox` to `SetupPlan`: which descriptors, which steps, in which order. Pure but for a look at the machine (`Host`).
+mod cgroup;
 mod join;
 
 use std::collections::HashSet;
@@ -48,7 +49,8 @@ pub(crate) fn plan(sandbox: &Sandbox, host: &Host) -> Result<SetupPlan> {
     planner.privileges();
     planner.stdio();
     let (namespaces, birth) = sandbox.new_namespaces();
-    Ok(SetupPlan { prepare: planner.prepare, namespaces, birth, ops: planner.ops, program, notes: planner.notes })
+    let Planner { prepare, ops, notes, .. } = planner;
+    Ok(SetupPlan { prepare, namespaces, birth, cgroup: sandbox.cgroup.clone(), ops, program, notes })
 }
 
 struct Planner<'a> {
@@ -69,6 +71,7 @@ impl Planner<'_> {
         for op in [Op::HideMemory, Op::DieWithParent, Op::OwnKeyring] {
             self.push(op);
         }
+        self.join_cgroup();
     }
 
     fn build_walls(&mut self) -> Result<()> {
@@ -106,10 +109,7 @@ impl Planner<'_> {
         self.devices();
         let read_only = if self.sandbox.privileged { 0 } else { ATTR_RDONLY };
         self.sys(QUIET | read_only);
-        if self.host.unified_cgroups {
-            let at = place(Slot::Sys, "fs/cgroup");
-            self.kernel(KernelFilesystem::Cgroup2, Slot::Cgroup, QUIET | read_only, at);
-        }
+        self.cgroup_views(QUIET | read_only);
     }
 
     /// Sysfs shows devices of a network, so only the owner of that network may make it: another shows the machine's own.

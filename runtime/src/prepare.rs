@@ -18,7 +18,7 @@ use crate::mount::BindSource;
 use crate::plan::{Device, DeviceKind, MountPoint, PointKind, Preparation, SetupPlan, Slot, StagedFile};
 use crate::rootfs::{clone_tree, tmpfs};
 use crate::sandbox::{Base, TerminalSize};
-use crate::sys::mount::{ATTR_NODEV, Reach, set_attributes};
+use crate::sys::mount::{ATTR_NODEV, ATTR_RDONLY, Reach, set_attributes};
 use crate::target::{self, Kind};
 
 /// Room of the staging tmpfs for names and nodes, beside the content of its files.
@@ -72,6 +72,7 @@ fn make(slot: Slot, preparation: &Preparation, base: &Base, prepared: &mut Prepa
         }
         Preparation::Process(container) => rustix::io::fcntl_dupfd_cloexec(container.as_fd(), 3).map_err(step),
         Preparation::Tmpfs { size, mode, executable } => memory(*size, *mode, *executable).map_err(step),
+        Preparation::Directories(names) => directories(names).map_err(step),
         Preparation::Bind { source, attributes, reach } => bind_source(source, *attributes, *reach),
         Preparation::Tree(other) => other.tree(),
         Preparation::Null => null_device().map_err(step),
@@ -140,6 +141,18 @@ fn make_devices(directory: &OwnedFd, devices: &[Device]) -> Result<(), Errno> {
         rustix::fs::chmodat(directory, device.name.as_c_str(), mode, AtFlags::empty())?;
     }
     Ok(())
+}
+
+fn directories(names: &[CString]) -> Result<OwnedFd, Errno> {
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let tmpfs = tmpfs(&[("mode", "755"), ("size", "64k")], attributes)?;
+    for name in names {
+        rustix::fs::mkdirat(&tmpfs, name.as_c_str(), Mode::empty())?;
+        rustix::fs::chmodat(&tmpfs, name.as_c_str(), Mode::from_raw_mode(0o755), AtFlags::empty())?;
+    }
+    set_attributes(&tmpfs, ATTR_RDONLY, Reach::One)?;
+    Ok(tmpfs)
 }
 
 const DEVICE_LINKS: [(&str, &str); 6] = [

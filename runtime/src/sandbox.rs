@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::capability::CapabilitySet;
+use crate::cgroup::Cgroup;
 use crate::mount::{Mount, default_masked_paths, default_read_only_paths};
 use crate::rootfs::Rootfs;
 use crate::running::Running;
@@ -30,6 +31,8 @@ pub struct Sandbox {
     pub network: NetworkMode,
     /// Which of the other namespaces are its own.
     pub namespaces: Namespaces,
+    /// The control group that the process is born in; without one it stays in the caller's.
+    pub cgroup: Option<Arc<Cgroup>>,
     /// The detached mount to show as /dev/shm, of the container whose ipc namespace is joined; it serves one start.
     pub shared_memory: Option<Arc<OwnedFd>>,
     /// Bounding set, and for root also the effective and permitted sets.
@@ -83,6 +86,7 @@ impl Sandbox {
             mounts: Vec::new(),
             network: NetworkMode::None,
             namespaces: Namespaces::default(),
+            cgroup: None,
             shared_memory: None,
             capabilities: CapabilitySet::DOCKER,
             seccomp: Seccomp::Default,

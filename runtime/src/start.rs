@@ -56,7 +56,8 @@ fn split(plan: &SetupPlan, slots: &mut [Option<OwnedFd>], listen: &OwnedFd, tell
     let failed = |errno: Errno| Error::Setup { step: "joining the pid namespace".to_owned(), source: errno.into() };
     let _blocked = SignalsBlocked::new();
     let _born = plan.birth.as_ref().map(BirthPlace::choose).transpose().map_err(failed)?;
-    child.split_off(plan.namespaces).map_err(|errno| match errno {
+    let cgroup = plan.cgroup.as_ref().and_then(|cgroup| cgroup.unified());
+    child.split_off(plan.namespaces, cgroup).map_err(|errno| match errno {
         Errno::PERM => crate::userns::refused(errno),
         errno => Error::Setup { step: format!("clone {}", plan.namespaces), source: errno.into() },
     })

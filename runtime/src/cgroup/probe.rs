@@ -104,7 +104,7 @@ pub(super) struct Hierarchies {
 
 impl Hierarchies {
     pub(super) fn probe() -> Result<Hierarchies> {
-        let path = Path::new("/proc/self/mountinfo");
+        let path = Path::new("/proc/thread-self/mountinfo");
         let text = fs::read(path).map_err(|source| Error::cgroup(path, "reading what is mounted")(source))?;
         Ok(Hierarchies::parse(&String::from_utf8_lossy(&text)))
     }

@@ -9,7 +9,8 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFla
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
+    unmount,
 };
 use rustix::thread::ThreadNameSpaceType;
 
@@ -85,9 +86,13 @@ enum Done {
 
 impl Child<'_> {
     /// Clones. The new process never returns from here; the caller gets its number and descriptor.
-    pub(crate) fn split_off(self, namespaces: NewNamespaces) -> Result<(i32, OwnedFd), Errno> {
+    pub(crate) fn split_off(
+        self,
+        namespaces: NewNamespaces,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<(i32, OwnedFd), Errno> {
         // SAFETY: the child goes into `run`, which keeps the rules of this file and never returns.
-        match unsafe { clone::clone(namespaces) }? {
+        match unsafe { clone::clone(namespaces, cgroup) }? {
             Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
             Cloned::Child => self.run(),
         }
@@ -125,6 +130,7 @@ impl Child<'_> {
             Op::Enter(slot) => self.enter(*slot).map(|()| Done::Fully),
             Op::Stage(_)
             | Op::Kernel { .. }
+            | Op::CgroupView { .. }
             | Op::Attach { .. }
             | Op::Mount { .. }
             | Op::Show { .. }
@@ -148,6 +154,10 @@ impl Child<'_> {
                 self.attach(mount.as_fd(), at, ResolveFlags::NO_SYMLINKS)?;
                 self.keep(*slot, mount)?;
             }
+            Op::CgroupView { options, attributes, at } => {
+                let mount = cgroup_view(options, *attributes)?;
+                self.attach(mount.as_fd(), at, ResolveFlags::NO_SYMLINKS)?;
+            }
             Op::Attach { slot, at } => self.attach(self.slot(*slot)?, at, ResolveFlags::NO_SYMLINKS)?,
             Op::Mount { slot, target } => self.mount(self.slot(*slot)?, target)?,
             Op::Show { from, target, attributes } => self.show(from, target, *attributes)?,
@@ -169,6 +179,7 @@ impl Child<'_> {
             Op::OwnKeyring => {
                 return Ok(process::own_keyring().map_or_else(Done::Partly, |()| Done::Fully));
             }
+            Op::JoinCgroup(cgroup) => cgroup.join()?,
             Op::CgroupNamespace => own_cgroup_namespace()?,
             Op::Join(slot) => rustix::thread::move_into_link_name_space(self.slot(*slot)?, None)?,
             Op::Hostname(name) => rustix::system::sethostname(name.to_bytes())?,
@@ -370,6 +381,19 @@ fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
 fn kernel_filesystem(filesystem: KernelFilesystem, attributes: u32) -> Result<OwnedFd, Errno> {
     let context = fsopen(filesystem.name(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, c"source", filesystem.name())?;
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attributes))
+}
+
+fn cgroup_view(options: &[CString], attributes: u32) -> Result<OwnedFd, Errno> {
+    let context = fsopen(c"cgroup", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, c"source", c"cgroup")?;
+    for option in options {
+        match option.to_bytes().strip_prefix(b"name=") {
+            Some(name) => fsconfig_set_string(&context, c"name", name)?,
+            None => fsconfig_set_flag(&context, option.as_c_str())?,
+        }
+    }
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attributes))
 }

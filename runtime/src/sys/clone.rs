@@ -1,6 +1,6 @@
 //! clone3 into new namespaces.
 use std::fmt;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
@@ -57,6 +57,9 @@ impl fmt::Display for NewNamespaces {
     }
 }
 
+/// linux/sched.h; the libc crate's constant is too narrow for it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Which side of a clone this is.
 pub(crate) enum Cloned {
     /// The caller, with the new process' number and descriptor.
@@ -65,17 +68,21 @@ pub(crate) enum Cloned {
     Child,
 }
 
-/// Splits off a process in new namespaces.
+/// Splits off a process in new namespaces, and in a control group of version 2 where one is given.
 ///
 /// # Safety
 /// The child of a process with several threads may only call what is async-signal-safe: no allocation, no lock, no panic.
-pub(crate) unsafe fn clone(namespaces: NewNamespaces) -> Result<Cloned, Errno> {
+pub(crate) unsafe fn clone(namespaces: NewNamespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Errno> {
     let mut pidfd: RawFd = -1;
     // SAFETY: all-zero is a valid `clone_args`.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = namespaces.flags | libc::CLONE_PIDFD as u64;
     args.pidfd = (&raw mut pidfd) as u64;
     args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
+    }
     // SAFETY: without CLONE_VM the child has its own copy of this stack; `args` and `pidfd` outlive the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     match super::check(pid)? {

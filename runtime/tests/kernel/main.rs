@@ -8,6 +8,7 @@
     clippy::print_stdout
 )]
 
+mod cgroups;
 mod fixture;
 mod join;
 mod mounts;

@@ -1,0 +1,173 @@
+//! Limits of a container: what was asked for as durable data, and the control group that it comes to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use runtime::{Bound, CGROUP_PARENT, Cgroup, DeviceRule, Extent, Resources, Signal};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Less memory starts no process: docker's own bound.
+const LEAST_MEMORY: i64 = 6 << 20;
+
+/// Limits in docker's words. Below zero is unlimited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitSpec {
+    /// `--memory`, in bytes.
+    pub memory: Option<i64>,
+    /// `--memory-swap`: memory and swap together, in bytes.
+    pub memory_swap: Option<i64>,
+    /// `--memory-reservation`, in bytes.
+    pub memory_reservation: Option<i64>,
+    /// `--cpus`, in thousandths of a processor.
+    pub cpu_thousandths: Option<u64>,
+    /// `--cpu-shares`.
+    pub cpu_shares: Option<u64>,
+    /// `--cpu-period`, in microseconds.
+    pub cpu_period: Option<u64>,
+    /// `--cpu-quota`, in microseconds.
+    pub cpu_quota: Option<i64>,
+    /// `--cpuset-cpus`.
+    pub cpuset_cpus: Option<String>,
+    /// `--cpuset-mems`.
+    pub cpuset_mems: Option<String>,
+    /// `--pids-limit`; zero is unlimited too.
+    pub pids: Option<i64>,
+    /// `--blkio-weight`.
+    pub blkio_weight: Option<u16>,
+    /// `--device-cgroup-rule`.
+    pub device_rules: Vec<String>,
+    /// `--cgroup-parent`.
+    pub cgroup_parent: Option<String>,
+}
+
+impl LimitSpec {
+    /// What the runtime is asked for. `dunnage update` hands this to [`Cgroup::update`].
+    ///
+    /// # Errors
+    /// When two of them contradict each other, or one cannot be.
+    pub fn resources(&self) -> Result<Resources> {
+        self.check()?;
+        let swap = match (self.memory, self.memory_swap) {
+            // Docker's default: as much swap as memory.
+            (Some(memory), None) if memory > 0 && swap_is_counted() => Some(memory.saturating_mul(2)),
+            (_, swap) => swap,
+        };
+        let mut resources = Resources {
+            memory: self.memory.map(Bound::from_signed),
+            memory_swap: swap.map(Bound::from_signed),
+            memory_reservation: self.memory_reservation.map(Bound::from_signed),
+            cpu_shares: self.cpu_shares,
+            cpu_period: self.cpu_period,
+            cpu_quota: self.cpu_quota.map(Bound::from_signed),
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            cpuset_mems: self.cpuset_mems.clone(),
+            pids: self.pids.map(|pids| if pids == 0 { Bound::Unlimited } else { Bound::from_signed(pids) }),
+            blkio_weight: self.blkio_weight,
+            ..Resources::default()
+        };
+        if let Some(thousandths) = self.cpu_thousandths {
+            resources = resources.with_processors(thousandths);
+        }
+        if !self.device_rules.is_empty() {
+            resources.devices = DeviceRule::usual();
+            for rule in &self.device_rules {
+                resources.devices.push(DeviceRule::parse(rule)?);
+            }
+        }
+        Ok(resources)
+    }
+
+    fn check(&self) -> Result<()> {
+        let usage = |sentence: &str| Err(Error::Usage(sentence.to_owned()));
+        if self.memory.is_some_and(|memory| (0..LEAST_MEMORY).contains(&memory)) {
+            return usage("--memory must be 6MB at the least");
+        }
+        if self.cpu_thousandths.is_some() && (self.cpu_quota.is_some() || self.cpu_period.is_some()) {
+            return usage("--cpus is a quota and a period in one: give it, or --cpu-quota and --cpu-period");
+        }
+        match (self.memory, self.memory_swap) {
+            (None, Some(swap)) if swap > 0 => usage("--memory-swap counts memory and swap together: give --memory as well"),
+            (Some(memory), Some(swap)) if swap >= 0 && swap < memory => {
+                usage("--memory-swap counts memory and swap together: it must not be less than --memory")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the container's group is.
+    #[must_use]
+    pub fn cgroup_path(&self, id: &str) -> PathBuf {
+        PathBuf::from(self.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT)).join(id)
+    }
+}
+
+/// Version 1 counts swap only where the kernel was told to.
+fn swap_is_counted() -> bool {
+    let swap_off = std::path::Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists()
+        && !std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists();
+    !swap_off
+}
+
+/// The control group of a container that this process started. It ends with all that is in it when this is dropped.
+#[derive(Debug)]
+pub(super) struct Group(Option<Arc<Cgroup>>);
+
+impl Group {
+    /// Makes the group. Where nothing is asked for and none may be made, there is none.
+    pub(super) fn prepare(limits: &LimitSpec, id: &str) -> Result<Group> {
+        let resources = limits.resources()?;
+        match Cgroup::create(limits.cgroup_path(id), Extent::Whole, &resources) {
+            Ok(cgroup) => Ok(Group(Some(Arc::new(cgroup)))),
+            Err(_) if resources.is_empty() && limits.cgroup_parent.is_none() => Ok(Group(None)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn cgroup(&self) -> Option<Arc<Cgroup>> {
+        self.0.clone()
+    }
+
+    /// Whether the kernel has killed a process of it because memory ran out.
+    pub(super) fn ran_out_of_memory(&self) -> bool {
+        self.0.as_ref().is_some_and(|cgroup| cgroup.oom_kills() > 0)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(cgroup) = &self.0 {
+            // An empty group that stays does no harm; one that does not end is told by `ps`.
+            let _ = cgroup.kill(Signal::KILL).and_then(|()| cgroup.remove());
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let wrong = [
+            LimitSpec { memory: Some(1 << 20), ..LimitSpec::default() },
+            LimitSpec { memory: Some(64 << 20), memory_swap: Some(32 << 20), ..LimitSpec::default() },
+            LimitSpec { memory_swap: Some(32 << 20), ..LimitSpec::default() },
+            LimitSpec { cpu_thousandths: Some(500), cpu_quota: Some(1000), ..LimitSpec::default() },
+            LimitSpec { device_rules: vec!["x".to_owned()], ..LimitSpec::default() },
+        ];
+        for limits in wrong {
+            assert!(limits.resources().is_err(), "{limits:?}");
+        }
+        assert!(LimitSpec::default().resources().unwrap().is_empty());
+    }
+
+    #[test]
+    fn zero_pids_are_no_limit() {
+        let limits = LimitSpec { pids: Some(0), ..LimitSpec::default() };
+        assert_eq!(limits.resources().unwrap().pids, Some(Bound::Unlimited));
+    }
+}
