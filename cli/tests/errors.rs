@@ -129,7 +129,7 @@ fn flags_that_this_version_lacks_are_refused() {
     for (args, flag) in [
         (vec!["run", "-d", "x"], "-d"),
         (vec!["run", "-p", "80:80", "x"], "-p"),
-        (vec!["run", "--memory", "1g", "x"], "--memory"),
+        (vec!["run", "--oom-kill-disable", "x"], "--oom-kill-disable"),
     ] {
         dunnage.run(args).fails(125, flag);
     }

@@ -49,7 +49,7 @@ pub use cache::{
     Reference, StoreCheck, StoredImage, Usage, Volume, VolumePolicy, VolumeUsage, arm_failpoints,
 };
 pub use check::{Checked, check};
-pub use containers::{ContainerSpec, NetworkChoice, RunRequest, VolumeSpec};
+pub use containers::{ContainerSpec, LimitSpec, NetworkChoice, RunRequest, VolumeSpec};
 pub use contexts::{ContextSource, DockerfileSource, NamedSource};
 pub use error::{Error, Result};
 pub use housekeeping::{Cgroups, Info};

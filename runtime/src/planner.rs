@@ -123,6 +123,11 @@ impl Planner<'_> {
         }
     }
 
+    /// No mount that a sandbox can write shows a device, unless its rules are to decide.
+    fn nodev(&self) -> u64 {
+        if self.sandbox.privileged || self.sandbox.open_devices { 0 } else { ATTR_NODEV }
+    }
+
     fn kernel(&mut self, filesystem: KernelFilesystem, slot: Slot, attributes: u64, at: Place) {
         self.push(Op::Kernel { filesystem, slot, attributes: attributes as u32, at });
     }
@@ -142,7 +147,7 @@ impl Planner<'_> {
             (self.host.devices.clone(), ATTR_NOSUID)
         } else {
             places.extend(bound.iter().map(|device| device.name.clone()));
-            (Vec::new(), ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC)
+            (Vec::new(), ATTR_NOSUID | ATTR_NOEXEC | self.nodev())
         };
         if console {
             places.push(c"console".to_owned());
@@ -266,7 +271,7 @@ impl Planner<'_> {
         }
         let outer: HashSet<PathBuf> = mounts.iter().map(|(target, ..)| target.relative().to_owned()).collect();
         for (target, slot, mount) in mounts {
-            let nodev = if self.sandbox.privileged { 0 } else { ATTR_NODEV };
+            let nodev = self.nodev();
             match mount {
                 Mount::File { .. } => {
                     let from = place(Slot::Stage, &slot.to_string());
@@ -305,7 +310,7 @@ impl Planner<'_> {
     /// Comes last, so that mount points can be made like the sources that are open by then.
     fn root(&mut self) {
         let read_only = if self.sandbox.read_only { ATTR_RDONLY } else { 0 };
-        let attributes = read_only | if self.sandbox.privileged { 0 } else { ATTR_NODEV };
+        let attributes = read_only | self.nodev();
         let mount_points = std::mem::take(&mut self.points);
         self.prepare.push((Slot::Root, Preparation::Root { attributes, mount_points }));
         self.push(Op::PivotRoot);

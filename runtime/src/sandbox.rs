@@ -41,6 +41,8 @@ pub struct Sandbox {
     pub seccomp: Seccomp,
     /// All of the caller's capabilities, no masks, no filter, the host's devices.
     pub privileged: bool,
+    /// Whether device nodes that are made inside can be opened: then only the rules of the control group are in the way.
+    pub open_devices: bool,
     /// Whether exec may never again grant more than the process has (setuid programs then do not work).
     pub no_new_privileges: bool,
     /// Whether the root is mounted read-only.
@@ -91,6 +93,7 @@ impl Sandbox {
             capabilities: CapabilitySet::DOCKER,
             seccomp: Seccomp::Default,
             privileged: false,
+            open_devices: false,
             no_new_privileges: false,
             read_only: false,
             masked: default_masked_paths(),

@@ -6,6 +6,7 @@ mod builds;
 mod check;
 mod image;
 mod lent;
+mod limits;
 mod plan;
 mod prune;
 mod run;
@@ -158,7 +159,7 @@ pub(crate) enum Container {
 }
 
 /// Flags of docker that this version does not have: they are refused by name, never ignored.
-const NOT_YET: [&str; 56] = [
+const NOT_YET: [&str; 58] = [
     "--platform",
     "--push",
     "--pull",
@@ -185,6 +186,8 @@ const NOT_YET: [&str; 56] = [
     "--memory",
     "-m",
     "--memory-swap",
+    "--oom-kill-disable",
+    "--kernel-memory",
     "--cpus",
     "--cpu-shares",
     "-c",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::StorageArgs;
+use super::limits::LimitArgs;
 use engine::VolumeSpec;
 
 /// Run a command in a new container
@@ -64,6 +65,14 @@ pub(crate) struct RunArgs {
     /// All capabilities, no filter, the machine's devices
     #[arg(long)]
     pub(crate) privileged: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// Rule for devices that are made inside, as 'c 10:229 rwm'; can be repeated
+    #[arg(long, value_name = "RULE", help_heading = "Limits")]
+    pub(crate) device_cgroup_rule: Vec<String>,
+    /// Control group to make the container's in [default: dunnage]
+    #[arg(long, value_name = "PATH", help_heading = "Limits")]
+    pub(crate) cgroup_parent: Option<String>,
     /// Name or id of the image
     pub(crate) image: String,
     /// Command and its arguments [default: the image's]

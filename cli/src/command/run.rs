@@ -40,6 +40,9 @@ fn request(args: RunArgs) -> Result<RunRequest, Failure> {
         env.extend(env_file(path)?);
     }
     env.extend(args.env.iter().map(|text| variable(text)));
+    let mut limits = args.limits.spec();
+    limits.device_rules = args.device_cgroup_rule;
+    limits.cgroup_parent = args.cgroup_parent;
     let spec = ContainerSpec {
         image: args.image,
         command: args.command,
@@ -59,6 +62,7 @@ fn request(args: RunArgs) -> Result<RunRequest, Failure> {
         read_only: args.read_only,
         init: args.init,
         privileged: args.privileged,
+        limits,
     };
     Ok(RunRequest { name: args.name, spec })
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cache::{Image, Snapshot, TreeRoot};
 use runtime::{Mount, Sandbox, Stdio};
 
+use super::limits::Group;
 use super::network::Network;
 use super::spec::{ContainerSpec, VolumeSpec};
 use crate::error::{Error, Result};
@@ -19,6 +20,7 @@ const USER_FILE_LIMIT: u64 = 1 << 20;
 pub(super) struct Launch {
     pub(super) sandbox: Sandbox,
     pub(super) network: Network,
+    pub(super) group: Group,
 }
 
 impl Launch {
@@ -33,6 +35,7 @@ impl Launch {
         make_workdir(&root, &cwd)?;
         drop(root);
         let network = Network::prepare(spec)?;
+        let group = Group::prepare(&spec.limits, id)?;
         let mut sandbox = Sandbox::new(rootfs, spec.argv(image)?);
         sandbox.env = spec.environment(&config.env, &hostname, &user.home).iter().map(|entry| pair(entry)).collect();
         sandbox.cwd = cwd.into();
@@ -43,6 +46,8 @@ impl Launch {
         sandbox.read_only = spec.read_only;
         sandbox.init = spec.init;
         sandbox.privileged = spec.privileged;
+        sandbox.cgroup = group.cgroup();
+        sandbox.open_devices = !spec.limits.device_rules.is_empty();
         sandbox.stdio = if spec.tty {
             Stdio::Terminal(runtime::terminal_size())
         } else {
@@ -51,7 +56,7 @@ impl Launch {
         for volume in &spec.volumes {
             sandbox.mounts.push(volume.mount()?);
         }
-        Ok(Launch { sandbox, network })
+        Ok(Launch { sandbox, network, group })
     }
 }
 

@@ -89,7 +89,9 @@ impl LimitSpec {
             return usage("--cpus is a quota and a period in one: give it, or --cpu-quota and --cpu-period");
         }
         match (self.memory, self.memory_swap) {
-            (None, Some(swap)) if swap > 0 => usage("--memory-swap counts memory and swap together: give --memory as well"),
+            (None, Some(swap)) if swap > 0 => {
+                usage("--memory-swap counts memory and swap together: give --memory as well")
+            }
             (Some(memory), Some(swap)) if swap >= 0 && swap < memory => {
                 usage("--memory-swap counts memory and swap together: it must not be less than --memory")
             }

@@ -1,6 +1,7 @@
 //! Containers: `dunnage run` and what goes with it. `spec` is what was asked for, `launch` makes a sandbox of it.
 
 mod launch;
+mod limits;
 mod network;
 mod spec;
 
@@ -10,6 +11,7 @@ use runtime::AttachOptions;
 use crate::Engine;
 use crate::error::Result;
 use launch::Launch;
+pub use limits::LimitSpec;
 pub use spec::{ContainerSpec, NetworkChoice, VolumeSpec};
 
 /// What to run, and how the caller stays with it.
@@ -70,6 +72,10 @@ impl Engine {
             notes(note.clone());
         }
         let exit = runtime::attach(&mut container, signals, AttachOptions { interactive: spec.interactive })?;
+        if launch.group.ran_out_of_memory() {
+            notes("a process of the container was killed: its memory limit was reached".to_owned());
+        }
+        drop(launch.group);
         drop(launch.network);
         Ok(exit.status_code())
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use cache::Image;
 use serde::{Deserialize, Serialize};
 
+use super::limits::LimitSpec;
 use crate::error::{Error, Result};
 
 /// What was asked of a container. What is not said is the image's, or docker's default.
@@ -41,6 +42,8 @@ pub struct ContainerSpec {
     pub init: bool,
     /// `--privileged`.
     pub privileged: bool,
+    /// `--memory`, `--cpus` and the like.
+    pub limits: LimitSpec,
 }
 
 /// `--network`.

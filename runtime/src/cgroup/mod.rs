@@ -135,9 +135,10 @@ impl Cgroup {
                 }
             }
             None if needed => {
-                let reason =
-                    "needs version 2 of the control groups, which is not mounted here; leave it out".to_owned();
-                return Err(Error::Limit { limit: "unified", reason });
+                let (limit, missing) =
+                    if devices_in_v2 { ("device rule", "devices controller") } else { ("unified", "version 2") };
+                let reason = format!("this machine has no {missing} of the control groups; mount it, or leave it out");
+                return Err(Error::Limit { limit, reason });
             }
             _ => {}
         }

@@ -1,0 +1,86 @@
+//! Limits of a container: they bite, they are read as docker reads them, and nothing of them stays behind.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+use testdata::{Dunnage, Host, Need, skipped};
+
+/// A store with the base image, or nothing where a limit of this kind cannot be had.
+fn store(controller: &str) -> Option<Dunnage> {
+    if skipped(&[Need::Root, Need::Program("busybox")]) {
+        return None;
+    }
+    let controllers = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    let row = controllers.lines().find(|line| line.split_whitespace().next() == Some(controller));
+    if !row.is_some_and(|row| row.trim_end().ends_with('1')) {
+        println!("skipped: this kernel has no {controller} controller");
+        return None;
+    }
+    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
+    dunnage.busybox();
+    Some(dunnage)
+}
+
+#[test]
+fn runtime_l01_memory_has_an_end_and_it_is_told() {
+    let Some(dunnage) = store("memory") else { return };
+    let before = Host::look(&dunnage.root());
+    let hog = ["busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"];
+    let ran = dunnage.run([&["run", "--rm", "-m", "32m", "base"][..], &hog[..]].concat());
+    ran.fails(137, "its memory limit was reached");
+    dunnage.run([&["run", "--rm", "-m", "256m", "base"][..], &hog[..]].concat()).ok();
+    before.expect(&dunnage.root());
+}
+
+#[test]
+fn runtime_l02_processes_have_an_end() {
+    let Some(dunnage) = store("pids") else { return };
+    let script = "for n in $(seq 20); do sleep 3 & done";
+    let ran = dunnage.run(["run", "--rm", "--pids-limit", "10", "base", "sh", "-c", script]);
+    assert_ne!(ran.code, 0);
+    assert!(ran.stderr.contains("Resource temporarily unavailable"), "{}", ran.stderr);
+}
+
+#[test]
+fn runtime_l03_processors_have_an_end() {
+    let Some(dunnage) = store("cpu") else { return };
+    let script = "cat /sys/fs/cgroup/cpu.max 2>/dev/null ||
+        echo $(cat /sys/fs/cgroup/cpu*/cpu.cfs_quota_us | head -n 1) $(cat /sys/fs/cgroup/cpu*/cpu.cfs_period_us | head -n 1)";
+    for (flags, wanted) in [
+        (&["--cpus", "0.5"][..], "50000 100000\n"),
+        (&["--cpu-quota", "20000", "--cpu-period", "40000"][..], "20000 40000\n"),
+    ] {
+        let ran = dunnage.run([&["run", "--rm"][..], flags, &["base", "sh", "-c", script][..]].concat()).ok();
+        assert_eq!(ran.stdout, wanted);
+    }
+}
+
+#[test]
+fn runtime_m14_a_device_that_is_made_inside_opens_only_by_a_rule() {
+    let Some(dunnage) = store("devices") else { return };
+    let script = "mknod /tmp/kmsg c 1 11 && : < /tmp/kmsg && echo open";
+    let rule = |rule| dunnage.run(["run", "--rm", "--device-cgroup-rule", rule, "base", "sh", "-c", script]);
+    assert_eq!(rule("c 1:11 rmw").ok().stdout, "open\n");
+    rule("c 1:12 rmw").fails(1, "Operation not permitted");
+    dunnage.run(["run", "--rm", "base", "sh", "-c", script]).fails(1, "Permission denied");
+}
+
+#[test]
+fn limits_that_cannot_be_are_one_sentence_and_leave_nothing() {
+    let Some(dunnage) = store("memory") else { return };
+    let before = Host::look(&dunnage.root());
+    for (flags, text) in [
+        (&["-m", "1m"][..], "6MB"),
+        (&["-m", "64m", "--memory-swap", "32m"][..], "--memory-swap"),
+        (&["-m", "much"][..], "`much` is no size"),
+        (&["--cpus", "0"][..], "no number of processors"),
+        (&["--cpus", "1", "--cpu-quota", "5000"][..], "--cpus"),
+        (&["--cpuset-cpus", "4000"][..], "set of processors: the cpuset controller does not take"),
+        (&["--blkio-weight", "5"][..], "5 is not in 10..=1000"),
+        (&["--device-cgroup-rule", "nonsense"][..], "must be like"),
+        (&["--cgroup-parent", "a/../b"][..], "must not contain '..'"),
+        (&["--pids-limit", "some"][..], "some"),
+    ] {
+        let ran = dunnage.run([&["run", "--rm"][..], flags, &["base", "true"][..]].concat());
+        ran.fails(125, text);
+    }
+    before.expect(&dunnage.root());
+}
