@@ -56,10 +56,10 @@ fn runtime_l03_processors_have_an_end() {
 #[test]
 fn runtime_m14_a_device_that_is_made_inside_opens_only_by_a_rule() {
     let Some(dunnage) = store("devices") else { return };
-    let script = "mknod /tmp/kmsg c 1 11 && : < /tmp/kmsg && echo open";
+    let script = "mknod /tmp/fuse c 10 229 && : < /tmp/fuse && echo open";
     let rule = |rule| dunnage.run(["run", "--rm", "--device-cgroup-rule", rule, "base", "sh", "-c", script]);
-    assert_eq!(rule("c 1:11 rmw").ok().stdout, "open\n");
-    rule("c 1:12 rmw").fails(1, "Operation not permitted");
+    assert_eq!(rule("c 10:229 rmw").ok().stdout, "open\n");
+    rule("c 10:230 rmw").fails(1, "Operation not permitted");
     dunnage.run(["run", "--rm", "base", "sh", "-c", script]).fails(1, "Permission denied");
 }
 

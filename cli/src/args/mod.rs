@@ -78,7 +78,7 @@ pub(crate) enum Command {
     /// Look for mistakes in a Dockerfile, without building
     Check(CheckArgs),
     /// Run a command in a new container
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List images
     Images(ImagesArgs),
     /// Give an image another name

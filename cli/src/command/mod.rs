@@ -103,7 +103,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Builds(args) => builds::builds(root, &args),
         Command::Check(args) => check::check(root, args),
         // `run` has docker's exit codes, all of them its own.
-        Command::Run(args) => return run::run(root, args),
+        Command::Run(args) => return run::run(root, *args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => image::list(root, &args),
         Command::Tag(args) | Command::Image(Image::Tag(args)) => image::tag(root, &args),
         Command::Rmi(args) | Command::Image(Image::Rm(args)) => image::remove(root, &args),

@@ -62,7 +62,7 @@ impl DeviceAccess {
     }
 
     fn bits(self) -> u32 {
-        u32::from(self.mknod) * MKNOD | u32::from(self.read) * READ | u32::from(self.write) * WRITE
+        (u32::from(self.mknod) * MKNOD) | (u32::from(self.read) * READ) | (u32::from(self.write) * WRITE)
     }
 }
 
@@ -269,7 +269,7 @@ mod tests {
                 for (major, minor) in [(1, 3), (1, 4), (8, 0), (10, 229), (10, 200), (136, 7)] {
                     for access in 1..=EVERY {
                         let kind = if class == DeviceClass::Block { 1 } else { 2 };
-                        let context = [access << 16 | kind, major, minor];
+                        let context = [(access << 16) | kind, major, minor];
                         let answer = crate::sys::bpf::interpret(&program, context);
                         let wanted = policy.answer(class, major, minor, access);
                         assert_eq!(answer == 1, wanted, "{class:?} {major}:{minor} {access} {policy:?}");

@@ -231,8 +231,12 @@ impl Cgroup {
         match (self.v1_place(Controller::Cpuacct), self.v1_place(Controller::Cpu), &self.v2) {
             (None, None, Some(place)) => stats::cpu_v2(&place.directory, &mut stats.cpu),
             (usage, quota, _) => {
-                usage.map(|directory| stats::cpuacct_v1(directory, &mut stats.cpu));
-                quota.map(|directory| stats::cpu_v1(directory, &mut stats.cpu));
+                if let Some(directory) = usage {
+                    stats::cpuacct_v1(directory, &mut stats.cpu);
+                }
+                if let Some(directory) = quota {
+                    stats::cpu_v1(directory, &mut stats.cpu);
+                }
             }
         }
         match self.v1_place(Controller::Pids).or_else(|| self.v2_place(Controller::Pids)) {
@@ -344,10 +348,8 @@ impl Cgroup {
         if signal != Signal::KILL {
             return self.processes()?.into_iter().try_for_each(|pid| place::signal(pid, signal));
         }
-        if let Some(place) = &self.v2 {
-            if write(&place.directory.join("cgroup.kill"), "1").is_ok() {
-                return Ok(());
-            }
+        if self.v2.as_ref().is_some_and(|place| write(&place.directory.join("cgroup.kill"), "1").is_ok()) {
+            return Ok(());
         }
         let begun = Instant::now();
         loop {

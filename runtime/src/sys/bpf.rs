@@ -27,7 +27,7 @@ const EXIT: u8 = 0x95;
 
 impl Instruction {
     const fn new(code: u8, to: u8, from: u8, offset: i16, value: u32) -> Instruction {
-        Instruction { code, registers: from << 4 | to, offset, value: value as i32 }
+        Instruction { code, registers: (from << 4) | to, offset, value: value as i32 }
     }
 
     /// Loads 32 bits from `from` and an offset.
