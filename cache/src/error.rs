@@ -36,6 +36,12 @@ pub enum Error {
         /// The user's share is used up, whatever the disk has.
         quota: bool,
     },
+    /// A device node where this process may make none.
+    #[error("{} is a device node, and without root none can be made: build it as root, or leave it out", escaped(path.as_os_str().as_encoded_bytes()))]
+    DeviceNode {
+        /// Its path in the tree.
+        path: PathBuf,
+    },
     /// The store was written by a newer version.
     #[error("the store {} has format {found}, and this dunnage knows {known}: use a newer dunnage or another DUNNAGE_ROOT", root.display())]
     NewerFormat {
@@ -264,6 +270,16 @@ impl Error {
                 | Error::OpenToOthers(_)
                 | Error::OfAnother { .. }
         )
+    }
+
+    /// The same error, and a better one where the kernel lets nobody but root make devices.
+    pub(crate) fn of_device(self, path: &std::path::Path) -> Error {
+        match self {
+            Error::Path { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Error::DeviceNode { path: path.to_owned() }
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn path(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {

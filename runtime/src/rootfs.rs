@@ -107,9 +107,13 @@ impl Rootfs {
         let directory =
             rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(Error::rootfs(format!("opening {}", path.display())))?;
-        let mount = clone_tree(directory.as_fd(), Reach::One)
-            .and_then(|mount| set_attributes(&mount, 0, Reach::One).map(|()| mount))
-            .map_err(Error::rootfs(format!("cloning the mount of {}", path.display())))?;
+        let cloned = clone_tree(directory.as_fd(), Reach::One)
+            .and_then(|mount| set_attributes(&mount, 0, Reach::One).map(|()| mount));
+        let mount = match cloned {
+            // Without the right to mount it can still be read and written; a process cannot be started in it.
+            Err(Errno::PERM) => directory,
+            result => result.map_err(Error::rootfs(format!("cloning the mount of {}", path.display())))?,
+        };
         Ok(Rootfs { mount, moved: AtomicBool::new(false) })
     }
 

@@ -18,12 +18,16 @@ use crate::prepare::{Prepared, prepare};
 use crate::sandbox::Sandbox;
 use crate::sys::child::{Child, Report, ReportKind};
 use crate::sys::process::SignalsBlocked;
+use crate::userns;
 
 impl Sandbox {
     /// Starts the process. Returns when it has become the program, or with the reason why it could not.
     ///
     /// The kernel kills the container when the *thread* that called this ends: wait on the same thread, or keep it alive.
     pub fn start(self) -> Result<Container> {
+        if userns::needs_user_namespace()? {
+            return Err(userns::refused(Errno::PERM));
+        }
         let plan = self.plan()?;
         let prepared = prepare(&plan, &self.base)?;
         let (listen, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::container("making a pipe"))?;
@@ -58,7 +62,7 @@ fn split(plan: &SetupPlan, slots: &mut [Option<OwnedFd>], listen: &OwnedFd, tell
     let _born = plan.birth.as_ref().map(BirthPlace::choose).transpose().map_err(failed)?;
     let cgroup = plan.cgroup.as_ref().and_then(|cgroup| cgroup.unified());
     child.split_off(plan.namespaces, cgroup).map_err(|errno| match errno {
-        Errno::PERM => crate::userns::refused(errno),
+        Errno::PERM => userns::refused(errno),
         errno => Error::Setup { step: format!("clone {}", plan.namespaces), source: errno.into() },
     })
 }

@@ -8,6 +8,7 @@ mod host;
 mod random;
 mod repository;
 mod server;
+mod user;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +18,7 @@ pub use host::Host;
 pub use random::{Random, rounds};
 pub use repository::{GitDaemon, Repository};
 pub use server::{Asked, Reply, Server};
+pub use user::{Granted, User};
 
 /// The root of the workspace.
 pub fn workspace() -> PathBuf {

@@ -287,7 +287,8 @@ impl Extractor<'_> {
         } else {
             let device = rustix::fs::makedev(entry.device.0, entry.device.1);
             let mode = Mode::RUSR | Mode::WUSR;
-            self.make(target, record, || rustix::fs::mknodat(&parent.fd, name, file_type, mode, device))?;
+            let made = self.make(target, record, || rustix::fs::mknodat(&parent.fd, name, file_type, mode, device));
+            made.map_err(|error| if is_device { error.of_device(&entry.path) } else { error })?;
         }
         crate::tree::own(&parent.fd, name, attributes.owner).map_err(parent.failed("own", name))?;
         if file_type != FileType::Symlink {
