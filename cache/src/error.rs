@@ -145,6 +145,23 @@ pub enum Error {
         /// Its holder.
         id: String,
     },
+    /// A name that no network can have.
+    #[error("invalid network name `{0}`: it begins with a letter or digit, and has letters, digits, `_`, `.` and `-`")]
+    BadNetworkName(String),
+    /// A network has this name.
+    #[error("a network named `{0}` is there already: remove it first, or take another name")]
+    NetworkExists(String),
+    /// No network has this name.
+    #[error("no network `{0}`: `dunnage network ls` shows all, `dunnage network create {0}` makes it")]
+    NetworkNotFound(String),
+    /// Containers are on the network.
+    #[error("network `{name}` is in use by {containers}: stop them first, or disconnect them")]
+    NetworkInUse {
+        /// The network.
+        name: String,
+        /// Who is on it.
+        containers: String,
+    },
     /// A volume's name breaks the rules.
     #[error("`{name}` is not a valid volume name: {reason}")]
     BadVolumeName {

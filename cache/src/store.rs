@@ -26,6 +26,7 @@
 //!   builds/TIME-ID/         records and logs of builds
 //!   memory/HASH/            what builds of a Dockerfile saw last
 //!   overlay                 which kernel and mount overlay was seen to work with
+//!   networks/NAME/          network.json, and who is on it: `endpoints/ID`, locked by the living
 //!   volumes/NAME/           `_data`, and volume.json
 //!   quarantine/             damaged content, put aside
 //!   stubs/, empty/          the mount-point layer of sandboxes, and an empty directory
