@@ -10,6 +10,7 @@
 //! A `Bridge` is a namespace and a socket that owns a table of the packet filter, both shared by all who have a container
 //! on it. The last of them to end, by whatever means, takes bridge, cables and rules along.
 mod bridge;
+mod dns;
 mod firewall;
 mod links;
 mod namespace;
@@ -19,6 +20,7 @@ mod ports;
 mod survey;
 
 pub use bridge::{Bridge, BridgeHandle, BridgeOptions, Port};
+pub use dns::{Known, Names, RESOLVER, Resolver};
 pub use links::Prefixed;
 pub use namespace::NetworkNamespace;
 pub use nft::Transport;

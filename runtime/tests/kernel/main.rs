@@ -12,6 +12,7 @@ mod cgroups;
 mod fixture;
 mod join;
 mod mounts;
+mod names;
 mod network;
 mod process;
 mod walls;
