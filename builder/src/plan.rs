@@ -357,6 +357,11 @@ impl Planner {
         self.refused.push(diagnostic);
     }
 
+    /// One that plans what nobody will perform.
+    pub(crate) fn for_checks(rules: IgnoreRules) -> Planner {
+        Planner { only_checks: Some(rules), ..Planner::default() }
+    }
+
     fn into_graph(mut self) -> DiGraph<Step, ()> {
         let mut totals: BTreeMap<usize, usize> = BTreeMap::new();
         for (index, step) in self.steps.iter_mut().filter(|step| step.op.is_performed()).enumerate() {
@@ -403,7 +408,7 @@ pub fn check(dockerfile: &Dockerfile, options: &Options, images: &BaseImages, ru
         if let Ok(stages) = Stages::resolve(dockerfile, &options, &mut Vec::new()) {
             seen.extend(stages.order);
         }
-        let planner = Planner { only_checks: Some(rules.clone()), ..Planner::default() };
+        let planner = Planner::for_checks(rules.clone());
         let (plan, warnings) = plan_with(planner, dockerfile, &options, images);
         let errors = match plan {
             Ok(plan) => plan.refused,
@@ -421,7 +426,7 @@ pub fn check(dockerfile: &Dockerfile, options: &Options, images: &BaseImages, ru
 }
 
 /// The plan, and what was doubtful, which is known also when there is no plan.
-fn plan_with(
+pub(crate) fn plan_with(
     mut planner: Planner,
     dockerfile: &Dockerfile,
     options: &Options,

@@ -53,6 +53,14 @@ pub(crate) fn storage(flag: Option<StorageDriver>) -> Result<StorageChoice, Stri
     })
 }
 
+/// This program, for processes of its own.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(crate) fn own_program() -> std::io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
 /// Where programs of this machine are.
 pub(crate) fn search_path() -> SearchPath {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -62,7 +62,11 @@ pub fn check(request: &BuildRequest, choice: Option<&str>, engine: Option<&Engin
 }
 
 /// The bases that are in the store; a check asks for no others.
-fn known_images(engine: &Engine, dockerfile: &grammar::Dockerfile, options: &builder::Options) -> BaseImages {
+pub(crate) fn known_images(
+    engine: &Engine,
+    dockerfile: &grammar::Dockerfile,
+    options: &builder::Options,
+) -> BaseImages {
     let bases = builder::bases(dockerfile, options).unwrap_or_default().into_iter();
     bases
         .filter_map(|base| {

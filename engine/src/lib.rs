@@ -28,6 +28,7 @@ mod remote_caches;
 mod sources;
 mod storage;
 mod volumes;
+mod watch;
 mod why;
 
 use std::path::{Path, PathBuf};
@@ -64,6 +65,7 @@ pub use remote_caches::{CacheFrom, CacheTo};
 pub use runtime::{Ids, NetworkMode, Resource, Rlimit, is_superuser};
 pub use sources::FetchOptions;
 pub use storage::{Storage, StorageChoice};
+pub use watch::Watch;
 pub use why::Explained;
 
 /// How an engine is opened.

@@ -17,7 +17,8 @@ use super::lent::{self, SecretSpec, SshSpec};
   dunnage build https://host/repo.git#v1:app one directory of a repository
   dunnage build - < context.tar.gz           an archive, or a lone Dockerfile
   dunnage build --target test --no-cache .   one stage, and nothing from the cache
-  dunnage build -o out .                     the files of the last stage into the directory out")]
+  dunnage build -o out .                     the files of the last stage into the directory out
+  dunnage build --watch --run='--network host' .  build and run, again after every change")]
 pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
@@ -67,6 +68,12 @@ pub(crate) struct BuildArgs {
     /// Open a shell in the state of a RUN that fails
     #[arg(long)]
     pub(crate) debug: bool,
+    /// Build again whenever a file changes that the build reads, until Ctrl-C
+    #[arg(long, conflicts_with_all = ["debug", "check", "call"])]
+    pub(crate) watch: bool,
+    /// With --watch: run the image, and start it anew after each build; FLAGS are those of `dunnage run`, with blanks between
+    #[arg(long, value_name = "FLAGS", num_args = 0..=1, require_equals = true, default_missing_value = "", requires = "watch")]
+    pub(crate) run: Option<String>,
     /// Label of the image, as NAME=VALUE; can be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,

@@ -12,8 +12,10 @@ use engine::{
     Output, RunSettings,
 };
 
+use super::watch::Starter;
 use super::{Failure, Outcome, lent, open_for_snapshots};
-use crate::args::{BuildArgs, BuildNetwork, CheckFormat, Progress as Mode};
+use crate::args::{BuildArgs, BuildNetwork, CheckFormat, Progress as Mode, StorageArgs, StorageDriver};
+use crate::ui::interrupt::Interrupt;
 use crate::ui::progress::Progress;
 use crate::{config, ui};
 
@@ -31,65 +33,113 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
     if let Some(call) = args.call {
         return super::call::call(root, call, &request(args)?);
     }
-    let progress = Progress::new(mode(&args)?);
+    let mode = mode(&args)?;
     let outputs = outputs(&args)?;
     // What goes to standard output is then the image, and nothing else.
     let streams = outputs.iter().any(Output::is_stream);
-    let debug = args.debug;
-    if debug && !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+    if args.debug && !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(Failure::usage("--debug opens a shell, which needs a terminal on standard input and output"));
     }
-    let tells_id = args.quiet && !streams;
-    let quiet = args.quiet;
-    let files =
-        Files { iidfile: args.iidfile.clone(), metadata: args.metadata_file.clone(), timings: args.timings.clone() };
-    let storage = args.storage;
-    let request = BuildRequest { outputs, owner: config::owner(), stream: Some(ui::stream), ..request(args)? };
+    let (storage, watches) = (args.storage, args.watch);
+    let starter = args.run.as_deref().map(|flags| starter(root.as_deref(), storage, flags));
+    let mut job = Job {
+        mode,
+        debug: args.debug,
+        quiet: args.quiet,
+        tells_id: args.quiet && !streams,
+        files: Files {
+            iidfile: args.iidfile.clone(),
+            metadata: args.metadata_file.clone(),
+            timings: args.timings.clone(),
+        },
+        request: request(args)?,
+    };
+    job.request = BuildRequest { outputs, owner: config::owner(), stream: Some(ui::stream), ..job.request };
+    if starter.is_some() && !(job.request.outputs.is_empty() || job.request.outputs.iter().any(Output::is_image)) {
+        return Err(Failure::usage("--run needs the image in the store: add --load to the outputs"));
+    }
     let engine = open_for_snapshots(root, storage)?;
     let cancel = Cancel::default();
     let interrupt = ui::interrupt::watch(&cancel)?;
-    let told = Cell::new(false);
-    let announce = |error: &engine::Error| {
-        told.set(true);
-        progress.finish(Err(error));
-        error.diagnostics().iter().for_each(ui::diagnostic::print);
-        ui::say("A shell in the state of the failed step; `exit` ends it, and what it changes is lost.");
-    };
-    let on_failure: Option<&dyn Fn(&engine::Error)> = if debug { Some(&announce) } else { None };
-    let record = Mutex::new(None);
-    let tell = |event: Event| {
-        if let Event::Recorded(id) = &event {
-            *record.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.clone());
-        }
-        progress.event(&event);
-    };
-    let result = engine.build_or_debug(&request, &tell, &cancel, on_failure);
-    if !told.get() {
-        progress.finish(result.as_ref());
+    if watches {
+        return super::watch::watch(&engine, &job, starter.as_ref(), &interrupt);
     }
-    let id = record.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let timed = timings(&engine, id.as_deref(), files.timings.as_deref());
-    match result {
-        Ok(built) => {
-            finish(&engine, &built, quiet, &files)?;
-            if tells_id {
-                ui::line(&built.id)?;
+    job.perform(&engine, &cancel, &interrupt).map(|_| 0)
+}
+
+/// `--run`: the flags for each start of the container.
+fn starter(root: Option<&Path>, storage: StorageArgs, flags: &str) -> Starter {
+    let root = root.map(|root| ["--root".into(), root.into()]).into_iter().flatten();
+    let driver = storage.storage_driver.as_ref().and_then(StorageDriver::to_possible_value);
+    let driver = driver.map(|driver| format!("--storage-driver={}", driver.get_name()));
+    let flags = driver.into_iter().chain(flags.split_whitespace().map(str::to_owned)).collect();
+    Starter { options: root.collect(), flags }
+}
+
+/// A build as it was asked for; it can be performed more than once.
+pub(super) struct Job {
+    pub(super) request: BuildRequest,
+    mode: Mode,
+    debug: bool,
+    quiet: bool,
+    tells_id: bool,
+    files: Files,
+}
+
+impl Job {
+    /// What is written besides the outputs.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let Files { iidfile, metadata, timings } = &self.files;
+        let trace = timings.as_deref().map(super::timings::trace_path);
+        [iidfile, metadata, timings, &trace].into_iter().flatten().cloned().collect()
+    }
+
+    /// Builds, with everything that is shown and written. What failed has been told.
+    pub(super) fn perform(&self, engine: &Engine, cancel: &Cancel, interrupt: &Interrupt) -> Result<Built, Failure> {
+        let progress = Progress::new(self.mode);
+        let told = Cell::new(false);
+        let announce = |error: &engine::Error| {
+            told.set(true);
+            progress.finish(Err(error));
+            error.diagnostics().iter().for_each(ui::diagnostic::print);
+            ui::say("A shell in the state of the failed step; `exit` ends it, and what it changes is lost.");
+        };
+        let on_failure: Option<&dyn Fn(&engine::Error)> = if self.debug { Some(&announce) } else { None };
+        let record = Mutex::new(None);
+        let tell = |event: Event| {
+            if let Event::Recorded(id) = &event {
+                *record.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.clone());
             }
-            timed.map(|()| 0)
+            progress.event(&event);
+        };
+        let result = engine.build_or_debug(&self.request, &tell, cancel, on_failure);
+        if !told.get() {
+            progress.finish(result.as_ref());
         }
-        Err(error) => {
-            let failure = Failure::from(error);
-            // Which signal it was is known here; the engine knows only that it was asked to stop.
-            let code = interrupt.code().filter(|_| failure.code() == 130);
-            let code = if progress.tells_errors() || told.get() {
-                code.unwrap_or(failure.code())
-            } else {
-                code.unwrap_or(failure.tell())
-            };
-            if let Err(failure) = timed {
-                failure.tell();
+        let id = record.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let timed = timings(engine, id.as_deref(), self.files.timings.as_deref());
+        match result {
+            Ok(built) => {
+                finish(engine, &built, self.quiet, &self.files)?;
+                if self.tells_id {
+                    ui::line(&built.id)?;
+                }
+                timed.map(|()| built)
             }
-            Err(Failure::Told(code))
+            Err(error) => {
+                let failure = Failure::from(error);
+                // Which signal it was is known here; the engine knows only that it was asked to stop.
+                let code = interrupt.code().filter(|_| failure.code() == 130);
+                let code = if progress.tells_errors() || told.get() {
+                    code.unwrap_or(failure.code())
+                } else {
+                    code.unwrap_or(failure.tell())
+                };
+                if let Err(failure) = timed {
+                    failure.tell();
+                }
+                Err(Failure::Told(code))
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod system;
 mod timings;
 mod usage;
 mod volume;
+mod watch;
 mod why;
 
 use std::io;

@@ -35,6 +35,7 @@ fn refuse(args: &BuildArgs) -> Result<(), Failure> {
         ("--timings", args.timings.is_some()),
         ("--output", !args.output.is_empty()),
         ("--load", args.load),
+        ("--watch", args.watch),
         ("--cache-to", !args.cache_to.is_empty()),
     ];
     match given.iter().find(|(_, given)| *given) {

@@ -18,7 +18,7 @@ const LINES: usize = 40;
 /// # Errors
 /// When one cannot be written.
 pub(super) fn write(engine: &Engine, build: &BuildRecord, path: &Path) -> Result<(), Failure> {
-    let traced = path.with_extension("trace.json");
+    let traced = trace_path(path);
     let page = page(build, &excerpts(engine, build)?);
     for (path, text) in [(path, page), (traced.as_path(), trace(build))] {
         std::fs::write(path, text)
@@ -27,6 +27,11 @@ pub(super) fn write(engine: &Engine, build: &BuildRecord, path: &Path) -> Result
     let name = |path: &Path| PathBuf::from(path).display().to_string();
     ui::say(&format!("timings: {} · {} for ui.perfetto.dev or chrome://tracing", name(path), name(&traced)));
     Ok(())
+}
+
+/// Where the trace beside a page is.
+pub(super) fn trace_path(page: &Path) -> PathBuf {
+    page.with_extension("trace.json")
 }
 
 /// The last lines that each step wrote.

@@ -1,7 +1,7 @@
 //! Ctrl-C and the polite signals: the first stops the work and lets it clean up for a moment, the second ends at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::Cancel;
@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 pub(crate) struct Interrupt {
     handle: Handle,
     first: Arc<AtomicI32>,
+    target: Arc<Mutex<Cancel>>,
 }
 
 /// Cancels the work on the first signal.
@@ -26,11 +27,12 @@ pub(crate) fn watch(cancel: &Cancel) -> std::io::Result<Interrupt> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let handle = signals.handle();
     let first = Arc::new(AtomicI32::new(0));
-    let (seen, cancel) = (Arc::clone(&first), cancel.clone());
+    let target = Arc::new(Mutex::new(cancel.clone()));
+    let (seen, aimed) = (Arc::clone(&first), Arc::clone(&target));
     std::thread::spawn(move || {
         for signal in signals.forever() {
             if seen.swap(signal, Ordering::SeqCst) == 0 {
-                cancel.cancel();
+                aimed.lock().unwrap_or_else(PoisonError::into_inner).cancel();
                 std::thread::spawn(move || {
                     std::thread::sleep(PATIENCE);
                     end(signal);
@@ -40,7 +42,7 @@ pub(crate) fn watch(cancel: &Cancel) -> std::io::Result<Interrupt> {
             }
         }
     });
-    Ok(Interrupt { handle, first })
+    Ok(Interrupt { handle, first, target })
 }
 
 /// What is left is swept by the next command: leases die with their process.
@@ -49,6 +51,14 @@ fn end(signal: i32) -> ! {
 }
 
 impl Interrupt {
+    /// Cancels this work instead: at once, where a signal came already.
+    pub(crate) fn aim(&self, cancel: &Cancel) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = cancel.clone();
+        if self.code().is_some() {
+            cancel.cancel();
+        }
+    }
+
     /// 128+n for the signal that came, if one did.
     pub(crate) fn code(&self) -> Option<u8> {
         match self.first.load(Ordering::SeqCst) {
