@@ -117,11 +117,16 @@ impl Solver<'_> {
     /// # Errors
     /// The first step's error; the others are stopped.
     pub fn solve(&self, plan: &Plan) -> Result<Solved> {
+        solved(plan, self.results(plan, &plan.steps().map(|step| step.id).collect())?)
+    }
+
+    /// Solves these steps, among which are their inputs.
+    pub(crate) fn results(&self, plan: &Plan, wanted: &BTreeSet<StepId>) -> Result<BTreeMap<StepId, Tree>> {
         plan.check_supported()?;
         (self.events)(Event::Planned(plan.infos().collect()));
-        let queue = Mutex::new(first_queue(plan));
+        let queue = Mutex::new(first_queue(plan, wanted));
         let changed = Condvar::new();
-        let workers = self.jobs.clamp(1, plan.graph.node_count().max(1));
+        let workers = self.jobs.clamp(1, wanted.len().max(1));
         if workers == 1 {
             self.work(plan, &queue, &changed, 0);
         } else {
@@ -146,7 +151,7 @@ impl Solver<'_> {
         if let Some(error) = queue.error {
             return Err(if self.cancel.is_cancelled() && !is_step_failure(&error) { Error::Cancelled } else { error });
         }
-        solved(plan, queue.results)
+        Ok(queue.results)
     }
 
     fn work(&self, plan: &Plan, queue: &Mutex<Queue>, changed: &Condvar, worker: usize) {
@@ -347,9 +352,9 @@ pub(crate) fn on_top(job: &Job<'_>, layer: Layer, created: u64, hit: bool) -> Tr
     Tree { layers: Arc::new(layers), made_by: Arc::new(made_by), created, hit, counts: true }
 }
 
-fn first_queue(plan: &Plan) -> Queue {
-    let mut queue = Queue { left: plan.graph.node_count(), ..Queue::default() };
-    for step in plan.steps() {
+fn first_queue(plan: &Plan, wanted: &BTreeSet<StepId>) -> Queue {
+    let mut queue = Queue { left: wanted.len(), ..Queue::default() };
+    for step in plan.steps().filter(|step| wanted.contains(&step.id)) {
         if step.inputs.is_empty() {
             queue.ready.insert(step.id);
         } else {

@@ -1,6 +1,6 @@
 //! The environment: the only place that reads it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use engine::{FetchOptions, HttpOptions, Owner, Proxies, SearchPath, StorageChoice};
@@ -59,6 +59,24 @@ pub(crate) fn storage(flag: Option<StorageDriver>) -> Result<StorageChoice, Stri
 /// When the kernel does not tell.
 pub(crate) fn own_program() -> std::io::Result<PathBuf> {
     std::env::current_exe()
+}
+
+/// The words of this process's command line behind its name; those that are no text are replaced.
+pub(crate) fn words() -> impl Iterator<Item = String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned())
+}
+
+/// The directory that relative paths are of.
+pub(crate) fn directory() -> Option<PathBuf> {
+    std::env::current_dir().ok()
+}
+
+/// Makes relative paths be of another directory.
+///
+/// # Errors
+/// The sentence to show when it cannot be entered.
+pub(crate) fn enter(directory: &Path) -> Result<(), String> {
+    std::env::set_current_dir(directory).map_err(|error| format!("cannot enter {}: {error}", directory.display()))
 }
 
 /// Where programs of this machine are.

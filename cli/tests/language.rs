@@ -189,3 +189,40 @@ fn another_syntax_image_is_refused_and_dockers_own_is_not() {
     dunnage.write("context/Dockerfile", "# syntax=example.invalid/frontend:1\nFROM base\n");
     dunnage.run(["build", "context"]).fails(1, "dunnage reads the Dockerfile language itself");
 }
+
+#[test]
+fn builder_w11_what_is_written_to_a_volume_stays() {
+    let Some(dunnage) = dunnage() else { return };
+    // The image's own tree, with no volume over it.
+    let file = "FROM base\nRUN mkdir /d && echo before > /d/a\nVOLUME /d\n\
+        RUN echo after > /d/b && echo changed >> /d/a\nCOPY Dockerfile /d/c\n\
+        FROM scratch AS tree\nCOPY --from=0 /d /d\n\
+        FROM base\nCOPY --from=tree / /\nCMD cat /d/a /d/b && ls /d\n";
+    assert_eq!(output(&dunnage, file), "before\nchanged\nafter\na\nb\nc\n");
+    let volume = "FROM base\nVOLUME /d\nRUN mkdir /d && echo kept > /d/f\n";
+    dunnage.build(volume);
+    dunnage.run(["build", "-o", "out", "context"]).ok();
+    assert_eq!(std::fs::read_to_string(dunnage.dir("out/d").join("f")).unwrap(), "kept\n");
+    assert_eq!(inspect(&dunnage)["Config"]["Volumes"], serde_json::json!({"/d": {}}));
+}
+
+#[test]
+fn builder_w12_triggers_run_once_right_after_from() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.write("context/f", "of the child's context\n");
+    dunnage.write("context/Dockerfile", "FROM base\nRUN echo parent > /order\nONBUILD COPY f /f\nONBUILD RUN echo trigger >> /order && cat /f >> /order\n");
+    dunnage.run(["build", "-t", "parent", "context"]).ok();
+    let triggers = |name: &str| -> serde_json::Value {
+        let text = dunnage.run(["inspect", name]).ok().stdout;
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()[0]["Config"]["OnBuild"].clone()
+    };
+    assert_eq!(triggers("parent").as_array().unwrap().len(), 2);
+    dunnage.write("context/Dockerfile", "FROM parent\nRUN echo child >> /order\nCMD cat /order\n");
+    dunnage.run(["build", "-t", "child", "context"]).ok();
+    assert_eq!(dunnage.run(["run", "--rm", "child"]).ok().stdout, "parent\ntrigger\nof the child's context\nchild\n");
+    assert!(triggers("child").as_array().is_none_or(Vec::is_empty));
+    // Without the file that the trigger copies: it would fail if it ran again.
+    std::fs::remove_file(dunnage.dir("context").join("f")).unwrap();
+    let file = "FROM child\nRUN echo grandchild >> /order\n";
+    assert_eq!(output(&dunnage, file), "parent\ntrigger\nof the child's context\nchild\ngrandchild\n");
+}

@@ -13,6 +13,7 @@ use crate::contexts::{ContextSource, DockerfileSource, NamedSource, stdin_bytes}
 use crate::error::{Error, Result};
 use crate::images::parse_name;
 use crate::outputs::{Delivery, Output};
+use crate::record::Asked;
 use crate::recorder::Recorder;
 use crate::remote_caches::{CacheFrom, CacheTo, OpenCaches};
 use crate::sources::Fetcher;
@@ -74,6 +75,8 @@ pub struct BuildRequest {
     pub stream: Option<fn() -> Box<dyn std::io::Write>>,
     /// How the network is reached.
     pub fetch: FetchOptions,
+    /// How the caller wrote it, for [`Engine::debug`] to be asked again; credentials are not in it.
+    pub asked: Option<Asked>,
     /// Bytes of the log that are kept.
     pub log_limit: u64,
     /// Builds whose records are kept, this one among them.
@@ -105,6 +108,7 @@ impl Default for BuildRequest {
             owner: Owner::default(),
             stream: None,
             fetch: FetchOptions::default(),
+            asked: None,
             log_limit: LOG_LIMIT,
             keep_builds: BUILDS,
         }
@@ -203,7 +207,7 @@ impl Engine {
             let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let (Some(on_failure), Some(failed)) = (on_failure, failed) {
                 on_failure(&error);
-                if let Err(cause) = debug_shell(&solver, &prepared.plan, failed) {
+                if let Err(cause) = crate::debug::failed_shell(&solver, &prepared.plan, failed) {
                     events(Event::Note(None, format!("there is no shell: {cause}")));
                 }
             }
@@ -388,20 +392,6 @@ impl BuildRequest {
     }
 }
 
-/// A shell on the caller's terminal, until it ends.
-fn debug_shell(solver: &Solver<'_>, plan: &builder::Plan, failed: builder::FailedRun) -> Result<()> {
-    // The build itself was stopped; its shell was not.
-    let cancel = Cancel::default();
-    let solver = Solver { cancel: &cancel, failed: None, ..*solver };
-    let builder::Shell { sandbox, held } = solver.shell(plan, failed, runtime::terminal_size())?;
-    let signals = runtime::ForwardedSignals::catch()?;
-    let mut container = sandbox.start()?;
-    runtime::attach(&mut container, signals, runtime::AttachOptions { interactive: true })?;
-    drop(container);
-    drop(held);
-    Ok(())
-}
-
 /// The name by which a layout's image is known in one build; it is never looked up.
 fn layout_reference(name: &str) -> Option<Reference> {
     let known = name.split("::").next().and_then(|name| name.parse().ok());
@@ -430,7 +420,7 @@ pub(crate) fn as_error(diagnostic: Diagnostic) -> Diagnostic {
 }
 
 /// Steps mostly wait for processes, so a few more than there are cores.
-fn default_jobs() -> usize {
+pub(crate) fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(8, |cores| (cores.get() * 2).max(8))
 }
 

@@ -12,6 +12,7 @@ mod builds;
 mod check;
 mod containers;
 mod contexts;
+mod debug;
 mod elf;
 mod error;
 mod git;
@@ -40,7 +41,7 @@ pub use bootstrap::{BootstrapBase, SearchPath};
 pub use build::{BuildRequest, Built};
 pub use builder::{
     Cancel, Change, Credentials, Entitlement, Event, Fate, FileChange, Forecast, MissReason, Recorded, RunSettings,
-    Secret, StepId, StepInfo, Stream,
+    Secret, Side, StepId, StepInfo, Stream,
 };
 #[cfg(feature = "failpoints")]
 pub use cache::FAILPOINTS;
@@ -52,6 +53,7 @@ pub use cache::{
 pub use check::{Checked, check};
 pub use containers::{ContainerSpec, LimitSpec, NetworkChoice, RunRequest, VolumeSpec};
 pub use contexts::{ContextSource, DockerfileSource, NamedSource};
+pub use debug::DebugRequest;
 pub use error::{Error, Result};
 pub use housekeeping::{Cgroups, Info};
 pub use images::{HistoryEntry, Removed};
@@ -59,7 +61,7 @@ pub use isolation::{Isolation, isolate};
 pub use outline::{outline, targets};
 pub use outputs::{Destination, Output};
 pub use plan::Planned;
-pub use record::{BuildRecord, BuildStatus, RECORD_VERSION, RecordedError, StepRecord, StepStatus};
+pub use record::{Asked, BuildRecord, BuildStatus, RECORD_VERSION, RecordedError, StepRecord, StepStatus};
 pub use registry::{HttpOptions, Proxies};
 pub use remote_caches::{CacheFrom, CacheTo};
 pub use runtime::{Ids, NetworkMode, Resource, Rlimit, is_superuser};

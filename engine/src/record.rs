@@ -1,6 +1,7 @@
 //! The record of a build: what was built, what became of each step and why. Written while the build runs.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use builder::{Event, MissReason, Recorded, StepId, StepInfo};
 use serde::{Deserialize, Serialize};
@@ -81,8 +82,20 @@ pub struct BuildRecord {
     pub log_bytes: u64,
     /// The log passed its limit, and the rest was not kept.
     pub log_cut: bool,
+    /// The command line, where it may be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// In planning order.
     pub steps: Vec<StepRecord>,
+}
+
+/// How a build was asked for: enough to ask again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The directory that relative paths are of.
+    pub directory: PathBuf,
+    /// The words behind `dunnage build`.
+    pub words: Vec<String>,
 }
 
 /// An error with its place.

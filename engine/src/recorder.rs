@@ -194,6 +194,7 @@ fn first(request: &BuildRequest, id: &str) -> BuildRecord {
         error: None,
         log_bytes: 0,
         log_cut: false,
+        asked: request.asked.clone(),
         steps: Vec::new(),
     }
 }

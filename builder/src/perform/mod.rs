@@ -22,7 +22,7 @@ use crate::select::SourceTree;
 use crate::solve::{Solver, Tree};
 
 pub(crate) use self::remote::Taken;
-pub use self::run::{FailedRun, Shell};
+pub use self::run::{FailedRun, Shell, Side};
 
 /// Where an executable heredoc of a RUN is mounted.
 pub(crate) const SCRIPTS: &str = "/dev/pipes";

@@ -4,6 +4,7 @@ mod bake;
 mod build;
 mod builds;
 mod check;
+mod debug;
 mod image;
 mod lent;
 mod limits;
@@ -24,6 +25,7 @@ pub(crate) use bake::{BakeArgs, BakeList, build_args as bake_build_args};
 pub(crate) use build::{BuildArgs, BuildNetwork, Call, CallMethod, Progress};
 pub(crate) use builds::{Builds, BuildsLogsArgs, BuildsLsArgs, BuildsRmArgs, BuildsShowArgs};
 pub(crate) use check::{CheckArgs, CheckFormat};
+pub(crate) use debug::DebugArgs;
 pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
@@ -72,6 +74,8 @@ pub(crate) enum Command {
     Plan(Box<PlanArgs>),
     /// Show why the steps of a build ran again
     Why(WhyArgs),
+    /// Open a shell in the sandbox of a build step
+    Debug(DebugArgs),
     /// Look at the builds that were made
     #[command(subcommand)]
     Builds(Builds),

@@ -32,13 +32,15 @@ pub(super) fn bake(root: Option<PathBuf>, args: &BakeArgs) -> Outcome {
         let Some(target) = plan.target.get(name) else { continue };
         let wrong = |reason: String| Failure::usage(format!("target `{name}`: {reason}"));
         let words = words(&plan, target).map_err(wrong)?;
-        builds.push((name, bake_build_args(args.flags().into_iter().chain(words).collect()).map_err(wrong)?));
+        let words: Vec<OsString> = args.flags().into_iter().chain(words).collect();
+        let texts: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        builds.push((name, bake_build_args(words).map_err(wrong)?, super::asked(&texts)));
     }
-    for (name, build) in builds {
+    for (name, build, asked) in builds {
         if plan.order.len() > 1 {
             ui::note(&format!("target {name}"));
         }
-        super::build::build(root.clone(), build)?;
+        super::build::build(root.clone(), build, asked)?;
     }
     Ok(0)
 }

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use clap::ValueEnum;
 use engine::{
-    BuildRequest, Built, Cancel, ContextSource, DockerfileSource, Engine, Entitlement, Event, NamedSource, NetworkMode,
-    Output, RunSettings,
+    Asked, BuildRequest, Built, Cancel, ContextSource, DockerfileSource, Engine, Entitlement, Event, NamedSource,
+    NetworkMode, Output, RunSettings,
 };
 
 use super::watch::Starter;
@@ -26,14 +26,14 @@ struct Files {
     timings: Option<PathBuf>,
 }
 
-pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
+pub(super) fn build(root: Option<PathBuf>, args: BuildArgs, asked: Option<Asked>) -> Outcome {
     if args.check {
         return super::check::found(root, &request(args)?, None, CheckFormat::Text);
     }
     if let Some(call) = args.call {
         return super::call::call(root, call, &request(args)?);
     }
-    let mode = mode(&args)?;
+    let mode = mode(args.progress, args.quiet)?;
     let outputs = outputs(&args)?;
     // What goes to standard output is then the image, and nothing else.
     let streams = outputs.iter().any(Output::is_stream);
@@ -54,7 +54,7 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs) -> Outcome {
         },
         request: request(args)?,
     };
-    job.request = BuildRequest { outputs, owner: config::owner(), stream: Some(ui::stream), ..job.request };
+    job.request = BuildRequest { outputs, owner: config::owner(), stream: Some(ui::stream), asked, ..job.request };
     if starter.is_some() && !(job.request.outputs.is_empty() || job.request.outputs.iter().any(Output::is_image)) {
         return Err(Failure::usage("--run needs the image in the store: add --load to the outputs"));
     }
@@ -184,11 +184,11 @@ fn outputs(args: &BuildArgs) -> Result<Vec<Output>, Failure> {
     Ok(outputs)
 }
 
-fn mode(args: &BuildArgs) -> Result<Mode, Failure> {
-    if args.quiet {
+pub(super) fn mode(flag: Option<Mode>, quiet: bool) -> Result<Mode, Failure> {
+    if quiet {
         return Ok(Mode::Quiet);
     }
-    match (args.progress, config::progress()) {
+    match (flag, config::progress()) {
         (Some(mode), _) => Ok(mode),
         (None, Some(text)) => Mode::from_str(&text, true).map_err(|_| {
             Failure::usage(format!(

@@ -6,6 +6,7 @@ mod build;
 mod builds;
 mod call;
 mod check;
+mod debug;
 mod image;
 mod lent;
 mod metadata;
@@ -22,7 +23,7 @@ mod why;
 use std::io;
 use std::path::PathBuf;
 
-use engine::{Engine, EngineOptions, Isolation, StorageChoice};
+use engine::{Asked, Engine, EngineOptions, Isolation, StorageChoice};
 
 use crate::args::{Arguments, Builder, Command, Container, Image, StorageArgs};
 use crate::{config, ui};
@@ -96,10 +97,11 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
     };
     let result = match arguments.command {
         Command::Build(args) | Command::Image(Image::Build(args)) | Command::Builder(Builder::Build(args)) => {
-            build::build(root, *args)
+            build::build(root, *args, asked(&words_of_build()))
         }
         Command::Bake(args) => bake::bake(root, &args),
         Command::Plan(args) => plan::plan(root, *args),
+        Command::Debug(args) => debug::debug(root, args),
         Command::Why(args) => why::why(root, &args),
         Command::Builds(args) => builds::builds(root, &args),
         Command::Check(args) => check::check(root, args),
@@ -131,6 +133,33 @@ fn isolate(command: &Command) -> Result<Option<Isolation>, Failure> {
         return Ok(None);
     }
     Ok(Some(engine::isolate(&config::search_path())?))
+}
+
+/// How a build is kept in its record: secrets of arguments are taken from the environment when it is asked again.
+fn asked(words: &[String]) -> Option<Asked> {
+    let mut kept = Vec::new();
+    let mut is_argument = false;
+    for word in words {
+        // A URL with a password in it would be kept with it.
+        if word.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
+        {
+            return None;
+        }
+        let (flag, pair) = match word.strip_prefix("--build-arg=") {
+            Some(pair) => ("--build-arg=", pair),
+            None => ("", word.as_str()),
+        };
+        let name = pair.split('=').next().unwrap_or_default();
+        let hidden = (is_argument || !flag.is_empty()) && grammar::is_secret(name);
+        kept.push(format!("{flag}{}", if hidden { name } else { pair }));
+        is_argument = word == "--build-arg";
+    }
+    Some(Asked { directory: config::directory()?, words: kept })
+}
+
+/// The words behind `build` of this process's command line.
+fn words_of_build() -> Vec<String> {
+    config::words().skip_while(|word| word != "build").skip(1).collect()
 }
 
 /// The engine of a command. What it found damaged is told when the command ends.

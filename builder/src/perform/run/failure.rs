@@ -49,7 +49,9 @@ impl Work<'_> {
             diagnostic = diagnostic.note(format!("its last lines were:\n{}", tail.join("\n")));
         }
         if self.solver.failed.is_none() {
-            diagnostic = diagnostic.note("`dunnage build --debug …` opens a shell in the state that it left");
+            diagnostic = diagnostic.note(
+                "`dunnage debug` opens a shell in the state before it, `dunnage build --debug …` in the one that it left",
+            );
         }
         if tail.iter().any(|line| line.contains("No space left on device")) {
             diagnostic = diagnostic.help(self.solver.store.room());

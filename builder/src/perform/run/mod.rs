@@ -18,7 +18,7 @@ use runtime::{Mount, Sandbox, Stdio};
 use self::failure::Tail;
 use self::mask::Mask;
 use self::mounts::Opened;
-pub use self::shell::{FailedRun, Shell};
+pub use self::shell::{FailedRun, Shell, Side};
 use super::{Work, rootfs, tree_of};
 use crate::error::{Error, Result};
 use crate::event::{Event, Stream};

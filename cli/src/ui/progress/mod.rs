@@ -113,6 +113,13 @@ impl Progress {
         }
     }
 
+    /// Takes what is redrawn off the screen: something else is shown there now.
+    pub(crate) fn clear(&self) {
+        if let Renderer::Tty(tty) = &mut self.lock().renderer {
+            tty.clear();
+        }
+    }
+
     /// True where the renderer itself has told the error.
     pub(crate) fn tells_errors(&self) -> bool {
         matches!(self.lock().renderer, Renderer::RawJson(_))

@@ -145,6 +145,7 @@ pub(super) mod tests {
             error: None,
             log_bytes: 0,
             log_cut: false,
+            asked: None,
             steps: vec![
                 step(1, "a", "RUN echo '</script><img src=x onerror=alert(1)>'", &[], StepStatus::Cached, 0, 4),
                 step(2, "a", "RUN make \"x\"", &[1], StepStatus::Ran, 4, 3000),
