@@ -35,10 +35,9 @@ impl Reads {
 
     /// Whether what is at this path of the context is part of it, or was a way to it.
     pub fn concerns(&self, path: &Path) -> bool {
-        let mut wanted = self.source.split('/').filter(|part| !part.is_empty());
+        let wanted = self.source.split('/').filter(|part| !part.is_empty());
         let mut found = path.components();
-        loop {
-            let Some(pattern) = wanted.next() else { break };
+        for pattern in wanted {
             let Some(name) = found.next() else { return true };
             let name = name.as_os_str().to_string_lossy();
             if !grammar::glob_match(pattern, &name).unwrap_or(false) && pattern != name {
