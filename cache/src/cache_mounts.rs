@@ -12,7 +12,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Gid, Mode, Uid, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -239,8 +239,8 @@ impl Copy<'_> {
         rustix::fs::chmod(&draft, Mode::from_raw_mode(0o755)).map_err(Error::errno("make", &draft))?;
         fill(&TreeRoot::open(&draft)?)?;
         if let Some(owner) = self.spec.owner {
-            let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-            rustix::fs::chown(&draft, Some(uid), Some(gid)).map_err(Error::errno("own", &draft))?;
+            let fd = rustix::fs::open(&draft, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+            fd.and_then(|fd| crate::owner::set(&fd, owner)).map_err(Error::errno("own", &draft))?;
         }
         if let Some(mode) = self.spec.mode {
             rustix::fs::chmod(&draft, Mode::from_raw_mode(mode)).map_err(Error::errno("make", &draft))?;

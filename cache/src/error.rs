@@ -36,6 +36,15 @@ pub enum Error {
         /// The user's share is used up, whatever the disk has.
         quota: bool,
     },
+    /// A store of more ids than there are now.
+    #[error(
+        "the store {} was made with more user ids than this process has: give it those of /etc/subuid again, or use another DUNNAGE_ROOT",
+        root.display()
+    )]
+    FewIds {
+        /// The store.
+        root: PathBuf,
+    },
     /// A device node where this process may make none.
     #[error("{} is a device node, and without root none can be made: build it as root, or leave it out", escaped(path.as_os_str().as_encoded_bytes()))]
     DeviceNode {
@@ -285,6 +294,7 @@ impl Error {
                 | Error::NewerFormat { .. }
                 | Error::PreviewFormat { .. }
                 | Error::OpenToOthers(_)
+                | Error::FewIds { .. }
                 | Error::OfAnother { .. }
         )
     }

@@ -26,6 +26,7 @@ mod lease;
 mod memory;
 mod networks;
 mod output;
+mod owner;
 mod quarantine;
 mod record;
 mod reference;

@@ -47,6 +47,7 @@ use crate::digest::CacheKey;
 use crate::error::{Error, Result, free_bytes};
 use crate::failpoint::failpoint;
 use crate::lease::{self, Lease};
+use crate::owner;
 use crate::snapshot::StorageDriver;
 
 /// The layout's version. 1 was that of previews: it held whole copies of foreign layers, and other tree hashes.
@@ -68,6 +69,9 @@ const DIRECTORIES: [&str; 14] = [
     "stubs",
     "empty",
 ];
+
+/// The mark of a store in which owners are recorded.
+const RECORDED_OWNERS: &str = "recorded-owners";
 
 /// A handle on a store. Cheap to clone; any number of processes may hold one.
 #[derive(Debug, Clone)]
@@ -113,6 +117,7 @@ impl Store {
         }
         store.check_owner()?;
         store.check_format()?;
+        store.check_ids()?;
         lease::sweep(&store)?;
         Ok(store)
     }
@@ -151,6 +156,17 @@ impl Store {
         self.write_format()
     }
 
+    /// A store that was made with one id goes on recording owners, whatever ids there are later: what is recorded stays
+    /// readable. One that was made with more needs them.
+    fn check_ids(&self) -> Result<()> {
+        if self.path(RECORDED_OWNERS).exists() {
+            owner::record_from_now_on();
+        } else if owner::has_few_ids() {
+            return Err(Error::FewIds { root: self.root().to_owned() });
+        }
+        Ok(())
+    }
+
     fn write_format(&self) -> Result<()> {
         write_durably(&self.path("format"), &self.loose_draft()?, &format_text(FORMAT))
     }
@@ -168,6 +184,9 @@ impl Store {
         if !root.join("format").exists() {
             let bytes = crate::sealed::seal("the generation", &1_u64)?;
             write_durably(&self.path("generation"), &self.loose_draft()?, &bytes)?;
+            if owner::has_few_ids() {
+                File::create(root.join(RECORDED_OWNERS)).map_err(Error::path("make", root.join(RECORDED_OWNERS)))?;
+            }
             failpoint("store.format")?;
             self.write_format()?;
         }

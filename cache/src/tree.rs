@@ -10,13 +10,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
+use crate::owner;
 
 /// Largest set of attribute names, and largest attribute, that is read (the kernel's own limits).
 const XATTR_LIMIT: usize = 64 * 1024;
@@ -70,6 +69,12 @@ pub struct Metadata {
     pub rdev: u64,
     /// Bytes on the disk.
     pub disk_bytes: u64,
+}
+
+impl Metadata {
+    pub(crate) fn owner(&self) -> Owner {
+        Owner { uid: self.uid, gid: self.gid }
+    }
 }
 
 /// Numeric owner and group.
@@ -180,7 +185,15 @@ impl TreeRoot {
             Follow::No => OFlags::PATH | OFlags::NOFOLLOW,
         };
         match self.resolve(path, flags) {
-            Ok(fd) => Ok(Some(metadata(&rustix::fs::fstat(&fd).map_err(Error::errno("read", path))?))),
+            Ok(fd) => {
+                let mut found = metadata(&rustix::fs::fstat(&fd).map_err(Error::errno("read", path))?);
+                owner::amend(&mut found, &fd).map_err(Error::errno("read", path))?;
+                if found.kind == Kind::Symlink {
+                    let (parent, name) = self.parent(path)?;
+                    owner::amend_entry(&mut found, &parent, name).map_err(Error::errno("read", path))?;
+                }
+                Ok(Some(found))
+            }
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(errno) => Err(Error::errno("read", path)(errno)),
         }
@@ -451,8 +464,7 @@ fn replace(parent: &OwnedFd, name: &OsStr, path: &Path, make: impl Fn() -> rusti
 }
 
 pub(crate) fn own(parent: &OwnedFd, name: &OsStr, owner: Owner) -> rustix::io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+    owner::set_entry(parent, name, owner)
 }
 
 pub(crate) fn set_time(parent: &OwnedFd, name: &OsStr, mtime_ns: i64) -> rustix::io::Result<()> {
@@ -468,8 +480,7 @@ pub(crate) fn give(fd: impl AsFd, attributes: &Attributes, path: &Path) -> Resul
 pub(crate) fn give_new(fd: impl AsFd, attributes: &Attributes, given: Option<(Owner, u32)>, path: &Path) -> Result<()> {
     let failed = || Error::errno("set the attributes of", path);
     if given.is_none_or(|(owner, _)| owner != attributes.owner) {
-        let (uid, gid) = (Uid::from_raw(attributes.owner.uid), Gid::from_raw(attributes.owner.gid));
-        rustix::fs::fchown(&fd, Some(uid), Some(gid)).map_err(failed())?;
+        owner::set(&fd, attributes.owner).map_err(failed())?;
     }
     if given.is_none_or(|(_, mode)| mode != attributes.mode) {
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(attributes.mode)).map_err(failed())?;
@@ -557,6 +568,15 @@ pub(crate) fn read_directory(fd: OwnedFd) -> rustix::io::Result<Vec<(OsString, M
 
 /// What a name in a directory is; `None` when it was removed since it was listed. Links are not followed.
 pub(crate) fn look(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<Option<Metadata>> {
+    let mut found = look_bare(&directory, name)?;
+    if let Some(metadata) = &mut found {
+        owner::amend_entry(metadata, &directory, name)?;
+    }
+    Ok(found)
+}
+
+/// The same as the kernel sees it.
+pub(crate) fn look_bare(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<Option<Metadata>> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(metadata(&stat))),
         Err(Errno::NOENT) => Ok(None),
@@ -625,7 +645,15 @@ pub(crate) fn xattrs(fd: impl AsFd) -> rustix::io::Result<Vec<(OsString, Vec<u8>
 
 /// Attributes that are part of a file wherever it goes. Overlay's own and the host's labels are not.
 pub(crate) fn kept_xattr(name: &[u8]) -> bool {
-    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+    let own = name.starts_with(b"user.overlay.") || (owner::is_recording() && owner::is_record(name));
+    name == b"security.capability" || (name.starts_with(b"user.") && !own)
+}
+
+/// What is behind a descriptor.
+pub(crate) fn metadata_of(fd: impl AsFd) -> rustix::io::Result<Metadata> {
+    let mut found = metadata(&rustix::fs::fstat(&fd)?);
+    owner::amend(&mut found, &fd)?;
+    Ok(found)
 }
 
 pub(crate) fn metadata(stat: &Stat) -> Metadata {

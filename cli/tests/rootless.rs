@@ -37,6 +37,43 @@ fn root_and_a_user_with_ranges_build_the_same_image() {
 }
 
 #[test]
+fn a_user_with_one_id_keeps_the_owners_of_images() {
+    if skipped(&NEEDS) {
+        return;
+    }
+    // Files, directories, a link and a pipe of owners that the user has no ids for.
+    let root = Dunnage::new(BINARY);
+    root.busybox();
+    root.write("context/note", "a note\n");
+    root.build(OWNERS);
+    root.run(["save", "-o", "owners.tar", "app"]).ok();
+    let more = "FROM app\nCOPY --chown=13:14 note /other\nCOPY --from=base /bin/true /t\nRUN echo new > /d/new\n";
+    root.write("context/Dockerfile", more);
+    let expected = root.run(["build", "-q", "-t", "more", "context"]).ok().stdout;
+
+    let user = User::new(BINARY, Granted::Nothing);
+    std::fs::copy(root.dir(".").join("owners.tar"), user.home().join("owners.tar")).unwrap();
+    user.take("owners.tar".as_ref());
+    let info = user.run(["info"]).ok().stdout;
+    assert!(info.contains("this user's id alone, since /etc/subuid and /etc/subgid grant this user no ids"), "{info}");
+    user.run(["bootstrap", "--from", "busybox", "base"]).ok();
+    user.run(["load", "-i", "owners.tar"]).ok();
+    user.run(["save", "-o", "again.tar", "app"]).ok();
+    assert_eq!(
+        std::fs::read(user.home().join("again.tar")).unwrap(),
+        std::fs::read(root.dir(".").join("owners.tar")).unwrap()
+    );
+    user.write("context/note", "a note\n");
+    user.write("context/Dockerfile", more);
+    assert_eq!(user.run(["build", "-q", "-t", "more", "context"]).ok().stdout, expected);
+    for driver in ["overlay", "copy"] {
+        let again = user.run(["build", "-q", "--no-cache", "--storage-driver", driver, "context"]).ok().stdout;
+        assert_eq!(again, expected, "with {driver}");
+    }
+    user.run(["system", "check"]).ok();
+}
+
+#[test]
 fn security_s20_the_maps_are_the_granted_ones_and_files_of_root_are_nobodys() {
     if skipped(&NEEDS) {
         return;

@@ -22,7 +22,7 @@ use super::stream::{Feed, pump_file};
 use super::tree_hash::{Facts, TreeHasher};
 use crate::digest::TreeHash;
 use crate::error::{Error, Result};
-use crate::tree::{Kind, Metadata, Names, look, metadata, set_time, xattrs};
+use crate::tree::{Kind, Metadata, Names, look, metadata_of, set_time, xattrs};
 
 /// What a pass over a tree found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,8 +160,8 @@ pub(crate) fn walk(directory: &Path, clamp_mtime: Option<i64>, sink: &mut impl S
         packer.marker(Path::new(".wh..wh..opq"))?;
     }
     packer.directory(&root, Path::new(""))?;
-    let stat = rustix::fs::fstat(&root).map_err(Error::errno("read", directory))?;
-    packer.clamp(&root, OsStr::new("."), directory, &mut metadata(&stat))?;
+    let mut own = metadata_of(&root).map_err(Error::errno("read", directory))?;
+    packer.clamp(&root, OsStr::new("."), directory, &mut own)?;
     packer.sink.literal(&[0; 1024])?;
     Ok(Measured { tree: packer.tree.finish(), size: packer.size })
 }

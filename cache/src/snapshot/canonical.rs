@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use super::compare::{Entry, is_unchanged};
 use super::merged::{Directory, MergedTree, Node, OPAQUE_MARKS, is_opaque, open_below};
 use crate::error::{Error, Result};
-use crate::tree::{Kind, Metadata, metadata, read_directory};
+use crate::tree::{Kind, Metadata, metadata_of, read_directory};
 
 /// Brings the tree below `upper` into canonical form over `lowers`.
 pub(super) fn canonicalize(upper: &Path, lowers: &MergedTree) -> Result<()> {
@@ -46,7 +46,7 @@ impl Walk<'_> {
     fn directory(&self, path: PathBuf, below: Option<&Arc<Directory>>, replaced: bool) -> Result<bool> {
         let fd =
             open_below(&self.root, &path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(Error::errno("open", &path))?;
-        let before = metadata(&rustix::fs::fstat(&fd).map_err(Error::errno("read", &path))?);
+        let before = metadata_of(&fd).map_err(Error::errno("read", &path))?;
         let replaced = replaced || is_opaque(&fd);
         unmark(&fd);
         let copy = fd.try_clone().map_err(Error::path("open", &path))?;

@@ -104,7 +104,7 @@ impl<'a> Copier<'a> {
         let top = *layers.first().unwrap_or(&0);
         let source = self.tree.open(top, &path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let target = self.open(&path)?;
-        let metadata = crate::tree::metadata(&rustix::fs::fstat(&source).map_err(Error::errno("read", &path))?);
+        let metadata = crate::tree::metadata_of(&source).map_err(Error::errno("read", &path))?;
         // The root of an overlay is its upper directory, whatever the layers say of theirs.
         if !path.as_os_str().is_empty() {
             let attributes = xattrs(&source).map_err(Error::errno("read the attributes of", &path))?;

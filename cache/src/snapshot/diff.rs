@@ -5,13 +5,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags};
 
 use super::canonical::{make_whiteout, restore_time};
 use super::compare::{Entry, is_unchanged};
 use super::merged::{MergedTree, open_below};
 use super::scan::{Scanned, scan};
 use crate::error::{Error, Result};
+use crate::owner;
 use crate::tree::{Kind, Metadata, xattrs};
 
 /// What a directory of the layer holds.
@@ -143,7 +144,7 @@ impl Mover<'_> {
 
 /// Owner first: changing it clears set-id bits and capabilities.
 pub(super) fn give(fd: &OwnedFd, metadata: &Metadata, attributes: &[(OsString, Vec<u8>)]) -> rustix::io::Result<()> {
-    rustix::fs::fchown(fd, Some(Uid::from_raw(metadata.uid)), Some(Gid::from_raw(metadata.gid)))?;
+    owner::set(fd, metadata.owner())?;
     rustix::fs::fchmod(fd, Mode::from_raw_mode(metadata.mode))?;
     for (name, value) in attributes {
         rustix::fs::fsetxattr(fd, name.as_os_str(), value, XattrFlags::empty())?;
@@ -153,8 +154,7 @@ pub(super) fn give(fd: &OwnedFd, metadata: &Metadata, attributes: &[(OsString, V
 
 /// The same for what cannot be opened: links, devices and pipes.
 pub(super) fn give_name(parent: &OwnedFd, name: &OsStr, metadata: &Metadata) -> rustix::io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
-    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    owner::set_entry(parent, name, metadata.owner())?;
     if metadata.kind != Kind::Symlink {
         rustix::fs::chmodat(parent, name, Mode::from_raw_mode(metadata.mode), AtFlags::empty())?;
     }

@@ -17,7 +17,8 @@ use rustix::io::Errno;
 use super::view::TreeView;
 use crate::error::{Error, Result};
 use crate::layer::Layer;
-use crate::tree::{Follow, Kind, Metadata, metadata, read_directory, xattrs};
+use crate::owner;
+use crate::tree::{Follow, Kind, Metadata, metadata_of, read_directory, xattrs};
 
 /// Links followed in one path before it counts as a circle; the kernel's own number.
 const LINK_LIMIT: u32 = 40;
@@ -151,12 +152,11 @@ impl MergedTree {
         let path = directory.path.join(name);
         let mut layers = directory.layers.iter().copied();
         while let Some(layer) = layers.next() {
-            let stat = match self.try_open(layer, &path, OFlags::PATH | OFlags::NOFOLLOW) {
-                Ok(fd) => rustix::fs::fstat(&fd).map_err(Error::errno("read", &path))?,
+            let metadata = match self.try_open(layer, &path, OFlags::PATH | OFlags::NOFOLLOW) {
+                Ok(fd) => self.metadata_of(layer, &path, &fd).map_err(Error::errno("read", &path))?,
                 Err(Errno::NOENT) => continue,
                 Err(errno) => return Err(Error::errno("open", path)(errno)),
             };
-            let metadata = metadata(&stat);
             if hides(&metadata) {
                 return Ok(None);
             }
@@ -167,6 +167,16 @@ impl MergedTree {
             return Ok(Some(Node { metadata, layer, layers }));
         }
         Ok(None)
+    }
+
+    fn metadata_of(&self, layer: usize, path: &Path, fd: &OwnedFd) -> rustix::io::Result<Metadata> {
+        let mut found = metadata_of(fd)?;
+        // What is recorded of links stands with their directory.
+        if owner::is_recording() && !matches!(found.kind, Kind::File | Kind::Directory) {
+            let parent = self.try_open(layer, path.parent().unwrap_or(Path::new("")), OFlags::PATH)?;
+            owner::amend_entry(&mut found, &parent, path.file_name().unwrap_or_default())?;
+        }
+        Ok(found)
     }
 
     /// All that a directory has, in byte order.
@@ -237,8 +247,8 @@ impl MergedTree {
         let directory = at.pop().unwrap_or(root);
         let Some(&layer) = directory.layers.first() else { return Ok(None) };
         let fd = self.open(layer, &directory.path, OFlags::PATH)?;
-        let stat = rustix::fs::fstat(&fd).map_err(Error::errno("read", path))?;
-        let node = Node { metadata: metadata(&stat), layer, layers: directory.layers.clone() };
+        let metadata = metadata_of(&fd).map_err(Error::errno("read", path))?;
+        let node = Node { metadata, layer, layers: directory.layers.clone() };
         Ok(Some(Place { path: directory.path.clone(), node }))
     }
 
@@ -249,8 +259,8 @@ impl MergedTree {
             && let Some(&layer) = known.layers.first()
         {
             let fd = self.open(layer, &path, OFlags::PATH)?;
-            let stat = rustix::fs::fstat(&fd).map_err(Error::errno("read", path))?;
-            return Ok(Some(Node { metadata: metadata(&stat), layer, layers: known.layers.clone() }));
+            let metadata = metadata_of(&fd).map_err(Error::errno("read", path))?;
+            return Ok(Some(Node { metadata, layer, layers: known.layers.clone() }));
         }
         self.child(directory, name)
     }

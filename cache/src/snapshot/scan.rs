@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, OFlags};
 use super::canonical::restore_time;
 use super::merged::{hides, open_below};
 use crate::error::{Error, Result};
-use crate::tree::{Kind, Metadata, metadata, read_directory};
+use crate::tree::{Kind, Metadata, metadata_of, read_directory};
 
 /// What the kernel says of an entry and of all below it.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub(super) struct Scanned {
 /// Walks the tree below `root`. What no layer can hold is removed from it on the way: sockets, and devices 0:0, which
 /// overlay does not let anybody make either.
 pub(super) fn scan(root: &OwnedFd) -> Result<Scanned> {
-    let stat = rustix::fs::fstat(root).map_err(Error::errno("read", "the snapshot"))?;
-    Ok(Scanned { metadata: metadata(&stat), children: directory(root, Path::new(""))? })
+    let metadata = metadata_of(root).map_err(Error::errno("read", "the snapshot"))?;
+    Ok(Scanned { metadata, children: directory(root, Path::new(""))? })
 }
 
 fn directory(root: &OwnedFd, path: &Path) -> Result<BTreeMap<OsString, Scanned>> {
@@ -43,7 +43,7 @@ fn directory(root: &OwnedFd, path: &Path) -> Result<BTreeMap<OsString, Scanned>>
 fn list(root: &OwnedFd, path: &Path) -> Result<Vec<(OsString, Metadata)>> {
     let failed = |errno| Error::errno("read", path)(errno);
     let fd = open_below(root, path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
-    let before = metadata(&rustix::fs::fstat(&fd).map_err(failed)?);
+    let before = metadata_of(&fd).map_err(failed)?;
     let copy = fd.try_clone().map_err(Error::path("open", path))?;
     let mut entries = read_directory(copy).map_err(failed)?;
     let count = entries.len();
