@@ -30,7 +30,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What a solve gave.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Solved {
     /// The layers of the image, bottom first.
     pub layers: Vec<Layer>,
@@ -335,6 +335,14 @@ impl Solver<'_> {
         }
         let made_by = Arc::new(vec![step.id; layers.len()]);
         Ok(Some(Tree { layers: Arc::new(layers), made_by, created: None, hit: true, counts: false }))
+    }
+}
+
+impl Solved {
+    /// How many of the layers, from the bottom, came with the base image.
+    pub fn base_layers(&self, plan: &Plan) -> usize {
+        let of_base = |id: &&StepId| plan.step(**id).is_some_and(|step| matches!(step.op, Op::Image { .. }));
+        self.made_by.iter().take_while(of_base).count()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The environment: the only place that reads it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -169,12 +170,16 @@ fn number<T>(name: &str, form: &str, parse: impl Fn(&str) -> Option<T>) -> Resul
     }
 }
 
-/// SOURCE_DATE_EPOCH in Unix seconds.
+/// SOURCE_DATE_EPOCH in Unix seconds: that of `--build-arg`, else the environment's, which becomes a build argument.
 ///
 /// # Errors
 /// The sentence to show when it is no number.
-pub(crate) fn source_date_epoch() -> Result<Option<i64>, String> {
-    match variable("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty()) {
+pub(crate) fn source_date_epoch(build_args: &mut BTreeMap<String, String>) -> Result<Option<i64>, String> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    if let Some(value) = variable(NAME).filter(|value| !value.is_empty()) {
+        build_args.entry(NAME.to_owned()).or_insert(value);
+    }
+    match build_args.get(NAME).filter(|value| !value.is_empty()) {
         Some(text) => text
             .parse()
             .map(Some)

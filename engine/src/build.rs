@@ -234,7 +234,7 @@ impl Engine {
         })
     }
 
-    /// The image, handed to every output. Where none of them is the store, it is not left there.
+    /// The image, handed to every output; a second one where outputs want other times of files than others do.
     fn finish(
         &self,
         request: &BuildRequest,
@@ -244,25 +244,61 @@ impl Engine {
         names: &[Reference],
         events: &(dyn Fn(Event) + Sync),
     ) -> Result<Image> {
-        let kept = request.outputs.is_empty() || request.outputs.iter().any(Output::is_image);
-        let own = request.outputs.iter().flat_map(Output::image_names);
-        let store_names: Vec<Reference> = if kept { names.iter().chain(own).cloned().collect() } else { Vec::new() };
-        let config = builder::image_config(plan, solved).to_bytes()?;
-        if !request.needs_files() {
+        let (rewritten, plain): (Vec<_>, Vec<_>) = request.outputs.iter().partition(|output| output.rewrites_times());
+        let parts = HandOut { engine: self, request, plan, lease, names, events };
+        if rewritten.is_empty() {
+            return parts.to(solved, &plain);
+        }
+        let Some(epoch) = request.source_date_epoch else {
+            let sentence = "--output: rewrite-timestamp=true needs a time: set SOURCE_DATE_EPOCH to Unix seconds";
+            return Err(Error::Usage(sentence.to_owned()));
+        };
+        if !plain.is_empty() {
+            parts.to(solved, &plain)?;
+        }
+        let base_layers = solved.base_layers(plan);
+        let mut solved = solved.clone();
+        for layer in solved.layers.iter_mut().skip(base_layers) {
+            *layer = self.store.clamped_layer(lease, layer, epoch)?;
+        }
+        parts.to(&solved, &rewritten)
+    }
+}
+
+/// What it takes to hand an image out.
+struct HandOut<'a> {
+    engine: &'a Engine,
+    request: &'a BuildRequest,
+    plan: &'a Plan,
+    lease: &'a Lease,
+    names: &'a [Reference],
+    events: &'a (dyn Fn(Event) + Sync),
+}
+
+impl HandOut<'_> {
+    /// The image of these layers, to these outputs. Where none of them is the store, it is not left there.
+    fn to(&self, solved: &Solved, outputs: &[&Output]) -> Result<Image> {
+        let store = &self.engine.store;
+        let kept = outputs.is_empty() || outputs.iter().any(|output| output.is_image());
+        let own = outputs.iter().flat_map(|output| output.image_names());
+        let names: Vec<Reference> = if kept { self.names.iter().chain(own).cloned().collect() } else { Vec::new() };
+        let config = builder::image_config(self.plan, solved).to_bytes()?;
+        if !self.request.needs_files() {
             return Ok(Image::from_bytes(&config)?);
         }
         // One that is there and damaged is written anew.
-        let known = !matches!(self.store.image(&Image::from_bytes(&config)?.id), Ok(None));
-        let image = self.store.put_image_bytes(lease, &config, &store_names)?;
+        let known = !matches!(store.image(&Image::from_bytes(&config)?.id), Ok(None));
+        let image = store.put_image_bytes(self.lease, &config, &names)?;
+        let request = self.request;
         let delivery = Delivery { owner: request.owner, clamp: request.source_date_epoch, stream: request.stream };
-        let delivered = request.outputs.iter().try_for_each(|output| {
-            if let Some(note) = self.deliver(lease, &image, names, output, &delivery)? {
-                events(Event::Note(None, note));
+        let delivered = outputs.iter().try_for_each(|output| {
+            if let Some(note) = self.engine.deliver(self.lease, &image, self.names, output, &delivery)? {
+                (self.events)(Event::Note(None, note));
             }
             Ok(())
         });
         if !kept && !known {
-            self.store.remove_image(&image.id)?;
+            store.remove_image(&image.id)?;
         }
         delivered.map(|()| image)
     }

@@ -19,6 +19,8 @@ pub enum Output {
     Image {
         /// Names besides those of `--tag`.
         names: Vec<Reference>,
+        /// Times of files later than SOURCE_DATE_EPOCH become it.
+        rewrite: bool,
     },
     /// `type=local`: the tree as files of a directory.
     Local {
@@ -42,6 +44,8 @@ pub enum Output {
         names: Vec<Reference>,
         /// How layers are packed.
         compression: LayerCompression,
+        /// Times of files later than SOURCE_DATE_EPOCH become it.
+        rewrite: bool,
     },
     /// `type=cacheonly`: nothing but the records of the steps.
     CacheOnly,
@@ -65,9 +69,14 @@ impl Output {
     /// The names that it gives to the image in the store.
     pub(crate) fn image_names(&self) -> &[Reference] {
         match self {
-            Output::Image { names } => names,
+            Output::Image { names, .. } => names,
             _ => &[],
         }
+    }
+
+    /// `rewrite-timestamp=true`
+    pub(crate) fn rewrites_times(&self) -> bool {
+        matches!(self, Output::Image { rewrite: true, .. } | Output::Archive { rewrite: true, .. })
     }
 
     /// It writes to the caller's stream.
@@ -170,7 +179,7 @@ impl<'a> Fields<'a> {
         if self.flag("push", false)? {
             return Err(self.wrong("this version of dunnage does not push to registries"));
         }
-        Ok(Output::Image { names: self.names()? })
+        Ok(Output::Image { names: self.names()?, rewrite: self.flag("rewrite-timestamp", false)? })
     }
 
     fn archive(&mut self, format: ArchiveFormat) -> Result<Output> {
@@ -180,7 +189,8 @@ impl<'a> Fields<'a> {
         if unpacked && (format == ArchiveFormat::Docker || destination == Destination::Stream) {
             return Err(self.wrong("tar=false goes with type=oci and dest=DIRECTORY"));
         }
-        Ok(Output::Archive { format, destination, unpacked, names: self.names()?, compression })
+        let rewrite = self.flag("rewrite-timestamp", false)?;
+        Ok(Output::Archive { format, destination, unpacked, names: self.names()?, compression, rewrite })
     }
 
     pub(crate) fn compression(&mut self, format: ArchiveFormat) -> Result<LayerCompression> {
@@ -237,7 +247,7 @@ impl Engine {
                 let write = |out: &mut dyn Write| Ok(builder::write_tar(&tree, out, delivery.clamp)?);
                 self.stream(destination, delivery, write)
             }
-            Output::Archive { format, destination, unpacked, names: own, compression } => {
+            Output::Archive { format, destination, unpacked, names: own, compression, .. } => {
                 let names = names.iter().chain(own).cloned().collect();
                 let images = [NamedImage { image: image.clone(), names }];
                 let options = registry::SaveOptions { format: *format, compression: *compression };

@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::key::{self, KeyParts};
 use crate::plan::{CopyOp, Op, Plan, RunOp, Step};
+use crate::reason;
 use crate::select::SourceTree;
 use crate::solve::{Solver, Tree};
 
@@ -141,8 +142,19 @@ impl<'a> Work<'a> {
 
     fn commit(&self, snapshot: Snapshot) -> Result<(Layer, bool)> {
         failpoint("step.commit")?;
-        let committed = snapshot.commit(self.solver.store, self.solver.lease, &CommitOptions::default())?;
+        let options = CommitOptions { inherit: self.layer_before()? };
+        let committed = snapshot.commit(self.solver.store, self.solver.lease, &options)?;
         Ok((committed.layer, committed.existed))
+    }
+
+    /// What a RUN gave in the build before. The files of a COPY have the times of its source.
+    fn layer_before(&self) -> Result<Option<Layer>> {
+        let Op::Run(_) = self.step.op else { return Ok(None) };
+        let seen = self.solver.memory.before(&reason::name(self.step));
+        match seen.and_then(|seen| seen.tree.as_deref()).and_then(|tree| tree.parse().ok()) {
+            Some(tree) => Ok(self.solver.store.layer_by_tree(self.solver.lease, &tree)?),
+            None => Ok(None),
+        }
     }
 
     /// Numbers of a USER or `--chown`, looked up in the tree's own files.

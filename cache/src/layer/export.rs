@@ -14,7 +14,6 @@ use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::lease::Lease;
-use crate::snapshot::CommitOptions;
 use crate::store::{Store, now};
 use crate::tree::TreeRoot;
 
@@ -34,9 +33,9 @@ fn write_hashed(stream: &mut super::stream::Stream, out: &mut dyn Write) -> Resu
 
 impl Store {
     /// Takes a tree in overlay form as a layer; one with the same tree that is known already is given back instead.
-    pub(crate) fn commit_tree(&self, lease: &Lease, draft: DraftDir, options: &CommitOptions) -> Result<Committed> {
+    pub(crate) fn commit_tree(&self, lease: &Lease, draft: DraftDir) -> Result<Committed> {
         failpoint("layer.commit")?;
-        let (Measured { tree, size }, digest) = pack(&draft.path.join("fs"), options.clamp_mtime, &mut io::sink())?;
+        let (Measured { tree, size }, digest) = pack(&draft.path.join("fs"), None, &mut io::sink())?;
         if let Some(layer) = self.layer_by_tree(lease, &tree)? {
             return Ok(Committed { layer, existed: true });
         }

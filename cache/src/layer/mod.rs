@@ -1,6 +1,7 @@
 //! Layers: immutable trees under the digest of their canonical tar.
 
 pub(crate) mod archive;
+mod clamp;
 pub(crate) mod compress;
 mod directories;
 mod encode;

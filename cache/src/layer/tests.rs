@@ -283,7 +283,7 @@ fn the_tar_is_one_that_gnu_tar_reads() {
     // Not by way of a snapshot, which would drop the opaque mark of a directory that hides nothing.
     let draft = super::DraftDir::make(&fixture.lease.draft()).unwrap();
     make_tree(&draft.path.join("fs"));
-    let layer = fixture.store.commit_tree(&fixture.lease, draft, &CommitOptions::default()).unwrap().layer;
+    let layer = fixture.store.commit_tree(&fixture.lease, draft).unwrap().layer;
     let path = fixture.directory.path().join("layer.tar");
     fixture.store.export_layer(&layer, &mut File::create(&path).unwrap()).unwrap();
     let output = std::process::Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(&path).output().unwrap();
@@ -429,12 +429,18 @@ fn clamped_times_are_on_the_disk_too() {
     make_tree(&snapshot.upper());
     let old = File::open(snapshot.upper().join("d/f")).unwrap();
     old.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(5)).unwrap();
-    let options = CommitOptions { clamp_mtime: Some(1_000) };
-    let layer = snapshot.commit(&fixture.store, &fixture.lease, &options).unwrap().layer;
+    let made = snapshot.commit(&fixture.store, &fixture.lease, &CommitOptions::default()).unwrap().layer;
+    let layer = fixture.store.clamped_layer(&fixture.lease, &made, 1_000).unwrap();
     let mtime = |name: &str| std::fs::symlink_metadata(layer.path().join(name)).unwrap().mtime();
     assert_eq!([mtime("d/f"), mtime("d"), mtime("d/link"), mtime("opaque")], [5, 1_000, 1_000, 1_000]);
+    assert_eq!(layer.tree, made.tree);
+    assert_ne!(layer.diff_id, made.diff_id);
     // Packing again gives what was named.
     assert_eq!(DiffId(Digest::sha256_of(&exported(&fixture, &layer))), layer.diff_id);
+    // The second time it is only looked up; and what a step gives is what it gave, not what became of it.
+    assert_eq!(fixture.store.clamped_layer(&fixture.lease, &made, 1_000).unwrap(), layer);
+    assert_eq!(fixture.store.layer_by_tree(&fixture.lease, &made.tree).unwrap().unwrap(), made);
+    assert_eq!(fixture.store.clamped_layer(&fixture.lease, &layer, 1_000).unwrap(), layer);
 }
 
 #[test]

@@ -63,12 +63,12 @@ fn same_facts(now: &Metadata, then: &Metadata) -> bool {
     now.kind == then.kind && facts(now) == facts(then) && (now.kind != Kind::File || now.size == then.size)
 }
 
-fn same_attributes(new: &OwnedFd, old: &OwnedFd, path: &Path) -> Result<bool> {
+pub(super) fn same_attributes(new: &OwnedFd, old: &OwnedFd, path: &Path) -> Result<bool> {
     let read = |fd: &OwnedFd| xattrs(fd).map_err(Error::errno("read the attributes of", path));
     Ok(read(new)? == read(old)?)
 }
 
-fn same_bytes(new: OwnedFd, old: OwnedFd, path: &Path) -> Result<bool> {
+pub(super) fn same_bytes(new: OwnedFd, old: OwnedFd, path: &Path) -> Result<bool> {
     let (mut new, mut old) = (File::from(new), File::from(old));
     let (mut one, mut other) = (vec![0; BUFFER], vec![0; BUFFER]);
     loop {

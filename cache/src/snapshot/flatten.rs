@@ -40,7 +40,7 @@ impl Store {
         let started = Instant::now();
         let draft = DraftDir::make(&lease.draft())?;
         copy_tree(&MergedTree::new(layers), &draft.path.join("fs"))?;
-        let layer = self.commit_tree(lease, draft, &super::CommitOptions::default())?.layer;
+        let layer = self.commit_tree(lease, draft)?.layer;
         let record = StepRecord {
             layer: Some(layer.diff_id.clone()),
             tree: Some(layer.tree),

@@ -8,6 +8,7 @@ mod compare;
 mod copy;
 mod diff;
 mod flatten;
+mod inherit;
 mod merged;
 mod scan;
 mod view;
@@ -50,8 +51,8 @@ impl std::fmt::Display for StorageDriver {
 /// How a snapshot becomes a layer.
 #[derive(Debug, Clone, Default)]
 pub struct CommitOptions {
-    /// Times later than this (Unix seconds, as SOURCE_DATE_EPOCH has them) become it, in the tree too.
-    pub clamp_mtime: Option<i64>,
+    /// What the same step gave before: entries that are still the same take their times from it.
+    pub inherit: Option<Layer>,
 }
 
 /// A writable tree over layers. Dropping it removes what can be written.
@@ -201,7 +202,8 @@ impl Snapshot {
         let Some(before) = self.before else {
             std::fs::remove_dir_all(&work).map_err(Error::path("remove", &work))?;
             canonical::canonicalize(&upper, &lowers)?;
-            return store.commit_tree(lease, self.draft, options);
+            inherit(&upper, options)?;
+            return store.commit_tree(lease, self.draft);
         };
         // The copy moves aside; what changed in it moves into the place from which layers are taken.
         let copy = DraftDir::make(&lease.draft())?;
@@ -209,9 +211,10 @@ impl Snapshot {
         std::fs::rename(&upper, &aside).map_err(Error::path("move", &upper))?;
         std::fs::rename(copy.path.join("fs"), &upper).map_err(Error::path("move", &upper))?;
         diff::move_changes(&aside, &before, &lowers, &upper)?;
+        inherit(&upper, options)?;
         std::thread::scope(|scope| {
             scope.spawn(move || drop(copy));
-            store.commit_tree(lease, self.draft, options)
+            store.commit_tree(lease, self.draft)
         })
     }
 
@@ -219,4 +222,8 @@ impl Snapshot {
     pub fn keep(self) {
         self.draft.release();
     }
+}
+
+fn inherit(upper: &Path, options: &CommitOptions) -> Result<()> {
+    options.inherit.as_ref().map_or(Ok(()), |before| inherit::inherit_times(upper, before.path()))
 }

@@ -171,7 +171,7 @@ fn finish(engine: &Engine, built: &Built, quiet: bool, files: &Files) -> Result<
 fn outputs(args: &BuildArgs) -> Result<Vec<Output>, Failure> {
     let mut outputs = args.output.clone();
     if args.load && !outputs.iter().any(Output::is_image) {
-        outputs.push(Output::Image { names: Vec::new() });
+        outputs.push(Output::Image { names: Vec::new(), rewrite: false });
     }
     match outputs.iter().filter(|output| output.is_stream()).count() {
         0 => {}
@@ -206,12 +206,14 @@ pub(super) fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
         allow.insert(Entitlement::NetworkHost);
     }
     let usual = BuildRequest::default();
+    let mut build_args = build_args(&args.build_arg);
+    let source_date_epoch = config::source_date_epoch(&mut build_args).map_err(Failure::Usage)?;
     Ok(BuildRequest {
         context: ContextSource::parse(&args.context)?,
         contexts: contexts(&args.build_context)?,
         dockerfile: args.file.map(DockerfileSource::parse),
         names: args.tag,
-        build_args: build_args(&args.build_arg),
+        build_args,
         target: args.target,
         labels: pairs(&args.label),
         no_cache: args.no_cache,
@@ -232,7 +234,7 @@ pub(super) fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
         fetch: config::fetch(),
         cache_from: args.cache_from,
         cache_to: args.cache_to,
-        source_date_epoch: config::source_date_epoch().map_err(Failure::Usage)?,
+        source_date_epoch,
         log_limit: config::log_limit().map_err(Failure::Usage)?.unwrap_or(usual.log_limit),
         keep_builds: config::keep_builds().map_err(Failure::Usage)?.unwrap_or(usual.keep_builds),
         ..usual
