@@ -78,7 +78,7 @@ fn builder_c12_directories_that_are_there_take_the_sources_mode_but_the_top_keep
     mode(&context.join("d"), 0o711);
     mode(&context.join("d/sub"), 0o750);
     dunnage.build("FROM base\nRUN mkdir -p /t/sub && chmod 700 /t && chmod 777 /t/sub && chown 3:4 /t /t/sub\nCOPY d /t\nCOPY d /new\nCMD stat -c '%n %a %u:%g' /t /t/sub /new\n");
-    assert_eq!(app(&dunnage), "/t 700 3:4\n/t/sub 750 0:0\n/new 711 0:0\n");
+    assert_eq!(app(&dunnage), "/t 700 3:4\n/t/sub 750 0:0\n/new 755 0:0\n");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! COPY and ADD: selects sources, then places them in the parent's tree by descriptor.
 
 use std::path::Path;
+use std::sync::Mutex;
 
 use cache::{Kind, Layer, MergedTree, Owner, TreeRoot, TreeView, failpoint};
 
@@ -98,7 +99,8 @@ impl Work<'_> {
                     Error::from(self.diagnostic("K0332", format!("invalid --chmod value: {error}")))
                 })?;
             let rules = Rules { owner, chmod, keep_owner: !op.from_context, unpack: op.unpack };
-            let placer = Placer { source: self.source(op), target: &root, rules: &rules };
+            let touched = Mutex::default();
+            let placer = Placer { source: self.source(op), target: &root, rules: &rules, touched: &touched };
             failpoint("step.copy")?;
             self.place_all(op, &placer, &root, &taken)?;
         }
@@ -144,7 +146,7 @@ impl Work<'_> {
                     placer.inline(content, &target)?;
                 }
             }
-            Ok(())
+            placer.restore_times()
         };
         place().map_err(|error| match error {
             Error::Store(cause) if cause.is_disk_full() => cause.below(self.solver.store.root()).into(),
@@ -160,14 +162,14 @@ impl Work<'_> {
             Taken::Files(one) => {
                 let target = if op.parents { destination.join(&one.kept) } else { destination.to_owned() };
                 if one.metadata.kind == Kind::Directory {
-                    placer.directory(one, &target, op.into_directory || op.parents)
+                    placer.directory(one, &target)
                 } else {
                     placer.file(one, &target, into && !op.parents)
                 }
             }
             Taken::Url { source, fetched: Some(fetched) } => placer.fetched(source, fetched, destination, into),
             Taken::Url { source, fetched: None } => placer.fetched(source, &self.fetch(source)?, destination, into),
-            Taken::Git { source, commit } => self.place_git(placer, source, commit, destination, op.into_directory),
+            Taken::Git { source, commit } => self.place_git(placer, source, commit, destination),
         }
     }
 }

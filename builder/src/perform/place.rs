@@ -1,10 +1,11 @@
 //! Placing selected files in a tree: parents made, modes and owners set, nothing followed out of either root.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Seek;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use cache::{Attributes, Follow, Kind, Metadata, Owner, TreeRoot, TreeView};
 use grammar::Chmod;
@@ -55,18 +56,34 @@ pub(super) struct Placer<'a> {
     pub(super) source: &'a dyn TreeView,
     pub(super) target: &'a TreeRoot,
     pub(super) rules: &'a Rules,
+    /// Directories of the target that were there, with their times.
+    pub(super) touched: &'a Mutex<BTreeMap<PathBuf, i64>>,
 }
 
 impl Placer<'_> {
+    /// Makes a directory and what is missing above it. The one that is there already, into which something comes now, gets
+    /// its time back at the end.
     pub(super) fn make_dirs(&self, path: &Path) -> Result<()> {
+        for ancestor in path.ancestors().take_while(|ancestor| !ancestor.as_os_str().is_empty()) {
+            if let Some(there) = self.target.metadata(ancestor, Follow::Yes)? {
+                let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+                touched.entry(ancestor.to_owned()).or_insert(there.mtime_ns);
+                break;
+            }
+        }
         let (mode, owner) = self.rules.parent();
         Ok(self.target.make_dirs(path, mode, owner)?)
     }
 
-    /// The content of a directory into `target`. An existing target keeps its mode and owner; a new one takes the
-    /// source's, unless it was written with a slash.
-    pub(super) fn directory(&self, one: &Selected, target: &Path, written_as_directory: bool) -> Result<()> {
-        let existed = self.target.metadata(target, Follow::Yes)?.is_some();
+    /// Gives directories of the tree the times that they had before something was put into them.
+    pub(super) fn restore_times(&self) -> Result<()> {
+        let touched = std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
+        touched.iter().try_for_each(|(path, mtime_ns)| Ok(self.target.set_times(path, *mtime_ns)?))
+    }
+
+    /// The content of a directory into `target`. An existing target keeps its mode and owner; a new one is made as its
+    /// parents are, whatever the source's look like: so do BuildKit and buildah.
+    pub(super) fn directory(&self, one: &Selected, target: &Path) -> Result<()> {
         self.make_dirs(target)?;
         let links = RefCell::new(HashMap::new());
         let is_plain = |entry: &&Entry| entry.metadata.kind == Kind::File && entry.metadata.nlink <= 1;
@@ -80,9 +97,6 @@ impl Placer<'_> {
         // Times of directories last: writing into them changes them.
         for entry in one.entries.iter().rev().filter(|entry| entry.metadata.kind == Kind::Directory) {
             self.target.set_times(&target.join(&entry.path), entry.metadata.mtime_ns)?;
-        }
-        if !existed && !written_as_directory {
-            self.target.set_attributes(target, &self.attributes(&one.path, &one.metadata)?)?;
         }
         Ok(())
     }

@@ -131,12 +131,11 @@ impl Work<'_> {
         source: &GitSource,
         commit: &str,
         destination: &std::path::Path,
-        written_as_directory: bool,
     ) -> Result<()> {
         let checkout = self.checkout(source, commit)?;
         let selected = self.select_checkout(source, &checkout)?;
         let placer = Placer { source: &checkout.root, ..*placer };
-        placer.directory(&selected, destination, written_as_directory)
+        placer.directory(&selected, destination)
     }
 
     fn source_failed(&self, error: SourceError) -> Error {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use cache::{
     CacheMount, CacheSharing, CacheSpec, Kind, MergedTree, Owner, Snapshot, StorageDriver, TreeRoot, TreeView,
@@ -227,12 +227,13 @@ impl Work<'_> {
         let copy = scratch.directory("fs")?;
         let target = TreeRoot::open(&copy)?;
         let rules = Rules { owner: None, chmod: None, keep_owner: true, unpack: false };
-        let placer = Placer { source: source.tree, target: &target, rules: &rules };
+        let touched = Mutex::default();
+        let placer = Placer { source: source.tree, target: &target, rules: &rules, touched: &touched };
         if !source.directory {
             placer.file(&selected, Path::new("file"), false)?;
             return Ok(copy.join("file"));
         }
-        placer.directory(&selected, Path::new(""), true)?;
+        placer.directory(&selected, Path::new(""))?;
         target.set_attributes(Path::new(""), &looks(source.tree, &source.path, &selected.metadata)?)?;
         for (below, directory) in &source.nested {
             let place = lead(&target, below)?;
@@ -360,7 +361,8 @@ impl Work<'_> {
             Err(missing) => return Err(self.no_source(MountFrom::Input(*number), path, &missing)),
         };
         let rules = Rules { owner: None, chmod: None, keep_owner: true, unpack: false };
-        Placer { source: &source, target, rules: &rules }.directory(&selected, Path::new(""), true)?;
+        let touched = Mutex::default();
+        Placer { source: &source, target, rules: &rules, touched: &touched }.directory(&selected, Path::new(""))?;
         Ok(target.set_attributes(Path::new(""), &looks(&source, &selected.path, &selected.metadata)?)?)
     }
 
