@@ -60,6 +60,7 @@ pub use image::{Empty, HealthConfig, History, Image, ImageConfig, RootFs, RunCon
 pub use images::StoredImage;
 pub use layer::archive::{Archive, extract_archive, open_archive};
 pub use layer::compress::{Compression, decompress};
+pub use layer::draft::LayerDraft;
 #[doc(hidden)]
 pub use layer::fuzzing;
 pub use layer::import::{Compressed, ImportOptions};

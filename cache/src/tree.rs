@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -115,6 +115,21 @@ pub struct TreeRoot {
     fd: OwnedFd,
 }
 
+/// The directory of an entry: the root itself is not opened again.
+enum Parent<'a> {
+    Root(BorrowedFd<'a>),
+    Below(OwnedFd),
+}
+
+impl AsFd for Parent<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Parent::Root(fd) => *fd,
+            Parent::Below(fd) => fd.as_fd(),
+        }
+    }
+}
+
 impl TreeRoot {
     /// Of a directory that we, or the user on the command line, named.
     ///
@@ -168,11 +183,14 @@ impl TreeRoot {
     }
 
     /// The directory that holds `path`, and its last name.
-    fn parent<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p OsStr)> {
+    fn parent<'p>(&self, path: &'p Path) -> Result<(Parent<'_>, &'p OsStr)> {
         let Some(name) = path.file_name() else {
             return Err(Error::Tree { path: path.to_owned(), reason: "is the root itself".to_owned() });
         };
-        Ok((self.directory(path.parent().unwrap_or(Path::new("")))?, name))
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => Ok((Parent::Below(self.directory(parent)?), name)),
+            _ => Ok((Parent::Root(self.fd.as_fd()), name)),
+        }
     }
 
     /// What is at a path, if anything.
@@ -424,7 +442,7 @@ impl TreeRoot {
     }
 }
 
-fn remove_recursively(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
+fn remove_recursively(parent: impl AsFd + Copy, name: &OsStr) -> rustix::io::Result<()> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
@@ -444,7 +462,7 @@ fn conflict(path: &Path, wanted: &str, there: &str) -> Error {
 }
 
 /// Removes one file or link that is in the way; a directory is not removed.
-fn remove_one(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<()> {
+fn remove_one(parent: impl AsFd + Copy, name: &OsStr, path: &Path) -> Result<()> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => Err(conflict(path, "a file", "a directory is there")),
@@ -452,7 +470,12 @@ fn remove_one(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<()> {
     }
 }
 
-fn replace(parent: &OwnedFd, name: &OsStr, path: &Path, make: impl Fn() -> rustix::io::Result<()>) -> Result<()> {
+fn replace(
+    parent: impl AsFd + Copy,
+    name: &OsStr,
+    path: &Path,
+    make: impl Fn() -> rustix::io::Result<()>,
+) -> Result<()> {
     let made = match make() {
         Err(Errno::EXIST) => {
             remove_one(parent, name, path)?;
@@ -463,11 +486,11 @@ fn replace(parent: &OwnedFd, name: &OsStr, path: &Path, make: impl Fn() -> rusti
     made.map_err(Error::errno("make", path))
 }
 
-pub(crate) fn own(parent: &OwnedFd, name: &OsStr, owner: Owner) -> rustix::io::Result<()> {
+pub(crate) fn own(parent: impl AsFd, name: &OsStr, owner: Owner) -> rustix::io::Result<()> {
     owner::set_entry(parent, name, owner)
 }
 
-pub(crate) fn set_time(parent: &OwnedFd, name: &OsStr, mtime_ns: i64) -> rustix::io::Result<()> {
+pub(crate) fn set_time(parent: impl AsFd, name: &OsStr, mtime_ns: i64) -> rustix::io::Result<()> {
     rustix::fs::utimensat(parent, name, &times(mtime_ns), AtFlags::SYMLINK_NOFOLLOW)
 }
 
@@ -509,11 +532,17 @@ pub(crate) fn times(mtime_ns: i64) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
+/// Files below this size have no hole worth keeping.
+const SMALL: u64 = 64 << 10;
+
 /// Copies the data of a file; what is a hole in the source is one in the target.
 pub(crate) fn copy_file(source: &mut File, target: &mut File) -> io::Result<u64> {
     let stat = rustix::fs::fstat(&*source)?;
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     let on_disk = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+    if size < SMALL {
+        return copy_small(source, target, size);
+    }
     if size > 0 && rustix::fs::ioctl_ficlone(&*target, &*source).is_ok() {
         return Ok(size);
     }
@@ -521,6 +550,16 @@ pub(crate) fn copy_file(source: &mut File, target: &mut File) -> io::Result<u64>
         return io::copy(source, target);
     }
     copy_sparse(source, target, size)
+}
+
+/// One read and one write: asking the kernel to share or to move the bytes costs more. A read that gives less than it could
+/// is the end of a file.
+fn copy_small(source: &mut File, target: &mut File, size: u64) -> io::Result<u64> {
+    let room = usize::try_from(size).unwrap_or(0) + 1;
+    let mut bytes = Vec::with_capacity(room);
+    source.take(room as u64).read_to_end(&mut bytes)?;
+    target.write_all(&bytes)?;
+    Ok(bytes.len() as u64)
 }
 
 fn copy_sparse(source: &mut File, target: &mut File, size: u64) -> io::Result<u64> {

@@ -90,29 +90,37 @@ impl Work<'_> {
         self.select(op)?;
         let taken = self.taken.take().unwrap_or_default();
         let layers = if op.link { &[] } else { self.parent() };
-        let (snapshot, rootfs) = self.snapshot(layers)?;
-        {
-            let root = tree_of(&rootfs)?;
-            let owner = self.owner(op, &root)?;
-            let chmod =
-                op.chmod.as_deref().map(grammar::Chmod::parse).transpose().map_err(|error| {
-                    Error::from(self.diagnostic("K0332", format!("invalid --chmod value: {error}")))
-                })?;
-            let rules = Rules { owner, chmod, keep_owner: !op.from_context, unpack: op.unpack };
-            let touched = Mutex::default();
-            let placer = Placer { source: self.source(op), target: &root, rules: &rules, touched: &touched };
-            failpoint("step.copy")?;
-            self.place_all(op, &placer, &root, &taken)?;
-        }
-        drop(rootfs);
-        let committed = self.commit(snapshot);
+        let committed = match self.fresh(op, &taken, layers)? {
+            Some(fresh) => self.copy_into(op, &fresh.root()?, &taken).and_then(|()| self.commit_fresh(fresh)),
+            None => {
+                let (snapshot, rootfs) = self.snapshot(layers)?;
+                self.copy_into(op, &tree_of(&rootfs)?, &taken)?;
+                drop(rootfs);
+                self.commit(snapshot)
+            }
+        };
         self.taken = Some(taken);
         committed
     }
 
-    fn owner(&self, op: &CopyOp, root: &TreeRoot) -> Result<Option<Owner>> {
+    fn copy_into(&self, op: &CopyOp, root: &TreeRoot, taken: &[Taken]) -> Result<()> {
+        let chmod = op
+            .chmod
+            .as_deref()
+            .map(grammar::Chmod::parse)
+            .transpose()
+            .map_err(|error| Error::from(self.diagnostic("K0332", format!("invalid --chmod value: {error}"))))?;
+        let rules = Rules { owner: self.owner(op)?, chmod, keep_owner: !op.from_context, unpack: op.unpack };
+        let touched = Mutex::default();
+        let placer = Placer { source: self.source(op), target: root, rules: &rules, touched: &touched };
+        failpoint("step.copy")?;
+        self.place_all(op, &placer, root, taken)
+    }
+
+    /// Names are looked up in the parent's tree, also where the copy itself has an empty one below it.
+    fn owner(&self, op: &CopyOp) -> Result<Option<Owner>> {
         let Some(spec) = &op.chown else { return Ok(None) };
-        let user = if op.link { self.user(&MergedTree::new(self.parent()), spec)? } else { self.user(root, spec)? };
+        let user = self.user(&MergedTree::new(self.parent()), spec)?;
         // `--chown=1` without a group means group 1, where USER would mean the user's own group.
         let gid = if spec.contains(':') {
             user.ids.gid

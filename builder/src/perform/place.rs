@@ -43,12 +43,25 @@ impl Rules {
         }
     }
 
+    fn attributes(&self, source: &dyn TreeView, from: &Path, metadata: &Metadata) -> Result<Attributes> {
+        let kept = self.keep_owner && metadata.kind != Kind::Symlink;
+        Ok(Attributes {
+            mode: self.mode(metadata),
+            owner: self.owner(metadata),
+            mtime_ns: metadata.mtime_ns,
+            xattrs: if kept { source.xattrs(from)? } else { Vec::new() },
+        })
+    }
+
     /// Of directories that have to be made on the way.
     fn parent(&self) -> (u32, Owner) {
         let mode = self.chmod.as_ref().map_or(0o755, |chmod| chmod.apply(0o755, true));
         (mode, self.owner.unwrap_or(Owner { uid: 0, gid: 0 }))
     }
 }
+
+/// Files of one directory that one thread copies.
+const CHUNK: usize = 256;
 
 /// Copies from one tree into another.
 #[derive(Clone, Copy)]
@@ -91,12 +104,37 @@ impl Placer<'_> {
             self.entry(&one.path, entry, target, &links)?;
         }
         // All directories are there: the order of files does not matter.
-        one.entries.par_iter().filter(is_plain).try_for_each(|entry| {
-            self.write(&one.path.join(&entry.path), &entry.metadata, &target.join(&entry.path))
-        })?;
+        let plain: Vec<&Entry> = one.entries.iter().filter(is_plain).collect();
+        let of_one_directory = |one: &&Entry, other: &&Entry| one.path.parent() == other.path.parent();
+        plain
+            .par_chunk_by(of_one_directory)
+            .flat_map(|entries| entries.par_chunks(CHUNK))
+            .try_for_each(|entries| self.files(&one.path, entries, target))?;
         // Times of directories last: writing into them changes them.
         for entry in one.entries.iter().rev().filter(|entry| entry.metadata.kind == Kind::Directory) {
             self.target.set_times(&target.join(&entry.path), entry.metadata.mtime_ns)?;
+        }
+        Ok(())
+    }
+
+    /// Plain files of one directory, which is looked up once on either side.
+    fn files(&self, base: &Path, entries: &[&Entry], target: &Path) -> Result<()> {
+        let below = entries.first().and_then(|entry| entry.path.parent()).unwrap_or(Path::new(""));
+        let from = base.join(below);
+        let to = self.target.subtree(&target.join(below))?;
+        let single = self.source.single(&from)?;
+        for entry in entries {
+            let name = Path::new(entry.path.file_name().unwrap_or_default());
+            let path = from.join(name);
+            let (view, at): (&dyn TreeView, &Path) = match &single {
+                Some(directory) => (directory, name),
+                None => (self.source, &path),
+            };
+            let attributes = self.rules.attributes(view, at, &entry.metadata)?;
+            let written = to.write_file(name, &mut view.open_file(at)?, &attributes)?;
+            if written != entry.metadata.size {
+                return Err(Error::ContextChanged { path });
+            }
         }
         Ok(())
     }
@@ -208,16 +246,6 @@ impl Placer<'_> {
     }
 
     fn attributes(&self, from: &Path, metadata: &Metadata) -> Result<Attributes> {
-        let xattrs = if self.rules.keep_owner && metadata.kind != Kind::Symlink {
-            self.source.xattrs(from)?
-        } else {
-            Vec::new()
-        };
-        Ok(Attributes {
-            mode: self.rules.mode(metadata),
-            owner: self.rules.owner(metadata),
-            mtime_ns: metadata.mtime_ns,
-            xattrs,
-        })
+        self.rules.attributes(self.source, from, metadata)
     }
 }

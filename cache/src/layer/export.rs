@@ -43,6 +43,22 @@ impl Store {
         Ok(Committed { layer: self.adopt(lease, draft, &file, false)?, existed: false })
     }
 
+    /// The same with the flush side by side with the reading.
+    pub(crate) fn commit_large_tree(&self, lease: &Lease, draft: DraftDir) -> Result<Committed> {
+        failpoint("layer.commit")?;
+        let (Measured { tree, size }, digest) = std::thread::scope(|threads| {
+            let flush = threads.spawn(|| draft.flush());
+            let packed = pack(&draft.path.join("fs"), None, &mut io::sink());
+            flush.join().map_err(|_| Error::document("the layer", "a thread stopped"))??;
+            packed
+        })?;
+        if let Some(layer) = self.layer_by_tree(lease, &tree)? {
+            return Ok(Committed { layer, existed: true });
+        }
+        let file = LayerFile { diff_id: DiffId(digest), tree, size, created: now(), split: false };
+        Ok(Committed { layer: self.adopt(lease, draft, &file, true)?, existed: false })
+    }
+
     /// Writes the uncompressed tar whose SHA-256 is the diff id.
     ///
     /// # Errors

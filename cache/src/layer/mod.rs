@@ -4,6 +4,7 @@ pub(crate) mod archive;
 mod clamp;
 pub(crate) mod compress;
 mod directories;
+pub(crate) mod draft;
 mod encode;
 pub(crate) mod export;
 mod fill;

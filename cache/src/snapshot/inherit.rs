@@ -94,9 +94,8 @@ impl Here<'_> {
                 Ok(same_attributes(&new, &old, path)? && same_bytes(new, old, path)?)
             }
             Kind::Symlink => {
-                let read = |fd: &OwnedFd| {
-                    rustix::fs::readlinkat(fd, name, Vec::new()).map_err(Error::errno("read", path))
-                };
+                let read =
+                    |fd: &OwnedFd| rustix::fs::readlinkat(fd, name, Vec::new()).map_err(Error::errno("read", path));
                 Ok(read(&self.new)? == read(&self.old)?)
             }
             Kind::CharDevice | Kind::BlockDevice => Ok(now.rdev == then.rdev),

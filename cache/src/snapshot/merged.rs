@@ -18,7 +18,7 @@ use super::view::TreeView;
 use crate::error::{Error, Result};
 use crate::layer::Layer;
 use crate::owner;
-use crate::tree::{Follow, Kind, Metadata, metadata_of, read_directory, xattrs};
+use crate::tree::{Follow, Kind, Metadata, TreeRoot, metadata_of, read_directory, xattrs};
 
 /// Links followed in one path before it counts as a circle; the kernel's own number.
 const LINK_LIMIT: u32 = 40;
@@ -295,6 +295,15 @@ impl TreeView for MergedTree {
             return Err(Error::Tree { path: path.to_owned(), reason: "is not a regular file".to_owned() });
         }
         Ok(File::from(self.open(place.node.layer, &place.path, OFlags::RDONLY | OFlags::NOCTTY)?))
+    }
+
+    fn single(&self, path: &Path) -> Result<Option<TreeRoot>> {
+        match self.resolve(path, Follow::Yes)? {
+            Some(Place { path, node }) if node.layers.len() == 1 => {
+                TreeRoot::from_fd(self.open(node.layer, &path, OFlags::PATH | OFlags::DIRECTORY)?).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     fn read_link(&self, path: &Path) -> Result<OsString> {

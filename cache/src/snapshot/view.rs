@@ -27,6 +27,15 @@ pub trait TreeView: Sync {
     /// When it is not there or is no regular file.
     fn open_file(&self, path: &Path) -> Result<File>;
 
+    /// A directory as a root of its own, where it is one directory of the disk: many of its files are opened at the cost of
+    /// one look-up.
+    ///
+    /// # Errors
+    /// When it is not there.
+    fn single(&self, _path: &Path) -> Result<Option<TreeRoot>> {
+        Ok(None)
+    }
+
     /// Where a link points.
     ///
     /// # Errors
@@ -62,6 +71,10 @@ impl TreeView for TreeRoot {
 
     fn open_file(&self, path: &Path) -> Result<File> {
         TreeRoot::open_file(self, path)
+    }
+
+    fn single(&self, path: &Path) -> Result<Option<TreeRoot>> {
+        self.subtree(path).map(Some)
     }
 
     fn read_link(&self, path: &Path) -> Result<OsString> {

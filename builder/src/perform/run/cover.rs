@@ -115,7 +115,7 @@ impl<'a> Cover<'a> {
 }
 
 /// What a directory looks like, to be given to another.
-pub(super) fn looks(tree: &dyn TreeView, path: &Path, metadata: &Metadata) -> Result<Attributes> {
+pub(in crate::perform) fn looks(tree: &dyn TreeView, path: &Path, metadata: &Metadata) -> Result<Attributes> {
     let owner = Owner { uid: metadata.uid, gid: metadata.gid };
     Ok(Attributes { mode: metadata.mode, owner, mtime_ns: metadata.mtime_ns, xattrs: tree.xattrs(path)? })
 }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cache::{Attributes, Layer, MergedTree, Owner, Snapshot, TreeRoot, TreeView, failpoint};
 use runtime::{Mount, Sandbox, Stdio};
 
+pub(super) use self::cover::looks;
 use self::failure::Tail;
 use self::mask::Mask;
 use self::mounts::Opened;

@@ -1,0 +1,43 @@
+//! A layer that is written as it will be: for steps whose files come to places where the layers below have nothing, so that
+//! no snapshot has to be mounted, and nothing compared afterwards.
+
+use super::{Committed, DraftDir};
+use crate::error::Result;
+use crate::lease::Lease;
+use crate::store::Store;
+use crate::tree::TreeRoot;
+
+/// The tree of a layer while it is written. Dropping it removes it.
+#[derive(Debug)]
+pub struct LayerDraft {
+    draft: DraftDir,
+}
+
+impl Store {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// When its directory cannot be made.
+    pub fn layer_draft(&self, lease: &Lease) -> Result<LayerDraft> {
+        Ok(LayerDraft { draft: DraftDir::make(&lease.draft())? })
+    }
+}
+
+impl LayerDraft {
+    /// Where its files are put.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn root(&self) -> Result<TreeRoot> {
+        TreeRoot::open(&self.draft.path.join("fs"))
+    }
+
+    /// It becomes a layer. A known tree gives the old layer back, bit for bit. One of many files, or of large ones, is
+    /// `large`: it is brought to the disk while it is read.
+    ///
+    /// # Errors
+    /// When it cannot be read or written; nothing is left then.
+    pub fn commit(self, store: &Store, lease: &Lease, large: bool) -> Result<Committed> {
+        if large { store.commit_large_tree(lease, self.draft) } else { store.commit_tree(lease, self.draft) }
+    }
+}
