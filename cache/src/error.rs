@@ -309,6 +309,11 @@ impl Error {
         }
     }
 
+    /// Whether this tells that there is no such network.
+    pub fn is_missing_network(&self) -> bool {
+        matches!(self, Error::NetworkNotFound(_))
+    }
+
     pub(crate) fn path(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
         let path = path.into();
         move |source| Error::at(doing, path, source)

@@ -47,6 +47,8 @@ pub struct NetworkRecord {
     pub internal: bool,
     /// Its addresses: IPv4 first.
     pub subnets: Vec<NetworkSubnet>,
+    /// Nobody asked for these addresses: others will do.
+    pub automatic: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its driver's options.
@@ -107,6 +109,17 @@ impl NetworkPlace {
             }
         }
         Ok(found)
+    }
+
+    /// Gives it other addresses.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn move_to(&mut self, subnets: Vec<NetworkSubnet>) -> Result<()> {
+        let record = NetworkRecord { subnets, ..self.record.clone() };
+        write_durably(&self.path.join(RECORD), &self.path.join(".draft"), &seal("the network", &record)?)?;
+        self.record = record;
+        Ok(())
     }
 
     /// Puts a container on it.
@@ -263,6 +276,14 @@ impl Store {
         Ok(found)
     }
 
+    /// Whether a container is on a network.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn has_endpoint(&self, network: &str, container: &str) -> Result<bool> {
+        Ok(living(&self.network_endpoints_dir(network).join(container))?.is_some())
+    }
+
     /// Removes a network.
     ///
     /// # Errors
@@ -328,6 +349,7 @@ mod tests {
             created: 1,
             internal: false,
             subnets: Vec::new(),
+            automatic: true,
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
         }

@@ -144,6 +144,14 @@ pub(crate) fn build_service() -> Option<BuildService> {
     }
 }
 
+/// Where ports are published that name no address, by DUNNAGE_PUBLISH_ADDRESS.
+///
+/// # Errors
+/// The sentence to show when it is no address.
+pub(crate) fn publish_address() -> Result<Option<std::net::IpAddr>, String> {
+    number("DUNNAGE_PUBLISH_ADDRESS", "an address such as 0.0.0.0", |text| text.parse().ok())
+}
+
 /// Bytes of a build's log that are kept, by DUNNAGE_LOG_LIMIT.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ mod git;
 mod housekeeping;
 mod images;
 mod isolation;
+mod networks;
 mod outline;
 mod outputs;
 mod plan;
@@ -46,18 +47,23 @@ pub use builder::{
 #[cfg(feature = "failpoints")]
 pub use cache::FAILPOINTS;
 pub use cache::{
-    Budget, CachePolicy, CacheUsage, ContainerUsage, FAILPOINTS_VARIABLE, Filters, ImagePolicy, ImageUsage,
-    LabelFilter, Log, Origin, Owner, Part, Platform, Problem, PruneOptions, Pruned, PrunedCache, PrunedImage,
-    Reference, StoreCheck, StoredImage, Usage, Volume, VolumePolicy, VolumeUsage, arm_failpoints,
+    Budget, CachePolicy, CacheUsage, ContainerUsage, EndpointRecord, FAILPOINTS_VARIABLE, Filters, ImagePolicy,
+    ImageUsage, LabelFilter, Log, NetworkRecord, NetworkSubnet, Origin, Owner, Part, Platform, Problem, PruneOptions,
+    Pruned, PrunedCache, PrunedImage, Reference, StoreCheck, StoredImage, Usage, Volume, VolumePolicy, VolumeUsage,
+    arm_failpoints,
 };
 pub use check::{Checked, check};
-pub use containers::{ContainerSpec, LimitSpec, NetworkChoice, RunRequest, VolumeSpec};
+pub use containers::{ContainerSpec, LimitSpec, RunRequest, VolumeSpec};
 pub use contexts::{ContextSource, DockerfileSource, NamedSource};
 pub use debug::DebugRequest;
 pub use error::{Error, Result};
 pub use housekeeping::{Cgroups, Info};
 pub use images::{HistoryEntry, Removed};
 pub use isolation::{Isolation, isolate};
+pub use networks::{
+    DEFAULT as DEFAULT_NETWORK, HostEntry, MacAddress, Membership, NameFiles, NetworkChoice, NetworkDriver,
+    NetworkInfo, NewNetwork, PortBinding, PortSpec, Protocol,
+};
 pub use outline::{outline, targets};
 pub use outputs::{Destination, Output};
 pub use plan::Planned;

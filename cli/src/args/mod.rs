@@ -8,6 +8,8 @@ mod debug;
 mod image;
 mod lent;
 mod limits;
+mod network;
+mod networking;
 mod plan;
 mod prune;
 mod run;
@@ -30,11 +32,15 @@ pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
 pub(crate) use lent::{SecretSource, SecretSpec, SshSpec};
+pub(crate) use network::{
+    NetworkCommand, NetworkCreateArgs, NetworkFilter, NetworkInspectArgs, NetworkLsArgs, NetworkRmArgs,
+};
 pub(crate) use plan::{PlanArgs, PlanFormat};
 pub(crate) use prune::{
-    BuilderPruneArgs, Consent, ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs, VolumePruneArgs, filters,
+    BuilderPruneArgs, Consent, ContainerPruneArgs, ImagePruneArgs, NetworkPruneArgs, SystemPruneArgs, VolumePruneArgs,
+    filters,
 };
-pub(crate) use run::{Network, RunArgs};
+pub(crate) use run::RunArgs;
 pub(crate) use system::{DfArgs, StorageArgs, StorageDriver, StoreCheckArgs, System};
 pub(crate) use volume::{Volume, VolumeCreateArgs, VolumeFilter, VolumeInspectArgs, VolumeLsArgs, VolumeRmArgs};
 pub(crate) use why::{WhyArgs, WhyFormat};
@@ -107,6 +113,9 @@ pub(crate) enum Command {
     /// Manage volumes
     #[command(subcommand)]
     Volume(Volume),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// Manage the build cache
     #[command(subcommand)]
     Builder(Builder),
@@ -163,7 +172,7 @@ pub(crate) enum Container {
 }
 
 /// Flags of docker that this version does not have: they are refused by name, never ignored.
-const NOT_YET: [&str; 58] = [
+const NOT_YET: [&str; 53] = [
     "--platform",
     "--push",
     "--pull",
@@ -171,7 +180,6 @@ const NOT_YET: [&str; 58] = [
     "-o",
     "--load",
     "--build-context",
-    "--add-host",
     "--annotation",
     "--attest",
     "--sbom",
@@ -181,10 +189,6 @@ const NOT_YET: [&str; 58] = [
     "--cgroup-parent",
     "--detach",
     "-d",
-    "--publish",
-    "-p",
-    "--publish-all",
-    "-P",
     "--mount",
     "--tmpfs",
     "--memory",

@@ -123,6 +123,16 @@ pub(crate) struct VolumePruneArgs {
     pub(crate) consent: Consent,
 }
 
+/// Remove networks that no container is on
+#[derive(Debug, Args)]
+pub(crate) struct NetworkPruneArgs {
+    /// until=AGE or label=KEY[=VALUE] or label!=KEY[=VALUE]
+    #[arg(long, value_name = "FILTER", value_parser = filter)]
+    pub(crate) filter: Vec<Filter>,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
 /// One `--filter`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Filter {

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::StorageArgs;
 use super::limits::LimitArgs;
+use super::networking::NetworkArgs;
 use engine::VolumeSpec;
 
 /// Run a command in a new container
@@ -53,9 +54,8 @@ pub(crate) struct RunArgs {
     /// Program instead of the image's ENTRYPOINT
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
-    /// Network: none has a loopback device only, host is this machine's
-    #[arg(long, value_name = "MODE", default_value = "none")]
-    pub(crate) network: Network,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
     /// No writing in the container's root
     #[arg(long)]
     pub(crate) read_only: bool,
@@ -78,14 +78,6 @@ pub(crate) struct RunArgs {
     /// Command and its arguments [default: the image's]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Network {
-    /// Loopback only
-    None,
-    /// This machine's
-    Host,
 }
 
 fn volume(text: &str) -> Result<VolumeSpec, String> {

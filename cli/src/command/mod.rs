@@ -10,6 +10,7 @@ mod debug;
 mod image;
 mod lent;
 mod metadata;
+mod network;
 mod plan;
 mod prune;
 mod run;
@@ -118,6 +119,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Load(args) | Command::Image(Image::Load(args)) => archive::load(root, &args),
         Command::System(system) => system::system(root, &system),
         Command::Volume(volume) => volume::volume(root, &volume),
+        Command::Network(network) => network::network(root, &network),
         Command::Builder(Builder::Prune(args)) => prune::builder(root, &args),
         Command::Container(Container::Prune(args)) => prune::containers(root, &args),
         Command::Image(Image::Prune(args)) => prune::images(root, &args),

@@ -8,7 +8,8 @@ use engine::{CachePolicy, Filters, ImagePolicy, PruneOptions, Pruned, PrunedCach
 
 use super::{Failure, Outcome, open};
 use crate::args::{
-    BuilderPruneArgs, Consent, ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs, VolumePruneArgs, filters,
+    BuilderPruneArgs, Consent, ContainerPruneArgs, ImagePruneArgs, NetworkPruneArgs, SystemPruneArgs, VolumePruneArgs,
+    filters,
 };
 use crate::ui::{self, units};
 
@@ -145,6 +146,16 @@ pub(super) fn volumes(root: Option<PathBuf>, args: &VolumePruneArgs) -> Outcome 
     let Some(pruned) = perform(root, &options, &args.consent, &[what])? else { return Ok(0) };
     list("Deleted Volumes:", &pruned.volumes)?;
     total(&args.consent, pruned.bytes)
+}
+
+pub(super) fn networks(root: Option<PathBuf>, args: &NetworkPruneArgs) -> Outcome {
+    let what = "all networks that no container is on";
+    if !args.consent.force && !args.consent.dry_run && !confirmed(&[what])? {
+        return Ok(0);
+    }
+    let removed = open(root)?.prune_networks(&filters(&args.filter), args.consent.dry_run)?;
+    list("Deleted Networks:", &removed)?;
+    Ok(0)
 }
 
 /// Asks, and does it; none when the answer was no.

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::{ContainerSpec, NetworkChoice, RunRequest};
+use engine::{ContainerSpec, RunRequest};
 
 use super::{Failure, open_for_snapshots};
-use crate::args::{Network, RunArgs};
+use crate::args::RunArgs;
 use crate::{config, ui};
 
 /// Most of a file of variables that is read.
@@ -52,10 +52,10 @@ fn request(args: RunArgs) -> Result<RunRequest, Failure> {
         user: args.user,
         hostname: args.hostname,
         entrypoint: args.entrypoint,
-        network: match args.network {
-            Network::None => NetworkChoice::None,
-            Network::Host => NetworkChoice::Host,
-        },
+        network: args.network.choice().map_err(Failure::Usage)?,
+        ports: args.network.ports(config::publish_address().map_err(Failure::Usage)?),
+        publish_all: args.network.publishes_all(),
+        names: args.network.names(),
         interactive: args.interactive,
         tty: args.tty,
         remove: args.rm,

@@ -8,8 +8,9 @@ use cache::{Image, Snapshot, TreeRoot};
 use runtime::{Mount, Sandbox, Stdio};
 
 use super::limits::Group;
-use super::network::Network;
+use super::network::{Named, Network};
 use super::spec::{ContainerSpec, VolumeSpec};
+use crate::Engine;
 use crate::error::{Error, Result};
 
 /// Most of `/etc/passwd` and `/etc/group` that is read from an image.
@@ -24,7 +25,13 @@ pub(super) struct Launch {
 }
 
 impl Launch {
-    pub(super) fn new(spec: &ContainerSpec, image: &Image, id: &str, snapshot: &Snapshot) -> Result<Launch> {
+    pub(super) fn new(
+        engine: &Engine,
+        spec: &ContainerSpec,
+        image: &Image,
+        (id, name): (&str, &str),
+        snapshot: &Snapshot,
+    ) -> Result<Launch> {
         let rootfs = Arc::new(builder::rootfs(snapshot, spec.remove)?);
         let root = TreeRoot::from_fd(rootfs.fd())?;
         let config = &image.config.config;
@@ -34,7 +41,7 @@ impl Launch {
         let cwd = if cwd.is_empty() { "/".to_owned() } else { cwd };
         make_workdir(&root, &cwd)?;
         drop(root);
-        let network = Network::prepare(spec)?;
+        let network = Network::prepare(engine, spec, image, &Named { id, name, hostname: &hostname })?;
         let group = Group::prepare(&spec.limits, id)?;
         let mut sandbox = Sandbox::new(rootfs, spec.argv(image)?);
         sandbox.env = spec.environment(&config.env, &hostname, &user.home).iter().map(|entry| pair(entry)).collect();

@@ -12,7 +12,7 @@ use crate::Engine;
 use crate::error::Result;
 use launch::Launch;
 pub use limits::LimitSpec;
-pub use spec::{ContainerSpec, NetworkChoice, VolumeSpec};
+pub use spec::{ContainerSpec, VolumeSpec};
 
 /// What to run, and how the caller stays with it.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +35,7 @@ impl Engine {
         let lease = self.store.lease()?;
         let container = self.store.create_container(&image.id, request.name.as_deref(), spec.remove)?;
         let snapshot = self.container_snapshot(&lease, &image, &container)?;
-        let result = self.run_in(spec, &image, &snapshot, container.id(), notes);
+        let result = self.run_in(request, &image, &snapshot, container.id(), notes);
         failpoint("run.answer")?;
         if spec.remove {
             drop(snapshot);
@@ -58,13 +58,16 @@ impl Engine {
 
     fn run_in(
         &self,
-        spec: &ContainerSpec,
+        request: &RunRequest,
         image: &Image,
         snapshot: &Snapshot,
         id: &str,
         notes: &dyn Fn(String),
     ) -> Result<i32> {
-        let launch = Launch::new(spec, image, id, snapshot)?;
+        let spec = &request.spec;
+        let name = request.name.as_deref().unwrap_or_else(|| id.get(..12).unwrap_or(id));
+        let launch = Launch::new(self, spec, image, (id, name), snapshot)?;
+        launch.network.notes().iter().for_each(|note| notes(note.clone()));
         let signals = runtime::ForwardedSignals::catch()?;
         failpoint("run.start")?;
         let mut container = launch.sandbox.start()?;

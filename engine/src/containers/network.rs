@@ -1,25 +1,89 @@
 //! The network of a container: what `--network` names becomes a namespace and files of /etc, and is given back at the end.
 
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+
+use cache::Image;
 use runtime::{EtcFiles, NetworkMode};
 
-use super::spec::{ContainerSpec, NetworkChoice};
-use crate::error::Result;
+use super::spec::ContainerSpec;
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::networks::{Attachment, DEFAULT, Membership, NameFiles, NetworkChoice, Protocol, Wanted};
+
+/// Where ports are published that name no address: this machine alone.
+const BINDING: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// What a container is called.
+#[derive(Debug)]
+pub(super) struct Named<'a> {
+    pub(super) id: &'a str,
+    pub(super) name: &'a str,
+    pub(super) hostname: &'a str,
+}
 
 /// A network that is ready for a container, for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Network {
     mode: NetworkMode,
     files: EtcFiles,
+    notes: Vec<String>,
+    _attachment: Option<Attachment>,
 }
 
 impl Network {
     /// Makes it ready.
-    pub(super) fn prepare(spec: &ContainerSpec) -> Result<Network> {
-        let mode = match spec.network {
-            NetworkChoice::None => NetworkMode::None,
-            NetworkChoice::Host => NetworkMode::Host,
-        };
-        Ok(Network { mode, files: EtcFiles::default() })
+    pub(super) fn prepare(engine: &Engine, spec: &ContainerSpec, image: &Image, named: &Named<'_>) -> Result<Network> {
+        match &spec.network {
+            NetworkChoice::None => Ok(Network::alone(NetworkMode::None, spec)),
+            NetworkChoice::Host => Ok(Network::alone(NetworkMode::Host, spec)),
+            NetworkChoice::Networks(memberships) => Network::attached(engine, spec, image, named, memberships),
+            NetworkChoice::Default => {
+                let membership = Membership { network: DEFAULT.to_owned(), ..Membership::default() };
+                match Network::attached(engine, spec, image, named, &[membership]) {
+                    Err(Error::Sandbox(error @ runtime::Error::Network { .. })) => {
+                        let mut network = Network::alone(NetworkMode::None, spec);
+                        network.notes.push(format!(
+                            "the container has no network but loopback, for this machine allows none: {error}; --network none says so without this note, --network host gives it the machine's"
+                        ));
+                        Ok(network)
+                    }
+                    other => other,
+                }
+            }
+        }
+    }
+
+    fn alone(mode: NetworkMode, spec: &ContainerSpec) -> Network {
+        let extra_hosts = hosts(&spec.names, Ipv4Addr::LOCALHOST.into());
+        let files = EtcFiles { hosts: Vec::new(), extra_hosts, resolv_conf: resolv_conf(&spec.names) };
+        Network { mode, files, notes: Vec::new(), _attachment: None }
+    }
+
+    fn attached(
+        engine: &Engine,
+        spec: &ContainerSpec,
+        image: &Image,
+        named: &Named<'_>,
+        memberships: &[Membership],
+    ) -> Result<Network> {
+        let exposed = if spec.publish_all { exposed(image) } else { Vec::new() };
+        let attachment = engine.attach(&Wanted {
+            id: named.id,
+            name: named.name,
+            hostname: named.hostname,
+            memberships,
+            ports: &spec.ports,
+            exposed: &exposed,
+            servers: &spec.names.servers,
+            search: &spec.names.search,
+            options: &spec.names.options,
+            binding: BINDING,
+        })?;
+        let mut files = attachment.files().clone();
+        files.extra_hosts = hosts(&spec.names, attachment.gateway().unwrap_or(Ipv4Addr::LOCALHOST.into()));
+        let mode = NetworkMode::Join(attachment.namespace().fd());
+        Ok(Network { mode, files, notes: Vec::new(), _attachment: Some(attachment) })
     }
 
     /// What the sandbox joins.
@@ -31,4 +95,44 @@ impl Network {
     pub(super) fn files(&self) -> EtcFiles {
         self.files.clone()
     }
+
+    /// What could not be had, in words for the user.
+    pub(super) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+fn hosts(names: &NameFiles, gateway: IpAddr) -> Vec<(String, IpAddr)> {
+    names.hosts.iter().map(|host| (host.name.clone(), host.address.unwrap_or(gateway))).collect()
+}
+
+/// What the image exposes, as `80/tcp`.
+fn exposed(image: &Image) -> Vec<(u16, Protocol)> {
+    let read = |text: &String| {
+        let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return None,
+        };
+        Some((port.parse().ok().filter(|port| *port != 0)?, protocol))
+    };
+    image.config.config.exposed_ports.keys().filter_map(read).collect()
+}
+
+/// What `--dns*` say, without a network that has names; empty when they say nothing.
+fn resolv_conf(names: &NameFiles) -> Vec<u8> {
+    let mut text = String::new();
+    let search: Vec<&str> = names.search.iter().map(String::as_str).filter(|domain| *domain != ".").collect();
+    if !search.is_empty() {
+        // Writing to a text cannot fail.
+        let _ = writeln!(text, "search {}", search.join(" "));
+    }
+    for server in &names.servers {
+        let _ = writeln!(text, "nameserver {server}");
+    }
+    if !names.options.is_empty() {
+        let _ = writeln!(text, "options {}", names.options.join(" "));
+    }
+    text.into_bytes()
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::LimitSpec;
 use crate::error::{Error, Result};
+use crate::networks::{NameFiles, NetworkChoice, PortSpec};
 
 /// What was asked of a container. What is not said is the image's, or docker's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,12 @@ pub struct ContainerSpec {
     pub entrypoint: Option<String>,
     /// `--network`.
     pub network: NetworkChoice,
+    /// `--publish`.
+    pub ports: Vec<PortSpec>,
+    /// `--publish-all`: what the image exposes.
+    pub publish_all: bool,
+    /// `--add-host`, `--dns`, `--dns-search`, `--dns-option`.
+    pub names: NameFiles,
     /// `--interactive`: standard input stays open.
     pub interactive: bool,
     /// `--tty`.
@@ -44,17 +51,6 @@ pub struct ContainerSpec {
     pub privileged: bool,
     /// `--memory`, `--cpus` and the like.
     pub limits: LimitSpec,
-}
-
-/// `--network`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkChoice {
-    /// A network namespace of its own with nothing but loopback.
-    #[default]
-    None,
-    /// The machine's.
-    Host,
 }
 
 /// `--volume SOURCE:TARGET[:ro]`.

@@ -69,11 +69,11 @@ pub(super) fn network_table(name: String, device: &str, subnets: &[Prefixed], ma
 }
 
 /// What sends connections to published ports to the container.
-pub(super) fn ports_table(name: String, ports: &[PublishedPort]) -> Table {
+pub(super) fn ports_table(name: String, ports: &[(&PublishedPort, IpAddr)]) -> Table {
     let mut incoming = Vec::new();
     let mut output = Vec::new();
-    for port in ports {
-        for rule in port_rules(port) {
+    for (port, to) in ports {
+        for rule in port_rules(port, *to) {
             if !port.address.is_loopback() {
                 incoming.push(rule.clone());
             }
@@ -85,7 +85,7 @@ pub(super) fn ports_table(name: String, ports: &[PublishedPort]) -> Table {
 }
 
 /// A range that keeps its numbers is one rule; any other is one for each port.
-fn port_rules(port: &PublishedPort) -> Vec<Rule> {
+fn port_rules(port: &PublishedPort, container: IpAddr) -> Vec<Rule> {
     let matching = |first, last| {
         let rule = match port.address.is_unspecified() {
             true => Rule::default().for_this_machine(port.address),
@@ -98,13 +98,13 @@ fn port_rules(port: &PublishedPort) -> Vec<Rule> {
     };
     let last = port.host_port.saturating_add(port.count.saturating_sub(1));
     if port.host_port == port.container_port && port.count > 1 {
-        return vec![matching(port.host_port, last).translate(port.container_address, None)];
+        return vec![matching(port.host_port, last).translate(container, None)];
     }
     (0..port.count)
         .map(|at| {
             let from = port.host_port.saturating_add(at);
             let to = port.container_port.saturating_add(at);
-            matching(from, from).translate(port.container_address, Some(to))
+            matching(from, from).translate(container, Some(to))
         })
         .collect()
 }

@@ -177,9 +177,10 @@ pub(super) fn network_of(prefixed: Prefixed) -> IpAddr {
 }
 
 /// A device of a namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Link {
     pub(super) number: u32,
+    pub(super) name: String,
     pub(super) mtu: u32,
 }
 
@@ -201,11 +202,16 @@ pub(super) fn link(socket: &Socket, which: Which<'_>) -> Result<Link> {
     if let Which::Name(name) = which {
         batch.put_text(IFLA_IFNAME, name);
     }
-    let mut link = Link { number: 0, mtu: 0 };
+    let mut link = Link::default();
     socket.look_up(batch, |body| {
         link.number = word(body, 4).unwrap_or(0);
-        let mut attributes = Attributes(body.get(16..).unwrap_or_default());
-        link.mtu = attributes.find(|(kind, _)| *kind == IFLA_MTU).and_then(|(_, value)| word(value, 0)).unwrap_or(0);
+        for (kind, value) in Attributes(body.get(16..).unwrap_or_default()) {
+            match kind {
+                IFLA_IFNAME => link.name = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
+                IFLA_MTU => link.mtu = word(value, 0).unwrap_or(0),
+                _ => {}
+            }
+        }
     })?;
     Ok(link)
 }

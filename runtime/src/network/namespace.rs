@@ -2,7 +2,7 @@
 //! holds it, and goes with everything in it.
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -84,12 +84,32 @@ impl NetworkNamespace {
         rustix::fs::fstat(&self.fd).map(|stat| stat.st_ino).map_err(failed("asking for a network namespace"))
     }
 
+    /// Holds what is decided for the namespace as a whole: nobody else decides meanwhile, in whatever store.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn lock(&self) -> Result<NamespaceLock> {
+        // Another description of the same file, so that closing it frees the lock.
+        let path = format!("/proc/thread-self/fd/{}", self.fd.as_raw_fd());
+        let file =
+            File::open(path).map_err(|source| Error::Network { doing: "locking the network".to_owned(), source })?;
+        let lock = || rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive);
+        rustix::io::retry_on_intr(lock).map_err(failed("locking the network"))?;
+        Ok(NamespaceLock { _file: file })
+    }
+
     fn here() -> Result<NetworkNamespace> {
         let fd = File::open("/proc/thread-self/ns/net")
             .map_err(|source| Error::Network { doing: "opening a network namespace".to_owned(), source })?;
         let links = Socket::open(Family::Route).map_err(failed("opening a netlink socket"))?;
         Ok(NetworkNamespace { fd: Arc::new(fd.into()), links })
     }
+}
+
+/// A namespace, held for a decision.
+#[derive(Debug)]
+pub struct NamespaceLock {
+    _file: File,
 }
 
 impl AsFd for NetworkNamespace {

@@ -22,8 +22,6 @@ pub struct PublishedPort {
     pub address: IpAddr,
     /// The first of the host; 0 takes a free one.
     pub host_port: u16,
-    /// Of the container.
-    pub container_address: IpAddr,
     /// The first of the container.
     pub container_port: u16,
     /// How many in a row.
@@ -74,12 +72,21 @@ impl ReservedPorts {
     /// Sends what comes for them to the container, under a name that no other container has.
     ///
     /// # Errors
-    /// When the packet filter refuses.
-    pub fn publish(self, name: &str) -> Result<Published> {
-        let firewall = match self.ports.is_empty() {
-            true => None,
-            false => Some(Firewall::new(&ports_table(format!("dunnage-{name}"), &self.ports))?),
-        };
+    /// When the packet filter refuses, or the container has no address of the kind that a port's address is.
+    pub fn publish(self, name: &str, container: &[IpAddr]) -> Result<Published> {
+        if self.ports.is_empty() {
+            return Ok(Published { reserved: self, firewall: None });
+        }
+        let mut led = Vec::new();
+        for port in &self.ports {
+            let to = container.iter().find(|address| address.is_ipv4() == port.address.is_ipv4());
+            let to = to.ok_or_else(|| {
+                let kind = if port.address.is_ipv4() { "IPv4" } else { "IPv6" };
+                Error::invalid("ports", format!("{} is an {kind} address, and the container has none", port.address))
+            })?;
+            led.push((port, *to));
+        }
+        let firewall = Some(Firewall::new(&ports_table(format!("dunnage-{name}"), &led))?);
         Ok(Published { reserved: self, firewall })
     }
 }

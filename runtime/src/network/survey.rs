@@ -1,19 +1,21 @@
 //! `Survey`: what the host's own network looks like, for networks that must not be in its way.
 use std::net::IpAddr;
 
-use super::links::{self, Prefixed, Which};
+use super::links::{self, Prefixed, Route, Which};
 use super::namespace::NetworkNamespace;
 use crate::error::Result;
 
-/// Networks that the host reaches, and the size of packets on its way out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Networks that the host reaches, by which devices, and the size of packets on its way out.
+#[derive(Debug)]
 pub struct Survey {
-    taken: Vec<Prefixed>,
+    host: NetworkNamespace,
+    routes: Vec<Route>,
     mtu: u32,
 }
 
 /// Of a machine without a way out.
 const USUAL_MTU: u32 = 1500;
+const SMALLEST_MTU: u32 = 68;
 
 impl Survey {
     /// Looks at the caller's namespace.
@@ -24,12 +26,9 @@ impl Survey {
         let host = NetworkNamespace::current()?;
         let routes = links::routes(&host.links)?;
         let way_out = routes.iter().find(|route| route.to.is_none() && route.device != 0);
-        let mtu = match way_out {
-            Some(route) => Some(links::link(&host.links, Which::Number(route.device))?.mtu),
-            None => None,
-        };
-        let taken = routes.iter().filter_map(|route| route.to).collect();
-        Ok(Survey { taken, mtu: mtu.filter(|mtu| *mtu >= 68).unwrap_or(USUAL_MTU) })
+        let mtu = way_out.and_then(|route| links::link(&host.links, Which::Number(route.device)).ok());
+        let mtu = mtu.map(|link| link.mtu).filter(|mtu| *mtu >= SMALLEST_MTU).unwrap_or(USUAL_MTU);
+        Ok(Survey { host, routes, mtu })
     }
 
     /// Size of packets on the way out.
@@ -38,15 +37,22 @@ impl Survey {
         self.mtu
     }
 
-    /// Whether the host reaches addresses of this network already.
+    /// Whether the host reaches no addresses of this network yet, but by devices whose names begin like this: what is
+    /// left of them goes away by itself.
     #[must_use]
-    pub fn overlaps(&self, network: Prefixed) -> bool {
-        self.taken.iter().any(|taken| overlap(*taken, network))
+    pub fn is_free(&self, network: Prefixed, own: &str) -> bool {
+        let mut known = self.routes.iter().filter(|route| route.to.is_some_and(|to| overlap(to, network)));
+        known.all(|route| match links::link(&self.host.links, Which::Number(route.device)) {
+            Ok(link) => link.name.starts_with(own),
+            // It has gone meanwhile.
+            Err(_) => true,
+        })
     }
 }
 
 /// Whether two networks have addresses in common.
-pub(super) fn overlap(one: Prefixed, other: Prefixed) -> bool {
+#[must_use]
+pub fn overlap(one: Prefixed, other: Prefixed) -> bool {
     let length = one.length.min(other.length);
     let same_kind =
         matches!((one.address, other.address), (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)));

@@ -1,0 +1,172 @@
+//! `network create`, `ls`, `inspect`, `rm`.
+
+use std::path::PathBuf;
+
+use engine::{NetworkInfo, NewNetwork};
+use serde_json::{Map, Value, json};
+
+use super::{Failure, Outcome, open, prune};
+use crate::args::{NetworkCommand, NetworkCreateArgs, NetworkFilter, NetworkInspectArgs, NetworkLsArgs, NetworkRmArgs};
+use crate::ui::table::{self, Column};
+use crate::ui::template::Template;
+use crate::ui::{self, units};
+
+const NETWORKS: [Column; 4] = [("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE")];
+
+pub(super) fn network(root: Option<PathBuf>, network: &NetworkCommand) -> Outcome {
+    match network {
+        NetworkCommand::Create(args) => create(root, args),
+        NetworkCommand::Ls(args) => list(root, args),
+        NetworkCommand::Inspect(args) => inspect(root, args),
+        NetworkCommand::Rm(args) => remove(root, args),
+        NetworkCommand::Prune(args) => prune::networks(root, args),
+    }
+}
+
+fn create(root: Option<PathBuf>, args: &NetworkCreateArgs) -> Outcome {
+    let new = NewNetwork {
+        name: args.name.clone(),
+        subnets: args.subnet.clone(),
+        gateways: args.gateway.clone(),
+        ranges: args.ip_range.clone(),
+        internal: args.internal,
+        ipv6: args.ipv6,
+        labels: super::build::pairs(&args.label),
+        options: super::build::pairs(&args.opt),
+    };
+    ui::line(&open(root)?.create_network(&new)?.id)?;
+    Ok(0)
+}
+
+fn list(root: Option<PathBuf>, args: &NetworkLsArgs) -> Outcome {
+    let mut rows = Vec::new();
+    for network in open(root)?.networks()? {
+        if args.filter.iter().all(|filter| wanted(filter, &network)) {
+            rows.extend(row(&network, args.no_trunc).as_object().cloned());
+        }
+    }
+    if args.quiet {
+        rows.iter().filter_map(|row| row.get("ID")?.as_str()).try_for_each(ui::line)?;
+    } else {
+        table::print(&rows, &NETWORKS, args.format.as_deref())?;
+    }
+    Ok(0)
+}
+
+fn row(network: &NetworkInfo, whole: bool) -> Value {
+    let record = &network.record;
+    let labels: Vec<String> = record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let id = if whole { record.id.as_str() } else { record.id.get(..12).unwrap_or_default() };
+    json!({
+        "ID": id,
+        "Name": record.name,
+        "Driver": network.driver.word(),
+        "Scope": "local",
+        "IPv4": record.subnets.iter().any(|subnet| subnet.address.is_ipv4()).to_string(),
+        "IPv6": record.subnets.iter().any(|subnet| subnet.address.is_ipv6()).to_string(),
+        "Internal": record.internal.to_string(),
+        "Labels": labels.join(","),
+        "CreatedAt": units::rfc3339(record.created),
+    })
+}
+
+fn wanted(filter: &NetworkFilter, network: &NetworkInfo) -> bool {
+    let record = &network.record;
+    match filter {
+        NetworkFilter::Dangling(dangling) => *dangling == (network.endpoints.is_empty() && !network.is_predefined()),
+        NetworkFilter::Driver(driver) => driver == network.driver.word(),
+        NetworkFilter::Id(part) => record.id.starts_with(part.as_str()),
+        NetworkFilter::Name(part) => record.name.contains(part.as_str()),
+        NetworkFilter::Custom(custom) => *custom != network.is_predefined(),
+        NetworkFilter::Label(key, value) => {
+            record.labels.get(key).is_some_and(|there| value.as_ref().is_none_or(|value| value == there))
+        }
+    }
+}
+
+fn inspect(root: Option<PathBuf>, args: &NetworkInspectArgs) -> Outcome {
+    let engine = open(root)?;
+    let format = args.format.as_deref().filter(|format| *format != "json");
+    let template = format.map(Template::parse).transpose().map_err(Failure::Usage)?;
+    let mut found = Vec::new();
+    let mut code = 0;
+    for name in &args.names {
+        match engine.network(name) {
+            Ok(network) => found.push(shown(&network)),
+            Err(error) => code = Failure::from(error).tell(),
+        }
+    }
+    match template {
+        Some(template) => {
+            for value in &found {
+                ui::line(&template.render(value).map_err(Failure::Usage)?)?;
+            }
+        }
+        None => ui::line(&serde_json::to_string_pretty(&found).unwrap_or_default())?,
+    }
+    Ok(code)
+}
+
+fn shown(network: &NetworkInfo) -> Value {
+    let record = &network.record;
+    let subnet = |subnet: &engine::NetworkSubnet| {
+        let mut shown = json!({
+            "Subnet": format!("{}/{}", subnet.address, subnet.length),
+            "Gateway": subnet.gateway.to_string(),
+        });
+        if let (Some((address, length)), Some(shown)) = (subnet.range, shown.as_object_mut()) {
+            shown.insert("IPRange".to_owned(), json!(format!("{address}/{length}")));
+        }
+        shown
+    };
+    json!({
+        "Name": record.name,
+        "Id": record.id,
+        "Created": units::rfc3339(record.created),
+        "Scope": "local",
+        "Driver": network.driver.word(),
+        "EnableIPv4": record.subnets.iter().any(|subnet| subnet.address.is_ipv4()),
+        "EnableIPv6": record.subnets.iter().any(|subnet| subnet.address.is_ipv6()),
+        "IPAM": {"Driver": "default", "Options": {}, "Config": record.subnets.iter().map(subnet).collect::<Vec<_>>()},
+        "Internal": record.internal,
+        "Attachable": false,
+        "Ingress": false,
+        "ConfigOnly": false,
+        "Containers": containers(network),
+        "Options": record.options,
+        "Labels": record.labels,
+    })
+}
+
+fn containers(network: &NetworkInfo) -> Map<String, Value> {
+    let address = |endpoint: &engine::EndpointRecord, ipv4: bool| {
+        let own = endpoint.addresses.iter().find(|address| address.is_ipv4() == ipv4);
+        let length = network.record.subnets.iter().find(|subnet| subnet.address.is_ipv4() == ipv4);
+        own.zip(length).map(|(own, subnet)| format!("{own}/{}", subnet.length)).unwrap_or_default()
+    };
+    let each = |endpoint: &engine::EndpointRecord| {
+        let shown = json!({
+            "Name": endpoint.shown_name(),
+            "EndpointID": "",
+            "MacAddress": endpoint.mac,
+            "IPv4Address": address(endpoint, true),
+            "IPv6Address": address(endpoint, false),
+        });
+        (endpoint.container.clone(), shown)
+    };
+    network.endpoints.iter().map(each).collect()
+}
+
+/// Every network is tried; those that could not be removed are told one by one.
+fn remove(root: Option<PathBuf>, args: &NetworkRmArgs) -> Outcome {
+    let engine = open(root)?;
+    let mut code = 0;
+    for name in &args.names {
+        match engine.remove_network(name) {
+            Ok(_) => ui::line(name)?,
+            Err(engine::Error::Store(error)) if args.force && error.is_missing_network() => {}
+            Err(error) => code = Failure::from(error).tell(),
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,385 @@
+//! Networks as a user has them, on a machine that the test makes: a network namespace with nothing but loopback.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use testdata::{Dunnage, Need, Ran, skipped};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A store, and a network namespace that stands for the machine.
+struct Machine {
+    dunnage: Dunnage,
+    holder: Child,
+}
+
+/// A container in the foreground of a process that the test has in the background.
+struct Running(Child);
+
+impl Machine {
+    fn new() -> Option<Machine> {
+        let needs = ["busybox", "nsenter", "unshare", "nft"].map(Need::Program);
+        if skipped(&[&[Need::Root][..], &needs].concat()) {
+            return None;
+        }
+        let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
+        dunnage.busybox();
+        let mut holder = Command::new("unshare")
+            .args(["--net", "busybox", "sh", "-c", "busybox ip link set lo up && echo ready && exec busybox sleep 600"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        holder.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        Some(Machine { dunnage, holder })
+    }
+
+    fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.holder.id().to_string(), "--net", "--", program]);
+        command
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let own = self.dunnage.command(args);
+        let mut command = self.inside(own.get_program().to_str().unwrap());
+        command.args(own.get_args()).current_dir(own.get_current_dir().unwrap()).stdin(Stdio::null());
+        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, args: &[&str]) -> Ran {
+        self.command(args).output().unwrap().into()
+    }
+
+    /// Starts a container whose first line of output says that it is ready.
+    #[track_caller]
+    fn start(&self, args: &[&str]) -> Running {
+        let all = [&["run", "--rm"], args].concat();
+        let mut child = self.command(&all).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "{args:?}");
+        Running(child)
+    }
+
+    /// A web server that says its name.
+    #[track_caller]
+    fn serve(&self, name: &str, flags: &[&str]) -> Running {
+        let script =
+            format!("mkdir /w; echo {name} > /w/index.html; httpd -p 80 -h /w && echo ready && exec sleep 600");
+        self.start(&[&["--name", name], flags, &["base", "sh", "-c", &script]].concat())
+    }
+
+    /// What a container prints that is started with these flags.
+    #[track_caller]
+    fn shell(&self, flags: &[&str], script: &str) -> Ran {
+        self.run(&[&["run", "--rm"], flags, &["base", "sh", "-c", script]].concat())
+    }
+
+    /// Devices and tables of the packet filter.
+    fn look(&self) -> (Vec<String>, String) {
+        let text = std::fs::read_to_string(format!("/proc/{}/net/dev", self.holder.id())).unwrap();
+        let devices = text.lines().skip(2).filter_map(|line| Some(line.split(':').next()?.trim().to_owned())).collect();
+        let tables = self.inside("nft").args(["list", "tables"]).output().unwrap();
+        (devices, String::from_utf8(tables.stdout).unwrap())
+    }
+
+    #[track_caller]
+    fn is_as_it_was(&self, before: &(Vec<String>, String)) {
+        let begun = Instant::now();
+        while self.look() != *before {
+            assert!(begun.elapsed() < SOON, "{:?} is not {before:?}", self.look());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // What a killed process left in the store goes with the next command.
+        self.run(&["network", "ls"]).ok();
+        assert!(self.dunnage.leftovers().is_empty());
+    }
+
+    /// A page from a port of the machine.
+    fn page(&self, address: &str) -> Ran {
+        self.inside("busybox")
+            .args(["timeout", "2", "busybox", "wget", "-q", "-O", "-", &format!("http://{address}/")])
+            .output()
+            .unwrap()
+            .into()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+impl Running {
+    /// As Ctrl-C does, and waits for the end.
+    fn stop(mut self) {
+        let _ = Command::new("kill").args(["-KILL", &self.0.id().to_string()]).status();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn runtime_n02_containers_find_each_other_by_name_on_their_network_only() {
+    let Some(machine) = Machine::new() else { return };
+    let before = machine.look();
+    assert_eq!(machine.run(&["network", "create", "web"]).ok().stdout.trim().len(), 64);
+    machine.run(&["network", "create", "--ipv6", "other"]).ok();
+    assert_eq!(machine.look(), before, "a network was made before it was used");
+    let server = machine.serve("server", &["--network", "web", "--network-alias", "alias"]);
+    for name in ["server", "alias", "SERVER", "server.web"] {
+        let ran = machine.shell(&["--network", "web"], &format!("timeout 3 wget -q -O - http://{name}/"));
+        assert_eq!(ran.ok().stdout, "server\n", "{name}");
+    }
+    let inspected = machine.run(&["network", "inspect", "web"]).ok().stdout;
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    let (id, place) = inspected[0]["Containers"].as_object().unwrap().iter().next().unwrap();
+    assert_eq!(place["Name"], "server");
+    let address = place["IPv4Address"].as_str().unwrap().split('/').next().unwrap();
+    machine.shell(&["--network", "web"], &format!("ping -c 1 -W 2 {}", &id[..12])).ok();
+    let back = machine.shell(&["--network", "web"], &format!("nslookup {address}")).ok().stdout;
+    assert!(back.contains("server.web"), "{back}");
+    // Neither by name nor by address.
+    let script = format!("ping -c 1 -W 1 server; timeout 1 wget -q -O - http://{address}/ && echo reached; true");
+    let far = machine.shell(&["--network", "other"], &script).ok();
+    assert!(far.stderr.contains("bad address") && !far.stdout.contains("reached"), "{far:?}");
+    let two = machine
+        .shell(&["--network", "other", "--network", "web"], "timeout 3 wget -q -O - http://server/; ls /sys/class/net");
+    assert_eq!(two.ok().stdout.split_whitespace().collect::<Vec<_>>(), ["server", "eth0", "eth1", "lo"]);
+    let six = machine.shell(&["--network", "other"], "ip -6 addr show eth0 | grep -c 'inet6 fd'").ok().stdout;
+    assert_eq!(six, "1\n");
+    machine.run(&["network", "rm", "web"]).fails(1, "server");
+    server.stop();
+    machine.run(&["network", "rm", "web", "other"]).ok();
+    machine.is_as_it_was(&before);
+}
+
+#[test]
+fn runtime_n03_a_published_port_is_reached_where_it_was_published() {
+    let Some(machine) = Machine::new() else { return };
+    let before = machine.look();
+    let server = machine.serve("server", &["-p", "8080:80", "-p", "0.0.0.0:8081:80"]);
+    assert_eq!(machine.page("127.0.0.1:8080").ok().stdout, "server\n");
+    assert_eq!(machine.page("127.0.0.1:8081").ok().stdout, "server\n");
+    let gateway =
+        machine.run(&["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Gateway}}{{end}}", "bridge"]).ok();
+    let gateway = gateway.stdout.trim().to_owned();
+    assert_eq!(machine.page(&format!("{gateway}:8081")).ok().stdout, "server\n");
+    assert_ne!(machine.page(&format!("{gateway}:8080")).code, 0);
+    // From a container by the machine's address, too.
+    let script = format!("timeout 2 wget -q -O - http://{gateway}:8081/");
+    assert_eq!(machine.shell(&["--network", "bridge"], &script).ok().stdout, "server\n");
+    server.stop();
+    machine.is_as_it_was(&before);
+    assert_ne!(machine.page("127.0.0.1:8080").code, 0);
+}
+
+#[test]
+fn ranges_udp_and_what_the_image_exposes_are_published() {
+    let Some(machine) = Machine::new() else { return };
+    let script = "nc -lp 90 -e echo ninety & sleep 0.5; echo ready; sleep 60";
+    let flags = ["-p", "127.0.0.1:9000-9010:80-90", "-p", "5353:53/udp"];
+    let _server = machine.start(&[&flags[..], &["base", "sh", "-c", script]].concat());
+    let ask = |script: &str| {
+        let ran = machine.inside("timeout").args(["10", "bash", "-c", script]).output().unwrap();
+        Ran::from(ran).ok().stdout
+    };
+    assert_eq!(ask("exec 3<>/dev/tcp/127.0.0.1/9010; head -n 1 <&3"), "ninety\n");
+    machine.dunnage.build("FROM base\nEXPOSE 80 53/udp\n");
+    let shown = machine.start(&["-P", "--name", "all", "app", "sh", "-c", "echo ready; sleep 60"]);
+    let sockets = machine.inside("busybox").args(["netstat", "-ltun"]).output().unwrap();
+    let sockets = String::from_utf8(sockets.stdout).unwrap();
+    assert_eq!(sockets.matches("127.0.0.1:").count(), 11 + 1 + 2, "{sockets}");
+    shown.stop();
+}
+
+#[test]
+fn runtime_n05_a_taken_port_ends_it_before_it_starts() {
+    let Some(machine) = Machine::new() else { return };
+    let holder = machine.serve("holder", &["-p", "8080:80"]);
+    let (held, leases) = (machine.look(), machine.dunnage.leftovers());
+    let ran = machine.run(&["run", "--rm", "-p", "8081:80", "-p", "8080:80", "base", "echo", "started"]);
+    assert_eq!(ran.stdout, "");
+    ran.fails(125, "port 127.0.0.1:8080/tcp is in use by dunnage");
+    assert_eq!(machine.look(), held);
+    assert_eq!(machine.dunnage.leftovers(), leases);
+    assert_eq!(machine.page("127.0.0.1:8080").ok().stdout, "holder\n");
+    // The other port was given back.
+    let _other = machine.serve("other", &["-p", "8081:80"]);
+    drop(holder);
+}
+
+#[test]
+fn runtime_n07_names_that_nobody_has_are_told_at_once() {
+    let Some(machine) = Machine::new() else { return };
+    for (flags, name) in
+        [(&[][..], "nosuch"), (&["--dns", "127.0.0.1"], "nosuch"), (&["--dns", "127.0.0.1"], "x.bridge")]
+    {
+        let begun = Instant::now();
+        let ran = machine.shell(flags, &format!("nslookup {name}"));
+        assert!(ran.stdout.contains("NXDOMAIN"), "{ran:?}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn runtime_n09_names_and_resolvers_are_in_the_files() {
+    let Some(machine) = Machine::new() else { return };
+    let flags = [
+        "--hostname",
+        "own",
+        "--add-host",
+        "a:1.2.3.4",
+        "--add-host",
+        "gate:host-gateway",
+        "--dns-search",
+        "x.org",
+        "--dns-option",
+        "timeout:1",
+    ];
+    let text = machine.shell(&flags, "cat /etc/hosts /etc/resolv.conf; ip route").ok().stdout;
+    let gateway = text.lines().find_map(|line| line.strip_prefix("default via ")).unwrap();
+    let gateway = gateway.split(' ').next().unwrap();
+    for line in [
+        "1.2.3.4\ta",
+        &format!("{gateway}\tgate"),
+        "nameserver 127.0.0.11",
+        "search x.org",
+        "options ndots:0 timeout:1",
+    ] {
+        assert!(text.lines().any(|known| known == line), "no {line:?} in\n{text}");
+    }
+    assert!(text.lines().any(|line| line.ends_with("\town")), "{text}");
+    let none = [&["--network", "none", "--dns", "9.9.9.9"], &flags[..4]].concat();
+    let text = machine.shell(&none, "cat /etc/hosts /etc/resolv.conf").ok().stdout;
+    assert!(text.contains("1.2.3.4\ta") && text.contains("nameserver 9.9.9.9"), "{text}");
+}
+
+#[test]
+fn addresses_are_those_that_were_asked_for() {
+    let Some(machine) = Machine::new() else { return };
+    let subnet = ["--subnet", "10.77.0.0/24", "--subnet", "fd77::/64", "--gateway", "10.77.0.9"];
+    machine.run(&[&["network", "create", "--ip-range", "10.77.0.64/28"], &subnet[..], &["own"]].concat()).ok();
+    let script = "ip addr show eth0; ip route";
+    let text = machine.shell(&["--network", "own"], script).ok().stdout;
+    assert!(text.contains("inet 10.77.0.64/24") && text.contains("via 10.77.0.9"), "{text}");
+    let flags = ["--network", "own", "--ip", "10.77.0.5", "--ip6", "fd77::5", "--mac-address", "02:00:00:00:00:05"];
+    let text = machine.shell(&flags, script).ok().stdout;
+    for part in ["inet 10.77.0.5/24", "inet6 fd77::5/64", "link/ether 02:00:00:00:00:05"] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    let _holder = machine.start(&[&flags[..], &["base", "sh", "-c", "echo ready; sleep 60"]].concat());
+    machine.shell(&flags, "true").fails(125, "10.77.0.5 is taken by container");
+    machine.shell(&["--network", "own", "--ip", "10.78.0.5"], "true").fails(125, "10.77.0.0/24");
+    machine.run(&["network", "create", "--subnet", "10.77.0.128/25", "more"]).fails(2, "`own`");
+    machine.run(&["network", "create", "--subnet", "127.0.0.0/16", "more"]).fails(2, "reaches already");
+}
+
+#[test]
+fn an_internal_network_has_no_way_out() {
+    let Some(machine) = Machine::new() else { return };
+    machine.run(&["network", "create", "--internal", "data"]).ok();
+    let server = machine.serve("server", &["--network", "data"]);
+    assert_eq!(machine.shell(&["--network", "data"], "timeout 3 wget -q -O - http://server/").ok().stdout, "server\n");
+    let text = machine.shell(&["--network", "data"], "ip route; nslookup www.example.org").stdout;
+    assert!(!text.contains("default") && text.contains("NXDOMAIN"), "{text}");
+    server.stop();
+}
+
+#[test]
+fn bad_input_is_one_sentence() {
+    let Some(machine) = Machine::new() else { return };
+    let run = |flags: &[&str], text: &str| {
+        machine.shell(flags, "true").fails(125, text);
+    };
+    run(&["--network", "nosuch"], "no network `nosuch`");
+    run(&["--network", "../x"], "no network `../x`");
+    run(&["-p", "99999:80"], "`99999` is no port");
+    run(&["-p", "80/sctp"], "tcp and udp are");
+    run(&["-p", "80:80", "--network", "none"], "--network none");
+    run(&["--network", "none", "--network", "host"], "stands alone");
+    run(&["--network", "host", "--ip", "10.0.0.1"], "--network host");
+    run(&["--mac-address", "01:00:00:00:00:00"], "no address of one device");
+    run(&["--add-host", "a"], "NAME:ADDRESS");
+    run(&["--dns", "x"], "x");
+    run(&["--ip6", "fd00::1"], "no IPv6 addresses");
+    run(&["-p", "1-600:1-600"], "at most 512");
+    let network = |args: &[&str], text: &str| {
+        let ran = machine.run(&[&["network"], args].concat());
+        let code = ran.code;
+        assert!(matches!(code, 1 | 2), "{ran:?}");
+        ran.fails(code, text);
+    };
+    network(&["create", "bridge"], "always there");
+    network(&["create", "a b"], "invalid network name");
+    network(&["create", "--subnet", "10.1.0.1/24", "x"], "10.1.0.0/24");
+    network(&["create", "--opt", "x=y", "x"], "`x` is not supported");
+    network(&["create", "--gateway", "10.9.9.9", "x"], "none of the network's subnets");
+    network(&["create", "--driver", "overlay", "x"], "overlay");
+    network(&["rm", "host"], "always there");
+    network(&["inspect", "nosuch"], "no network `nosuch`");
+    network(&["ls", "--filter", "x"], "filters are");
+}
+
+#[test]
+fn networks_are_listed_filtered_and_pruned() {
+    let Some(machine) = Machine::new() else { return };
+    machine.run(&["network", "create", "--label", "k=v", "one"]).ok();
+    machine.run(&["network", "create", "two"]).ok();
+    machine.run(&["network", "create", "two"]).fails(1, "there already");
+    let names = |args: &[&str]| {
+        let all = [&["network", "ls", "--format", "{{.Name}} {{.Driver}}"], args].concat();
+        machine.run(&all).ok().stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[]), ["bridge bridge", "host host", "none null", "one bridge", "two bridge"]);
+    assert_eq!(names(&["--filter", "label=k=v"]), ["one bridge"]);
+    assert_eq!(names(&["--filter", "type=custom", "--filter", "name=tw"]), ["two bridge"]);
+    let server = machine.serve("server", &["--network", "two"]);
+    assert_eq!(names(&["--filter", "dangling=true"]), ["one bridge"]);
+    assert_eq!(machine.run(&["network", "prune", "--force"]).ok().stdout, "Deleted Networks:\none\n\n");
+    server.stop();
+    assert_eq!(machine.run(&["network", "ls", "-q"]).ok().stdout.lines().count(), 4);
+    machine.run(&["network", "rm", "-f", "two", "nosuch"]).ok();
+}
+
+#[test]
+fn many_containers_come_and_go_at_once() {
+    let Some(machine) = Machine::new() else { return };
+    let before = machine.look();
+    let children: Vec<Child> = (0..12)
+        .map(|_| {
+            let args = ["run", "--rm", "base", "sh", "-c", "ip -4 addr show eth0 | grep inet; sleep 0.2"];
+            machine.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for child in children {
+        let ran = Ran::from(child.wait_with_output().unwrap()).ok();
+        assert!(ran.stdout.contains("inet 10.") && ran.stderr.is_empty(), "{ran:?}");
+    }
+    machine.is_as_it_was(&before);
+}
+
+#[test]
+fn a_port_is_free_again_at_once() {
+    let Some(machine) = Machine::new() else { return };
+    let server = machine.serve("server", &["-p", "8080:80"]);
+    assert_eq!(machine.page("127.0.0.1:8080").ok().stdout, "server\n");
+    server.stop();
+    // The same port, at once, by another container.
+    let server = machine.serve("next", &["-p", "8080:80"]);
+    assert_eq!(machine.page("127.0.0.1:8080").ok().stdout, "next\n");
+    drop(server);
+}

@@ -1,0 +1,342 @@
+//! A container on its networks: a namespace with a device for each, published ports, and a resolver, until the end.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+
+use cache::{EndpointPlace, EndpointRecord, NetworkPlace};
+use runtime::EtcFiles;
+use runtime::network::{
+    Bridge, BridgeHandle, BridgeOptions, NetworkNamespace, Port, Prefixed, Published, PublishedPort, RESOLVER,
+    ReservedPorts, Resolver, Survey,
+};
+use serde::{Deserialize, Serialize};
+
+use super::addresses::{choose, free_subnet, prefixed};
+use super::names::{HostResolvers, NetworkNames, Upstreams};
+use super::spec::{MacAddress, Membership, PortBinding, PortSpec, Protocol};
+use super::{BRIDGE_NAME, HOST_BINDING, MASQUERADE, MTU, is_on};
+use crate::Engine;
+use crate::error::{Error, Result};
+
+/// What a container wants of its networks.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    /// The container's id.
+    pub(crate) id: &'a str,
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// Its host name.
+    pub(crate) hostname: &'a str,
+    /// On which networks it is; the first is its way out.
+    pub(crate) memberships: &'a [Membership],
+    /// `--publish`.
+    pub(crate) ports: &'a [PortSpec],
+    /// The image's ports, where all of them are published.
+    pub(crate) exposed: &'a [(u16, Protocol)],
+    /// `--dns`; nobody means the host's.
+    pub(crate) servers: &'a [IpAddr],
+    /// `--dns-search`; none means the host's, a single `.` none.
+    pub(crate) search: &'a [String],
+    /// `--dns-option`.
+    pub(crate) options: &'a [String],
+    /// Where ports are published that name no address.
+    pub(crate) binding: IpAddr,
+}
+
+/// A container on its networks, for as long as this lives. The order of the fields is that of the end: first nobody finds
+/// it any more, then it cannot be reached, then it is off.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    _endpoints: Vec<EndpointPlace>,
+    _resolver: Resolver,
+    _published: Published,
+    _bridges: Vec<Bridge>,
+    namespace: NetworkNamespace,
+    files: EtcFiles,
+    gateway: Option<IpAddr>,
+}
+
+impl Attachment {
+    /// The namespace that the container joins.
+    pub(crate) fn namespace(&self) -> &NetworkNamespace {
+        &self.namespace
+    }
+
+    /// What its /etc/hosts and /etc/resolv.conf say.
+    pub(crate) fn files(&self) -> &EtcFiles {
+        &self.files
+    }
+
+    /// The host, as the container sees it.
+    pub(crate) fn gateway(&self) -> Option<IpAddr> {
+        self.gateway
+    }
+}
+
+impl Engine {
+    /// Puts a container on its networks.
+    pub(crate) fn attach(&self, wanted: &Wanted<'_>) -> Result<Attachment> {
+        for membership in wanted.memberships {
+            self.ensure_network(&membership.network)?;
+        }
+        let reserved = ReservedPorts::take(&self.ports(wanted)?)?;
+        let namespace = NetworkNamespace::new()?;
+        let words: Vec<String> = bindings(reserved.ports()).iter().map(PortBinding::words).collect();
+        let mut joined = Vec::new();
+        for (number, membership) in (0..).zip(wanted.memberships) {
+            joined.push(self.join(wanted, membership, number, &namespace, &words)?);
+        }
+        let own = joined.iter().flat_map(|joined| joined.endpoint.record().addresses.iter().copied());
+        let own: Vec<IpAddr> = own.collect();
+        let published = reserved.publish(wanted.id.get(..12).unwrap_or(wanted.id), &own)?;
+        let networks = joined.iter().map(|joined| (joined.network.clone(), joined.subnets.clone())).collect();
+        let upstreams = match (joined.iter().all(|joined| joined.internal), wanted.servers) {
+            (true, _) => Upstreams::Fixed(Vec::new()),
+            (false, []) => Upstreams::Host,
+            (false, servers) => Upstreams::Fixed(servers.to_vec()),
+        };
+        let resolver = Resolver::start(&namespace, Box::new(NetworkNames::new(&self.store, networks, upstreams)))?;
+        let gateway = joined.iter().find(|joined| !joined.internal).and_then(|joined| joined.gateway);
+        let (bridges, endpoints) = joined.into_iter().map(|joined| (joined.bridge, joined.endpoint)).unzip();
+        let files = files(wanted, &own);
+        let (_endpoints, _resolver, _bridges) = (endpoints, resolver, bridges);
+        let _published = published;
+        Ok(Attachment { _endpoints, _resolver, _published, _bridges, namespace, files, gateway })
+    }
+
+    /// What is to be published, with the address that each port has or gets.
+    fn ports(&self, wanted: &Wanted<'_>) -> Result<Vec<PublishedPort>> {
+        let first = wanted.memberships.first().map(|membership| membership.network.as_str());
+        let network = first.map(|name| self.store.network(name)).transpose()?.flatten();
+        let option = network.and_then(|network| network.options.get(HOST_BINDING)?.parse().ok());
+        let binding = option.unwrap_or(wanted.binding);
+        let mut found = Vec::new();
+        for port in wanted.ports {
+            let (transport, address) = (port.protocol.transport(), port.address.unwrap_or(binding));
+            match port.host {
+                Some(host_port) => {
+                    let (container_port, count) = (port.container, port.count);
+                    found.push(PublishedPort { transport, address, host_port, container_port, count });
+                }
+                // Each gets whatever is free.
+                None => found.extend((0..port.count).map(|at| PublishedPort {
+                    transport,
+                    address,
+                    host_port: 0,
+                    container_port: port.container.saturating_add(at),
+                    count: 1,
+                })),
+            }
+        }
+        for (container_port, protocol) in wanted.exposed {
+            let (transport, container_port) = (protocol.transport(), *container_port);
+            let has = |port: &PublishedPort| {
+                port.transport == transport
+                    && (port.container_port..=port.container_port.saturating_add(port.count - 1))
+                        .contains(&container_port)
+            };
+            if !found.iter().any(has) {
+                found.push(PublishedPort { transport, address: binding, host_port: 0, container_port, count: 1 });
+            }
+        }
+        Ok(found)
+    }
+
+    fn join(
+        &self,
+        wanted: &Wanted<'_>,
+        membership: &Membership,
+        number: u16,
+        namespace: &NetworkNamespace,
+        ports: &[String],
+    ) -> Result<Joined> {
+        let mut place = self.store.lock_network(&membership.network)?;
+        let others = place.endpoints()?;
+        if others.iter().any(|other| other.container == wanted.id) {
+            return Err(Error::Usage(format!("the container is on network `{}` already", membership.network)));
+        }
+        // A holder that has just ended cannot share any more; another one may.
+        let bridge = match others.iter().find_map(|other| Hold::read(other).and_then(|hold| Bridge::adopt(&hold).ok()))
+        {
+            Some(bridge) => bridge,
+            None => self.make_bridge(&mut place, others.is_empty())?,
+        };
+        let record = place.record();
+        let mut addresses = Vec::new();
+        for subnet in &record.subnets {
+            let asked = match subnet.address {
+                IpAddr::V4(_) => membership.ip.map(IpAddr::V4),
+                IpAddr::V6(_) => membership.ip6.map(IpAddr::V6),
+            };
+            let address = choose(&record.name, subnet, asked, &others)?;
+            addresses.push(Prefixed { address, length: subnet.length });
+        }
+        for (asked, kind) in [(membership.ip.map(IpAddr::V4), "IPv4"), (membership.ip6.map(IpAddr::V6), "IPv6")] {
+            if let Some(address) = asked.filter(|asked| !addresses.iter().any(|own| own.address == *asked)) {
+                let name = &record.name;
+                return Err(Error::Usage(format!("{address}: network `{name}` has no {kind} addresses")));
+            }
+        }
+        let gateways = match record.internal {
+            true => Vec::new(),
+            false => record.subnets.iter().map(|subnet| subnet.gateway).collect::<Vec<_>>(),
+        };
+        let gateway = gateways.first().copied();
+        let mac = membership.mac.unwrap_or_else(|| hardware_address(&addresses));
+        let label = format!("c{}", wanted.id.get(..12).unwrap_or(wanted.id));
+        let port = Port { number, mac: mac.0, addresses: addresses.clone(), gateways, label };
+        bridge.connect(namespace, &port, number == 0)?;
+        let endpoint = EndpointRecord {
+            container: wanted.id.to_owned(),
+            name: Some(wanted.name.to_owned()),
+            aliases: membership.aliases.clone(),
+            addresses: addresses.iter().map(|own| own.address).collect(),
+            mac: mac.to_string(),
+            ports: ports.to_vec(),
+            hold: Hold::write(&bridge.handle()?),
+        };
+        let endpoint = place.add(endpoint)?;
+        let record = place.record();
+        Ok(Joined {
+            network: record.name.clone(),
+            subnets: record.subnets.iter().map(prefixed).collect(),
+            internal: record.internal,
+            gateway,
+            bridge,
+            endpoint,
+        })
+    }
+
+    /// Nobody holds it: it is made anew. What is decided about the host is decided by one at a time.
+    fn make_bridge(&self, place: &mut NetworkPlace, is_empty: bool) -> Result<Bridge> {
+        let host = NetworkNamespace::current()?;
+        let _lock = host.lock()?;
+        let survey = Survey::take()?;
+        let own = self.device_prefix(&place.record().name);
+        let conflict = |place: &NetworkPlace| {
+            let mut subnets = place.record().subnets.iter();
+            subnets
+                .find(|subnet| !survey.is_free(prefixed(subnet), &own))
+                .map(|subnet| format!("{}/{}", subnet.address, subnet.length))
+        };
+        if let Some(subnet) = conflict(place).filter(|_| !place.record().internal) {
+            let name = place.record().name.clone();
+            if !place.record().automatic || !is_empty {
+                return Err(Error::Usage(format!(
+                    "network `{name}` has {subnet}, which this machine reaches another way by now: remove the network and make it with another --subnet"
+                )));
+            }
+            let taken = self.taken_subnets(Some(&name))?;
+            let moved = free_subnet(name == super::DEFAULT, &survey, &own, &taken)?;
+            let mut subnets = place.record().subnets.clone();
+            if let Some(first) = subnets.iter_mut().find(|subnet| subnet.address.is_ipv4()) {
+                *first = moved;
+            }
+            place.move_to(subnets)?;
+        }
+        let record = place.record();
+        let number = |name: &str| record.options.get(name).and_then(|text| text.parse::<u32>().ok());
+        let random =
+            cache::Digest::sha256_of(format!("{}{:?}", std::process::id(), std::time::Instant::now()).as_bytes());
+        let device = match record.options.get(BRIDGE_NAME) {
+            Some(name) => name.clone(),
+            None => format!("{own}{}", random.hex().get(..4).unwrap_or_default()),
+        };
+        let gateway = |subnet: &cache::NetworkSubnet| Prefixed { address: subnet.gateway, length: subnet.length };
+        let options = BridgeOptions {
+            device,
+            gateways: record.subnets.iter().map(gateway).collect(),
+            mtu: number(MTU).unwrap_or(survey.mtu()),
+            internal: record.internal,
+            masquerade: is_on(&record.options, MASQUERADE),
+        };
+        Ok(Bridge::new(&options)?)
+    }
+}
+
+/// One network of a container.
+struct Joined {
+    network: String,
+    subnets: Vec<Prefixed>,
+    internal: bool,
+    gateway: Option<IpAddr>,
+    bridge: Bridge,
+    endpoint: EndpointPlace,
+}
+
+/// Docker's, made of the address: it is its own as long as the address is.
+fn hardware_address(addresses: &[Prefixed]) -> MacAddress {
+    let address = addresses.iter().find_map(|own| match own.address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    });
+    let [a, b, c, d] = address.unwrap_or(Ipv4Addr::LOCALHOST).octets();
+    MacAddress([0x02, 0x42, a, b, c, d])
+}
+
+fn bindings(ports: &[PublishedPort]) -> Vec<PortBinding> {
+    let protocol = |port: &PublishedPort| match port.transport {
+        runtime::network::Transport::Tcp => Protocol::Tcp,
+        runtime::network::Transport::Udp => Protocol::Udp,
+    };
+    let each = |port: &PublishedPort| {
+        let (protocol, address) = (protocol(port), port.address);
+        let (container, host) = (port.container_port, port.host_port);
+        (0..port.count).map(move |at| PortBinding {
+            container: container.saturating_add(at),
+            protocol,
+            address,
+            host: host.saturating_add(at),
+        })
+    };
+    ports.iter().flat_map(each).collect()
+}
+
+/// The host name has the container's addresses; names are asked of its own resolver.
+fn files(wanted: &Wanted<'_>, own: &[IpAddr]) -> EtcFiles {
+    let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    for address in own {
+        // Writing to a text cannot fail.
+        let _ = writeln!(hosts, "{address}\t{}", wanted.hostname);
+    }
+    let search = match wanted.search {
+        [] => HostResolvers::read().search,
+        [none] if none == "." => Vec::new(),
+        search => search.to_vec(),
+    };
+    let mut resolv_conf = format!("nameserver {RESOLVER}\n");
+    if !search.is_empty() {
+        let _ = writeln!(resolv_conf, "search {}", search.join(" "));
+    }
+    // Names of containers have no dot, and are asked for as they are first.
+    let mut options = vec!["ndots:0"];
+    let own_dots = wanted.options.iter().any(|option| option.starts_with("ndots:"));
+    if own_dots {
+        options.clear();
+    }
+    options.extend(wanted.options.iter().map(String::as_str));
+    let _ = writeln!(resolv_conf, "options {}", options.join(" "));
+    EtcFiles { hosts: hosts.into_bytes(), extra_hosts: Vec::new(), resolv_conf: resolv_conf.into_bytes() }
+}
+
+/// How a bridge is found by its holder, in an endpoint's record.
+#[derive(Debug, Serialize, Deserialize)]
+struct Hold {
+    pid: u32,
+    namespace: (i32, u64),
+    firewall: Option<(i32, u32)>,
+    device: String,
+    mtu: u32,
+}
+
+impl Hold {
+    fn read(endpoint: &EndpointRecord) -> Option<BridgeHandle> {
+        let Hold { pid, namespace, firewall, device, mtu } = serde_json::from_value(endpoint.hold.clone()).ok()?;
+        Some(BridgeHandle { pid, namespace, firewall, device, mtu })
+    }
+
+    fn write(handle: &BridgeHandle) -> serde_json::Value {
+        let BridgeHandle { pid, namespace, firewall, device, mtu } = handle.clone();
+        serde_json::to_value(Hold { pid, namespace, firewall, device, mtu }).unwrap_or_default()
+    }
+}
