@@ -35,7 +35,7 @@ pub fn image_config(plan: &Plan, solved: &Solved) -> ImageConfig {
 }
 
 /// Unix seconds as RFC 3339 in UTC (OCI image-spec, `created`); a year that no calendar has becomes the epoch.
-fn rfc3339(seconds: i64) -> String {
+pub fn rfc3339(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 

@@ -41,7 +41,7 @@ mod walk;
 mod walk_files;
 mod walk_run;
 
-pub use assemble::image_config;
+pub use assemble::{image_config, rfc3339};
 pub use bases::{Base, BaseImages, bases, contexts};
 pub use cancel::Cancel;
 pub use context::Context;

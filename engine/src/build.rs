@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
-use builder::{Cancel, Credentials, Entitlement, Event, NamedContext, Options, Plan, RunSettings, Solved, Solver};
-use cache::{Image, Lease, Owner, Platform, Reference, failpoint};
+use builder::{Cancel, Credentials, Entitlement, Event, NamedContext, Options, RunSettings};
+use cache::{Owner, Platform, Reference};
 use grammar::{CheckChoice, Diagnostic, IgnoreRules, Severity, Source};
 
+use crate::attest::{Annotation, Attest};
 use crate::contexts::{ContextSource, DockerfileSource, NamedSource, stdin_bytes};
 use crate::error::{Error, Result};
 use crate::images::parse_name;
-use crate::outputs::{Delivery, Output};
+use crate::outputs::Output;
+use crate::produce::Call;
 use crate::record::Asked;
 use crate::recorder::Recorder;
-use crate::remote_caches::{CacheFrom, CacheTo, OpenCaches};
-use crate::sources::Fetcher;
+use crate::remote_caches::{CacheFrom, CacheTo};
 use crate::{Engine, FetchOptions, NetworkMode};
 
 /// Most of a Dockerfile or ignore file that is read.
@@ -53,6 +53,12 @@ pub struct BuildRequest {
     pub jobs: Option<usize>,
     /// `--platform`; this machine's when absent.
     pub platform: Option<Platform>,
+    /// `--platform` with several, each of which is built; `platform` is for one.
+    pub platforms: Vec<Platform>,
+    /// `--annotation`.
+    pub annotations: Vec<Annotation>,
+    /// `--attest`, `--sbom` and `--provenance`.
+    pub attest: Attest,
     /// `--no-cache-filter`.
     pub no_cache_filter: BTreeSet<String>,
     /// `--allow`.
@@ -97,6 +103,9 @@ impl Default for BuildRequest {
             network: None,
             jobs: None,
             platform: None,
+            platforms: Vec::new(),
+            annotations: Vec::new(),
+            attest: Attest::default(),
             no_cache_filter: BTreeSet::new(),
             allow: BTreeSet::new(),
             run: RunSettings::default(),
@@ -159,154 +168,19 @@ impl Engine {
             request.context_directory()?;
         }
         let recorder = Recorder::begin(&self.store, request, events);
-        let mut result = self.perform(request, &names, &recorder, cancel, on_failure);
+        let call = Call { names: &names, recorder: &recorder, cancel, on_failure };
+        let mut result = self.produce(request, call);
         let id = recorder.finish(result.as_ref());
         if let Ok(built) = &mut result {
             built.build = id;
         }
         result
     }
-
-    fn perform(
-        &self,
-        request: &BuildRequest,
-        names: &[Reference],
-        recorder: &Recorder<'_>,
-        cancel: &Cancel,
-        on_failure: Option<&dyn Fn(&Error)>,
-    ) -> Result<Built> {
-        let lease = self.store.lease()?;
-        let fetcher = Fetcher::new(&request.fetch);
-        let prepared = self.prepare(request, &fetcher, &lease, cancel)?;
-        recorder.dockerfile(prepared.plan.source.name());
-        let store = self.working_store()?;
-        let events = |event| recorder.event(event);
-        let failed = Mutex::new(None);
-        let caches = OpenCaches::open(request, &events)?;
-        let remotes = caches.remotes();
-        let solver = Solver {
-            store: &store,
-            lease: &lease,
-            context: &prepared.context,
-            contexts: &prepared.contexts,
-            sources: &fetcher,
-            memory: &self.memory(request, prepared.plan.source.name()),
-            events: &events,
-            cancel,
-            remotes: &remotes,
-            credentials: &request.credentials,
-            failed: on_failure.map(|_| &failed),
-            no_cache: request.no_cache,
-            jobs: request.jobs.unwrap_or_else(default_jobs),
-        };
-        let solved = solver.solve(&prepared.plan);
-        // A step that found its result damaged has run again: worth a line, and nothing more.
-        self.store.take_notices().into_iter().for_each(|sentence| events(Event::Note(None, sentence)));
-        let solved = solved.map_err(|error| {
-            let error = Error::from(error);
-            let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let (Some(on_failure), Some(failed)) = (on_failure, failed) {
-                on_failure(&error);
-                if let Err(cause) = crate::debug::failed_shell(&solver, &prepared.plan, failed) {
-                    events(Event::Note(None, format!("there is no shell: {cause}")));
-                }
-            }
-            error
-        })?;
-        if let Some(note) = self.storage()?.note().filter(|_| solved.performed > 0) {
-            events(Event::Note(None, note));
-        }
-        if request.needs_files() {
-            solver.need(&solved.layers)?;
-        }
-        failpoint("build.image")?;
-        let image = self.finish(request, &prepared.plan, &solved, &lease, names, &events)?;
-        caches.export(&solver, &solved, &events)?;
-        failpoint("build.answer")?;
-        Ok(Built {
-            id: image.id.to_string(),
-            names: names.iter().map(Reference::familiar).collect(),
-            performed: solved.performed,
-            hits: solved.hits,
-            size: solved.layers.iter().map(|layer| layer.size).sum(),
-            warnings: prepared.warnings,
-            build: String::new(),
-        })
-    }
-
-    /// The image, handed to every output; a second one where outputs want other times of files than others do.
-    fn finish(
-        &self,
-        request: &BuildRequest,
-        plan: &Plan,
-        solved: &Solved,
-        lease: &Lease,
-        names: &[Reference],
-        events: &(dyn Fn(Event) + Sync),
-    ) -> Result<Image> {
-        let (rewritten, plain): (Vec<_>, Vec<_>) = request.outputs.iter().partition(|output| output.rewrites_times());
-        let parts = HandOut { engine: self, request, plan, lease, names, events };
-        if rewritten.is_empty() {
-            return parts.to(solved, &plain);
-        }
-        let Some(epoch) = request.source_date_epoch else {
-            let sentence = "--output: rewrite-timestamp=true needs a time: set SOURCE_DATE_EPOCH to Unix seconds";
-            return Err(Error::Usage(sentence.to_owned()));
-        };
-        if !plain.is_empty() {
-            parts.to(solved, &plain)?;
-        }
-        let base_layers = solved.base_layers(plan);
-        let mut solved = solved.clone();
-        for layer in solved.layers.iter_mut().skip(base_layers) {
-            *layer = self.store.clamped_layer(lease, layer, epoch)?;
-        }
-        parts.to(&solved, &rewritten)
-    }
-}
-
-/// What it takes to hand an image out.
-struct HandOut<'a> {
-    engine: &'a Engine,
-    request: &'a BuildRequest,
-    plan: &'a Plan,
-    lease: &'a Lease,
-    names: &'a [Reference],
-    events: &'a (dyn Fn(Event) + Sync),
-}
-
-impl HandOut<'_> {
-    /// The image of these layers, to these outputs. Where none of them is the store, it is not left there.
-    fn to(&self, solved: &Solved, outputs: &[&Output]) -> Result<Image> {
-        let store = &self.engine.store;
-        let kept = outputs.is_empty() || outputs.iter().any(|output| output.is_image());
-        let own = outputs.iter().flat_map(|output| output.image_names());
-        let names: Vec<Reference> = if kept { self.names.iter().chain(own).cloned().collect() } else { Vec::new() };
-        let config = builder::image_config(self.plan, solved).to_bytes()?;
-        if !self.request.needs_files() {
-            return Ok(Image::from_bytes(&config)?);
-        }
-        // One that is there and damaged is written anew.
-        let known = !matches!(store.image(&Image::from_bytes(&config)?.id), Ok(None));
-        let image = store.put_image_bytes(self.lease, &config, &names)?;
-        let request = self.request;
-        let delivery = Delivery { owner: request.owner, clamp: request.source_date_epoch, stream: request.stream };
-        let delivered = outputs.iter().try_for_each(|output| {
-            if let Some(note) = self.engine.deliver(self.lease, &image, self.names, output, &delivery)? {
-                (self.events)(Event::Note(None, note));
-            }
-            Ok(())
-        });
-        if !kept && !known {
-            store.remove_image(&image.id)?;
-        }
-        delivered.map(|()| image)
-    }
 }
 
 impl BuildRequest {
     /// Something becomes of the image's files.
-    fn needs_files(&self) -> bool {
+    pub(crate) fn needs_files(&self) -> bool {
         self.outputs.is_empty() || self.outputs.iter().any(|output| *output != Output::CacheOnly)
     }
 

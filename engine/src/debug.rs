@@ -36,6 +36,7 @@ impl Engine {
         cancel: &Cancel,
         ready: &dyn Fn(),
     ) -> Result<i32> {
+        request.one_platform()?;
         let lease = self.store.lease()?;
         let fetcher = Fetcher::new(&request.fetch);
         let prepared = self.prepare(request, &fetcher, &lease, cancel)?;

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod archives;
+mod attest;
 mod bake;
 mod bootstrap;
 mod build;
@@ -24,6 +25,7 @@ mod outline;
 mod outputs;
 mod plan;
 mod prepare;
+mod produce;
 mod record;
 mod recorder;
 mod remote_caches;
@@ -37,6 +39,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use archives::{ArchiveFormat, LoadInput, Loaded, SaveOutput};
+pub use attest::{Annotation, Attest, AttestFlag, Provenance, ProvenanceMode};
 pub use bake::{BakeChoice, BakeFile, BakeFormat, BakeGroup, BakePlan, BakeTarget, BakeVariable, Fields, Project};
 pub use bootstrap::{BootstrapBase, SearchPath};
 pub use build::{BuildRequest, Built};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use builder::Written;
 use cache::{Image, Lease, MergedTree, OutputFile, Owner, Reference, failpoint};
-use registry::{ArchiveFormat, LayerCompression, NamedImage};
+use registry::{ArchiveFormat, BuiltImage, LayerCompression, NamedImage};
 
 use crate::Engine;
 use crate::error::{Error, Result};
@@ -231,40 +231,59 @@ impl Engine {
     pub(crate) fn deliver(
         &self,
         lease: &Lease,
-        image: &Image,
+        built: &BuiltImage,
         names: &[Reference],
         output: &Output,
         delivery: &Delivery,
     ) -> Result<Option<String>> {
+        let first = || built.parts.first().map(|part| &part.image).ok_or(builder::Error::WorkerLost);
         match output {
             Output::Image { .. } | Output::CacheOnly => Ok(None),
-            Output::Local { directory } => {
-                let written = builder::write_directory(&self.tree(lease, image)?, directory, delivery.owner)?;
-                Ok(Some(local_note(directory, &written)))
-            }
+            Output::Local { directory } => self.local(lease, built, directory, delivery).map(Some),
             Output::Tar { destination } => {
-                let tree = self.tree(lease, image)?;
+                let tree = self.tree(lease, first()?)?;
                 let write = |out: &mut dyn Write| Ok(builder::write_tar(&tree, out, delivery.clamp)?);
                 self.stream(destination, delivery, write)
             }
             Output::Archive { format, destination, unpacked, names: own, compression, .. } => {
-                let names = names.iter().chain(own).cloned().collect();
-                let images = [NamedImage { image: image.clone(), names }];
-                let options = registry::SaveOptions { format: *format, compression: *compression };
-                match destination {
-                    Destination::File(path) if *unpacked => {
-                        registry::save_directory(&self.store, lease, &images, *compression, path)?;
+                let names: Vec<Reference> = names.iter().chain(own).cloned().collect();
+                let built = BuiltImage { names, ..built.clone() };
+                match (format, destination) {
+                    (ArchiveFormat::Oci, Destination::File(path)) if *unpacked => {
+                        registry::save_built_directory(&self.store, lease, &built, *compression, path)?;
                         Ok(Some(format!("wrote {}", path.display())))
                     }
-                    _ => self.stream(destination, delivery, |out| {
-                        Ok(registry::save(&self.store, lease, &images, &options, out)?)
+                    (ArchiveFormat::Oci, _) => self.stream(destination, delivery, |out| {
+                        Ok(registry::save_built(&self.store, lease, &built, *compression, out)?)
                     }),
+                    (ArchiveFormat::Docker, _) => {
+                        let images = [NamedImage { image: first()?.clone(), names: built.names }];
+                        let options = registry::SaveOptions { format: *format, compression: *compression };
+                        self.stream(destination, delivery, |out| {
+                            Ok(registry::save(&self.store, lease, &images, &options, out)?)
+                        })
+                    }
                 }
             }
         }
     }
 
-    fn tree(&self, lease: &Lease, image: &Image) -> Result<MergedTree> {
+    /// Of several platforms each has a directory of its own, as with BuildKit.
+    fn local(&self, lease: &Lease, built: &BuiltImage, directory: &Path, delivery: &Delivery) -> Result<String> {
+        let mut notes = Vec::new();
+        for part in &built.parts {
+            let config = &part.image.config;
+            let words = [&config.os, &config.architecture].into_iter().chain(&config.variant);
+            let name = words.map(String::as_str).collect::<Vec<_>>().join("_");
+            let directory = if built.parts.len() > 1 { directory.join(name) } else { directory.to_owned() };
+            std::fs::create_dir_all(&directory).map_err(|error| Error::file("make", &directory, error))?;
+            let written = builder::write_directory(&self.tree(lease, &part.image)?, &directory, delivery.owner)?;
+            notes.push(local_note(&directory, &written));
+        }
+        Ok(notes.join("; "))
+    }
+
+    pub(crate) fn tree(&self, lease: &Lease, image: &Image) -> Result<MergedTree> {
         let layers = image
             .layers
             .iter()

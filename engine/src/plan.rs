@@ -25,6 +25,7 @@ impl Engine {
     /// # Errors
     /// As a build: what is wrong in the Dockerfile, a base that is not there, a source that is missing.
     pub fn plan(&self, request: &BuildRequest) -> Result<Planned> {
+        request.one_platform()?;
         let lease = self.store.lease()?;
         let fetcher = Fetcher::new(&request.fetch);
         let prepared = self.prepare(request, &fetcher, &lease, &Cancel::default())?;

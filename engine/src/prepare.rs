@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use builder::{BaseImages, Cancel, Context, Memory, Options, Plan};
-use cache::{Lease, Reference};
+use cache::{ImageId, Lease, Reference};
 use grammar::{CheckChoice, Diagnostic, Severity};
 
 use crate::Engine;
@@ -18,6 +18,8 @@ pub(crate) struct Prepared {
     /// The named contexts that the plan reads.
     pub(crate) contexts: BTreeMap<String, Context>,
     pub(crate) warnings: Vec<Diagnostic>,
+    /// The images that it stands on.
+    pub(crate) bases: Vec<(Reference, ImageId)>,
 }
 
 impl Engine {
@@ -43,15 +45,20 @@ impl Engine {
         if choice.error && !warnings.is_empty() {
             return Err(builder::Error::Dockerfile(warnings.into_iter().map(as_error).collect()).into());
         }
+        let bases = images.iter().map(|(name, image)| (name.clone(), image.id.clone())).collect();
         let named = builder::contexts(&parsed.dockerfile, &options)?;
         let contexts = self.open_named(request, &named, fetcher, lease, cancel)?;
-        Ok(Prepared { plan, context: opened.context, contexts, warnings })
+        Ok(Prepared { plan, context: opened.context, contexts, warnings, bases })
     }
 
     /// What builds of the same Dockerfile and context saw before.
     pub(crate) fn memory(&self, request: &BuildRequest, dockerfile: &str) -> Memory {
         let path = std::fs::canonicalize(dockerfile).unwrap_or_else(|_| dockerfile.into());
-        Memory::open(&self.store, &format!("{}\0{}", request.context_label(), path.display()))
+        let mut name = format!("{}\0{}", request.context_label(), path.display());
+        if request.platforms.len() > 1 {
+            name.push_str(&format!("\0{}", request.options().platform));
+        }
+        Memory::open(&self.store, &name)
     }
 
     /// Opens the images that the plan stands on; one that is missing is an error at its FROM.

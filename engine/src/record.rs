@@ -203,7 +203,12 @@ impl BuildRecord {
     pub(crate) fn event(&mut self, event: &Event, at: u64, numbers: &BTreeMap<StepId, usize>) {
         let number = |id: &StepId| numbers.get(id).copied().unwrap_or(0);
         match event {
-            Event::Planned(planned) => self.steps = planned.iter().map(StepRecord::from).collect(),
+            // Of several platforms each adds its steps.
+            Event::Planned(planned) => {
+                self.steps.truncate(planned.len());
+                let known = self.steps.len();
+                self.steps.extend(planned.iter().skip(known).map(StepRecord::from));
+            }
             Event::Recorded(_) | Event::Output(..) | Event::Note(..) => {}
             Event::ContextRead { id, entries, bytes } => {
                 self.change(number(id), |step| step.context = Some((*entries, *bytes)))

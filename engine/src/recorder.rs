@@ -63,6 +63,11 @@ impl<'a> Recorder<'a> {
         recorder
     }
 
+    /// What is known so far.
+    pub(crate) fn record(&self) -> BuildRecord {
+        self.lock().record.clone()
+    }
+
     /// What is known now of what is built.
     pub(crate) fn dockerfile(&self, name: &str) {
         name.clone_into(&mut self.lock().record.dockerfile);

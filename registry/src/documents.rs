@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cache::{Descriptor, MediaType};
+pub(crate) use cache::Descriptor;
+use cache::MediaType;
 use serde::{Deserialize, Serialize};
 
 /// Most bytes of a document.
@@ -34,6 +35,8 @@ pub(crate) struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) media_type: Option<MediaType>,
     pub(crate) manifests: Vec<Descriptor>,
+    #[serde(default, deserialize_with = "null_is_none", skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
     /// An index must not have layers: readers that disagree on what a document is are an attack.
     #[serde(default, skip_serializing)]
     pub(crate) layers: Option<serde_json::Value>,
@@ -48,10 +51,17 @@ pub(crate) struct Manifest {
     pub(crate) media_type: Option<MediaType>,
     pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
+    #[serde(default, deserialize_with = "null_is_none", skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
     #[serde(default, skip_serializing)]
     pub(crate) manifests: Option<serde_json::Value>,
 }
 
 pub(crate) fn descriptor(media_type: MediaType, digest: cache::Digest, size: u64) -> Descriptor {
     Descriptor { media_type, digest, size, platform: None, annotations: BTreeMap::new(), rest: serde_json::Map::new() }
+}
+
+/// Go writes empty maps as null.
+fn null_is_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }

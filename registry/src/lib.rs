@@ -8,11 +8,15 @@ mod cache_directory;
 mod documents;
 mod error;
 mod http;
+mod index;
 mod load;
 mod save;
 
 pub use cache_directory::CacheDirectory;
 pub use error::{Error, Result};
 pub use http::{Download, DownloadRequest, Downloaded, Http, HttpOptions, Proxies, Validators};
+pub use index::{Annotations, Attestation, BuiltImage, ImagePart, package_url};
 pub use load::{LayoutImage, Loaded, load, load_directory, load_layout_image};
-pub use save::{ArchiveFormat, LayerCompression, NamedImage, SaveOptions, save, save_directory};
+pub use save::{
+    ArchiveFormat, LayerCompression, NamedImage, SaveOptions, save, save_built, save_built_directory, save_directory,
+};

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use cache::{Digest, Image, Layer, Lease, MediaType, OutputFile, Platform, Reference, Store, failpoint};
+use cache::{Digest, Image, Layer, Lease, MediaType, OutputFile, Reference, Store, failpoint};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::documents::{DockerImage, FULL_NAME, Index, LAYOUT, Manifest, REF_NAME, descriptor};
+use crate::documents::DockerImage;
 use crate::error::{Error, Result};
+use crate::index::{BuiltImage, ImagePart, Writing};
 
 /// What to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,8 +120,40 @@ pub fn save_directory(
     write_images(store, lease, images, &options, &mut DirectorySink { directory: directory.to_owned() })
 }
 
+/// Writes an image with all that is said of it as the tar of an OCI layout.
+///
+/// # Errors
+/// When a layer is missing or damaged, or the output fails.
+pub fn save_built(
+    store: &Store,
+    lease: &Lease,
+    image: &BuiltImage,
+    compression: LayerCompression,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let mut sink = TarSink { tar: tar::Builder::new(out), written: BTreeSet::new() };
+    Writing { store, lease, compression, sink: &mut sink }.layout(std::slice::from_ref(image))?;
+    sink.tar.finish().map_err(Error::write("the archive"))
+}
+
+/// The same as a directory.
+///
+/// # Errors
+/// When a layer is missing or damaged, or the disk fails.
+pub fn save_built_directory(
+    store: &Store,
+    lease: &Lease,
+    image: &BuiltImage,
+    compression: LayerCompression,
+    directory: &Path,
+) -> Result<()> {
+    std::fs::create_dir_all(directory).map_err(Error::write(directory))?;
+    let mut sink = DirectorySink { directory: directory.to_owned() };
+    Writing { store, lease, compression, sink: &mut sink }.layout(std::slice::from_ref(image))
+}
+
 /// Where files of an archive go.
-trait Sink {
+pub(crate) trait Sink {
     fn has(&self, name: &str) -> bool;
     fn file(&mut self, name: &str, size: u64, content: &mut dyn Read) -> Result<()>;
 
@@ -182,11 +215,19 @@ fn write_images(
 ) -> Result<()> {
     match options.format {
         ArchiveFormat::Docker => docker(store, lease, images, options.compression, sink),
-        ArchiveFormat::Oci => oci(store, lease, images, options.compression, sink),
+        ArchiveFormat::Oci => {
+            let plain = |named: &NamedImage| BuiltImage {
+                names: named.names.clone(),
+                parts: vec![ImagePart::plain(named.image.clone())],
+                ..BuiltImage::default()
+            };
+            let images: Vec<BuiltImage> = images.iter().map(plain).collect();
+            Writing { store, lease, compression: options.compression, sink }.layout(&images)
+        }
     }
 }
 
-fn layers(store: &Store, lease: &Lease, image: &Image) -> Result<Vec<Layer>> {
+pub(crate) fn layers(store: &Store, lease: &Lease, image: &Image) -> Result<Vec<Layer>> {
     image
         .layers
         .iter()
@@ -194,7 +235,7 @@ fn layers(store: &Store, lease: &Lease, image: &Image) -> Result<Vec<Layer>> {
         .collect()
 }
 
-fn config_bytes(store: &Store, image: &Image) -> Result<Vec<u8>> {
+pub(crate) fn config_bytes(store: &Store, image: &Image) -> Result<Vec<u8>> {
     store.image_bytes(&image.id)?.ok_or_else(|| Error::Missing(image.id.to_string()))
 }
 
@@ -255,79 +296,10 @@ fn docker(
     sink.bytes("manifest.json", &json("manifest.json", &manifest)?)
 }
 
-fn send(sink: &mut dyn Sink, name: &str, size: u64, path: &Path) -> Result<()> {
+pub(crate) fn send(sink: &mut dyn Sink, name: &str, size: u64, path: &Path) -> Result<()> {
     let mut file = File::open(path).map_err(Error::read(path))?;
     sink.file(name, size, &mut file)?;
     std::fs::remove_file(path).map_err(Error::write(path))
-}
-
-fn oci(
-    store: &Store,
-    lease: &Lease,
-    images: &[NamedImage],
-    compression: LayerCompression,
-    sink: &mut dyn Sink,
-) -> Result<()> {
-    let mut manifests = Vec::new();
-    for named in images {
-        let manifest = oci_manifest(store, lease, named, compression, sink)?;
-        let bytes = json("manifest", &manifest)?;
-        let digest = Digest::sha256_of(&bytes);
-        let name = blob_name(&digest);
-        if !sink.has(&name) {
-            sink.bytes(&name, &bytes)?;
-        }
-        let mut entry = descriptor(MediaType::OciManifest, digest, bytes.len() as u64);
-        let config = &named.image.config;
-        entry.platform = Some(Platform {
-            os: config.os.clone(),
-            architecture: config.architecture.clone(),
-            variant: config.variant.clone(),
-        });
-        if named.names.is_empty() {
-            manifests.push(entry.clone());
-        }
-        for reference in &named.names {
-            let mut entry = entry.clone();
-            entry.annotations.insert(REF_NAME.to_owned(), reference.tag().unwrap_or("latest").to_owned());
-            entry.annotations.insert(FULL_NAME.to_owned(), reference.to_string());
-            manifests.push(entry);
-        }
-    }
-    sink.bytes("oci-layout", LAYOUT.as_bytes())?;
-    let index = Index { schema_version: 2, media_type: Some(MediaType::OciIndex), manifests, layers: None };
-    sink.bytes("index.json", &json("index.json", &index)?)
-}
-
-fn oci_manifest(
-    store: &Store,
-    lease: &Lease,
-    named: &NamedImage,
-    compression: LayerCompression,
-    sink: &mut dyn Sink,
-) -> Result<Manifest> {
-    let mut descriptors = Vec::new();
-    for layer in layers(store, lease, &named.image)? {
-        let (path, digest, size) = spool(store, lease, &layer, compression)?;
-        let name = blob_name(&digest);
-        if !sink.has(&name) {
-            send(sink, &name, size, &path)?;
-        }
-        descriptors.push(descriptor(compression.media_type(), digest, size));
-    }
-    let config = config_bytes(store, &named.image)?;
-    let digest = named.image.id.0.clone();
-    let name = blob_name(&digest);
-    if !sink.has(&name) {
-        sink.bytes(&name, &config)?;
-    }
-    Ok(Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::OciManifest),
-        config: descriptor(MediaType::OciConfig, digest, config.len() as u64),
-        layers: descriptors,
-        manifests: None,
-    })
 }
 
 pub(crate) fn blob_name(digest: &Digest) -> String {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use engine::{CacheFrom, CacheTo, Entitlement, Output, Platform, Rlimit};
+use engine::{Annotation, AttestFlag, CacheFrom, CacheTo, Entitlement, Output, Platform, Rlimit};
 
 use super::StorageArgs;
 use super::lent::{self, SecretSpec, SshSpec};
@@ -44,9 +44,22 @@ pub(crate) struct BuildArgs {
     /// Perform the steps of these stages, whatever the cache has; others may hit
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
-    /// Platform of the image, as linux/arm64 [default: this machine's]
-    #[arg(long, value_name = "PLATFORM", value_parser = lent::platform)]
-    pub(crate) platform: Option<Platform>,
+    /// Platform of the image, as linux/arm64; several with commas between, or repeated [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',', value_parser = lent::platform)]
+    pub(crate) platform: Vec<Platform>,
+    /// Annotation of OCI outputs, as [PLACE:]KEY=VALUE; PLACE is manifest (the default) or manifest-descriptor, either
+    /// with [PLATFORM] for one, index or index-descriptor; can be repeated
+    #[arg(long, value_name = "ANNOTATION")]
+    pub(crate) annotation: Vec<Annotation>,
+    /// What is attested in OCI outputs, as type=sbom or type=provenance[,mode=min|max]; can be repeated
+    #[arg(long, value_name = "ATTESTATION")]
+    pub(crate) attest: Vec<AttestFlag>,
+    /// Attest the packages of the image: --attest type=sbom
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = AttestFlag::sbom)]
+    pub(crate) sbom: Option<AttestFlag>,
+    /// Attest how the image was built: --attest type=provenance
+    #[arg(long, value_name = "BOOL|mode=MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = AttestFlag::provenance)]
+    pub(crate) provenance: Option<AttestFlag>,
     /// Secret for RUN --mount=type=secret, as id=ID,src=FILE or id=ID,env=NAME; can be repeated
     #[arg(long, value_name = "SPEC", value_parser = lent::secret)]
     pub(crate) secret: Vec<SecretSpec>,

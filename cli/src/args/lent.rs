@@ -127,11 +127,6 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn platform(text: &str) -> Result<Platform, String> {
-    if text.contains(',') {
-        return Err(
-            "several platforms in one build are not supported by this version: build one after the other".to_owned()
-        );
-    }
     let platform = text.parse::<Platform>().map_err(|error| error.to_string())?;
     if platform.os != "linux" {
         return Err(format!("images for {} cannot be built: linux can", platform.os));
@@ -179,7 +174,7 @@ mod tests {
         assert_eq!(limit("core=-1").unwrap().hard, None);
         assert!(limit("nofile=3:2").is_err() && limit("files=1").is_err() && limit("nofile=-1:2").is_err());
         assert!(allow("security.insecur").unwrap_err().contains("security.insecure"));
-        assert!(platform("linux/amd64,linux/arm64").is_err() && platform("windows/amd64").is_err());
+        assert!(platform("windows/amd64").is_err());
         assert_eq!(ssh("default").unwrap().path, None);
     }
 }

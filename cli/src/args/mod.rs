@@ -172,7 +172,7 @@ pub(crate) enum Container {
 }
 
 /// Flags of docker that this version does not have: they are refused by name, never ignored.
-const NOT_YET: [&str; 53] = [
+const NOT_YET: [&str; 49] = [
     "--platform",
     "--push",
     "--pull",
@@ -180,10 +180,6 @@ const NOT_YET: [&str; 53] = [
     "-o",
     "--load",
     "--build-context",
-    "--annotation",
-    "--attest",
-    "--sbom",
-    "--provenance",
     "--ulimit",
     "--shm-size",
     "--cgroup-parent",

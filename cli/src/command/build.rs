@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use clap::ValueEnum;
 use engine::{
-    Asked, BuildRequest, Built, Cancel, ContextSource, DockerfileSource, Engine, Entitlement, Event, NamedSource,
-    NetworkMode, Output, RunSettings,
+    Asked, Attest, BuildRequest, Built, Cancel, ContextSource, DockerfileSource, Engine, Entitlement, Event,
+    NamedSource, NetworkMode, Output, Platform, RunSettings,
 };
 
 use super::watch::Starter;
@@ -205,6 +205,14 @@ pub(super) fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
     if args.network == BuildNetwork::Host {
         allow.insert(Entitlement::NetworkHost);
     }
+    let mut platforms: Vec<Platform> = Vec::new();
+    for platform in args.platform {
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    let (platform, platforms) =
+        if platforms.len() > 1 { (None, platforms) } else { (platforms.into_iter().next(), Vec::new()) };
     let usual = BuildRequest::default();
     let mut build_args = build_args(&args.build_arg);
     let source_date_epoch = config::source_date_epoch(&mut build_args).map_err(Failure::Usage)?;
@@ -222,7 +230,10 @@ pub(super) fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
             BuildNetwork::None => NetworkMode::None,
         }),
         allow,
-        platform: args.platform,
+        platform,
+        platforms,
+        annotations: args.annotation,
+        attest: Attest::of(args.attest.into_iter().chain(args.sbom).chain(args.provenance)),
         no_cache_filter: args.no_cache_filter.into_iter().collect(),
         run: RunSettings {
             hosts: args.add_host,

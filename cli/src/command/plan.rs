@@ -35,6 +35,8 @@ fn refuse(args: &BuildArgs) -> Result<(), Failure> {
         ("--timings", args.timings.is_some()),
         ("--output", !args.output.is_empty()),
         ("--load", args.load),
+        ("--annotation", !args.annotation.is_empty()),
+        ("--attest", !args.attest.is_empty() || args.sbom.is_some() || args.provenance.is_some()),
         ("--watch", args.watch),
         ("--cache-to", !args.cache_to.is_empty()),
     ];
