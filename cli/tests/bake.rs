@@ -81,8 +81,7 @@ fn mistakes_are_told_before_anything_is_built() {
     dunnage.run(["bake", "ap"]).fails(2, "did you mean `app`");
     dunnage.run(["bake", "-f", "none.toml"]).fails(2, "none.toml");
     dunnage.run(["bake", "--set", "tool.output=type=loca"]).fails(2, "did you mean `local`");
-    dunnage.run(["bake", "--set", "tool.cache-to=type=registry"]).fails(2, "--cache-to is not supported");
-    dunnage.run(["bake", "app", "--set", "base.tags="]).fails(2, "needs a tag");
+    dunnage.run(["bake", "--set", "tool.cache-to=type=registry"]).fails(2, "type=registry are not supported");
     dunnage.run(["inspect", "made/base"]).fails(1, "made/base");
     std::fs::remove_file(dunnage.dir("").join("dunnage.toml")).unwrap();
     dunnage.run(["bake"]).fails(2, "looked for dunnage.toml");
@@ -92,4 +91,41 @@ fn mistakes_are_told_before_anything_is_built() {
     );
     dunnage.run(["bake"]).ok();
     dunnage.run(["inspect", "tool"]).ok();
+}
+
+#[test]
+fn targets_may_have_no_tag_no_file_and_every_flag_of_build() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.write("secret", "hidden");
+    dunnage.write(
+        "docker-bake.hcl",
+        r#"
+target "first" {
+  dockerfile = "never"
+  dockerfile-inline = "FROM base\nRUN echo first > /f"
+  output = ["type=cacheonly"]
+}
+target "default" {
+  contexts = { first = "target:first" }
+  dockerfile-inline = <<EOT
+FROM first
+RUN --mount=type=secret,id=s cat /run/secrets/s >> /f
+EOT
+  secret = ["id=s,src=secret"]
+  annotations = ["a=1"]
+  attest = ["type=provenance,mode=max", "type=sbom"]
+  cache-to = ["type=local,dest=cache,mode=max"]
+  cache-from = ["type=local,src=cache"]
+  output = ["type=oci,tar=false,dest=lay", "type=local,dest=files"]
+}
+"#,
+    );
+    dunnage.run(["bake", "--load", "-f", "docker-bake.hcl"]).ok();
+    assert_eq!(std::fs::read_to_string(dunnage.dir("files").join("f")).unwrap(), "first\nhidden");
+    assert!(dunnage.dir("cache").join("dunnage-cache").is_file());
+    let index = std::fs::read_to_string(dunnage.dir("lay").join("index.json")).unwrap();
+    assert!(index.contains("application/vnd.oci.image.index.v1+json"), "{index}");
+    // A mistake in it is told with its line.
+    dunnage.write("docker-bake.hcl", "target \"default\" {\n  dockerfile-inline = \"FROM base\\nRUM x\"\n}\n");
+    dunnage.run(["bake", "-f", "docker-bake.hcl"]).fails(1, "dockerfile-inline:2");
 }

@@ -9,7 +9,7 @@ use cache::{Owner, Platform, Reference};
 use grammar::{CheckChoice, Diagnostic, IgnoreRules, Severity, Source};
 
 use crate::attest::{Annotation, Attest};
-use crate::contexts::{ContextSource, DockerfileSource, NamedSource, stdin_bytes};
+use crate::contexts::{ContextSource, DockerfileSource, INLINE, NamedSource, stdin_bytes};
 use crate::error::{Error, Result};
 use crate::images::parse_name;
 use crate::outputs::Output;
@@ -210,6 +210,7 @@ impl BuildRequest {
         let candidates = match &self.dockerfile {
             Some(DockerfileSource::Path(path)) => vec![path.clone()],
             Some(DockerfileSource::Stdin) => return Ok((None, Source::from_bytes("stdin", &stdin_bytes()?))),
+            Some(DockerfileSource::Text(text)) => return Ok((None, Source::new(INLINE, text.as_str()))),
             Some(DockerfileSource::Url(url)) => {
                 return Err(Error::Usage(format!("{url} is only fetched for a build")));
             }

@@ -74,6 +74,9 @@ impl ContextSource {
     }
 }
 
+/// How messages call a Dockerfile that is a text of a project file.
+pub(crate) const INLINE: &str = "dockerfile-inline";
+
 /// The Dockerfile as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DockerfileSource {
@@ -83,6 +86,8 @@ pub enum DockerfileSource {
     Stdin,
     /// A URL.
     Url(String),
+    /// The text itself, of a project file.
+    Text(String),
 }
 
 impl DockerfileSource {
@@ -190,6 +195,7 @@ impl Engine {
         let brought = bring(&request.context, fetcher, scope)?;
         let dockerfile = match (&request.dockerfile, &brought.lone) {
             (Some(DockerfileSource::Url(url)), _) => Source::from_bytes(url, &fetched_bytes(fetcher, url, scope)?),
+            (Some(DockerfileSource::Text(text)), _) => Source::new(INLINE, text.as_str()),
             (Some(DockerfileSource::Stdin), _) => Source::from_bytes("stdin", &stdin_bytes()?),
             (None, Some(text)) => Source::from_bytes("Dockerfile", text),
             (Some(DockerfileSource::Path(path)), _) => inner(&brought.root, &request.context, Some(path))?,

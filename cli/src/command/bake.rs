@@ -1,11 +1,12 @@
 //! `dunnage bake`: every target of a project file is a `dunnage build` with the flags that it comes to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use engine::{BakeChoice, BakeFile, BakeFormat, BakePlan, BakeTarget, Project};
 
+use super::build::Besides;
 use super::{Failure, Outcome};
 use crate::args::{BakeArgs, BakeList, bake_build_args};
 use crate::{config, ui};
@@ -31,16 +32,26 @@ pub(super) fn bake(root: Option<PathBuf>, args: &BakeArgs) -> Outcome {
     for name in &plan.order {
         let Some(target) = plan.target.get(name) else { continue };
         let wrong = |reason: String| Failure::usage(format!("target `{name}`: {reason}"));
-        let words = words(&plan, target).map_err(wrong)?;
-        let words: Vec<OsString> = args.flags().into_iter().chain(words).collect();
+        let words = words(&plan, name, target).map_err(wrong)?;
+        let mut words: Vec<OsString> = args.flags().into_iter().chain(words).collect();
+        // What both the command line and the target say is said once.
+        let said: BTreeSet<OsString> = args.flags().into_iter().collect();
+        let mut index = 0;
+        words.retain(|word| {
+            index += 1;
+            index <= said.len() || !said.contains(word)
+        });
         let texts: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        builds.push((name, bake_build_args(words).map_err(wrong)?, super::asked(&texts)));
+        let inline = target.dockerfile_inline.clone();
+        // A text that stands in no file cannot be asked for again.
+        let asked = if inline.is_none() { super::asked(&texts) } else { None };
+        builds.push((name, bake_build_args(words).map_err(wrong)?, Besides { asked, inline }));
     }
-    for (name, build, asked) in builds {
+    for (name, build, besides) in builds {
         if plan.order.len() > 1 {
             ui::note(&format!("target {name}"));
         }
-        super::build::build(root.clone(), build, asked)?;
+        super::build::build(root.clone(), build, besides)?;
     }
     Ok(0)
 }
@@ -89,23 +100,29 @@ fn list(project: &Project, what: BakeList) -> Outcome {
 }
 
 /// The command line that a target comes to.
-fn words(plan: &BakePlan, target: &BakeTarget) -> Result<Vec<OsString>, String> {
-    if target.dockerfile_inline.is_some() {
-        return Err("dockerfile-inline is not supported by this version of dunnage: write the file".to_owned());
+fn words(plan: &BakePlan, name: &str, target: &BakeTarget) -> Result<Vec<OsString>, String> {
+    if target.dockerfile_inline.is_some() && target.call.is_some() {
+        return Err("call needs a Dockerfile that is a file, and not dockerfile-inline".to_owned());
     }
     let mut words = Words::default();
     let context = target.context.as_deref().unwrap_or(".");
-    if let Some(file) = &target.dockerfile {
+    // As with docker the text rules over a file that an inherited target names.
+    if let Some(file) = target.dockerfile.as_ref().filter(|_| target.dockerfile_inline.is_none()) {
         // As with docker: relative to the context, where that is a directory of this machine.
         let below = Path::new(context).is_dir() && Path::new(file).is_relative();
         words.pair("--file", if below { Path::new(context).join(file).into_os_string() } else { file.into() });
     }
     for (name, source) in &target.contexts {
-        words.text("--build-context", &format!("{name}={}", named(plan, name, source)?));
+        words.text("--build-context", &format!("{name}={}", named(plan, source)));
     }
     words.values("--build-arg", &target.args);
     words.values("--label", &target.labels);
     words.each("--tag", target.tags.iter().map(String::as_str));
+    if is_context(plan, name) {
+        // Whatever else becomes of it: the next one stands on the image.
+        words.each("--tag", target.tags.is_empty().then(|| own_tag(name)).as_deref());
+        words.flag("--load", Some(true));
+    }
     words.each("--target", target.target.iter().map(String::as_str));
     words.each("--platform", (!target.platforms.is_empty()).then(|| target.platforms.join(",")).as_deref());
     words.each("--output", target.output.iter().map(|fields| fields.0.as_str()));
@@ -132,11 +149,26 @@ fn words(plan: &BakePlan, target: &BakeTarget) -> Result<Vec<OsString>, String> 
 }
 
 /// What a named context stands for; another target is the image that it was built as.
-fn named(plan: &BakePlan, name: &str, source: &str) -> Result<String, String> {
-    let Some(other) = source.strip_prefix("target:") else { return Ok(source.to_owned()) };
-    let tag = plan.target.get(other).and_then(|target| target.tags.first());
-    let tag = tag.ok_or_else(|| format!("its context `{name}` is the target `{other}`, which needs a tag for that"))?;
-    Ok(format!("docker-image://{tag}"))
+fn named(plan: &BakePlan, source: &str) -> String {
+    let Some(other) = source.strip_prefix("target:") else { return source.to_owned() };
+    let tag = plan.target.get(other).and_then(|target| target.tags.first().cloned());
+    format!("docker-image://{}", tag.unwrap_or_else(|| own_tag(other)))
+}
+
+/// The targets that others take as a context.
+fn is_context(plan: &BakePlan, name: &str) -> bool {
+    let stands_for = |source: &String| source.strip_prefix("target:") == Some(name);
+    plan.target.values().any(|target| target.contexts.values().any(stands_for))
+}
+
+/// The tag of a target that has none and is needed by another: one for each directory, so that projects do not meet.
+fn own_tag(target: &str) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    config::directory().hash(&mut hasher);
+    target.hash(&mut hasher);
+    let name: String = target.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("dunnage-bake/{}:{:016x}", name.trim_matches('-'), hasher.finish())
 }
 
 #[derive(Default)]

@@ -26,7 +26,17 @@ struct Files {
     timings: Option<PathBuf>,
 }
 
-pub(super) fn build(root: Option<PathBuf>, args: BuildArgs, asked: Option<Asked>) -> Outcome {
+/// What a build has besides its arguments.
+#[derive(Default)]
+pub(super) struct Besides {
+    /// How it was asked for.
+    pub(super) asked: Option<Asked>,
+    /// The text of its Dockerfile.
+    pub(super) inline: Option<String>,
+}
+
+pub(super) fn build(root: Option<PathBuf>, args: BuildArgs, besides: Besides) -> Outcome {
+    let Besides { asked, inline } = besides;
     if args.check {
         return super::check::found(root, &request(args)?, None, CheckFormat::Text);
     }
@@ -55,6 +65,9 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs, asked: Option<Asked>
         request: request(args)?,
     };
     job.request = BuildRequest { outputs, owner: config::owner(), stream: Some(ui::stream), asked, ..job.request };
+    if let Some(text) = inline {
+        job.request.dockerfile = Some(DockerfileSource::Text(text));
+    }
     if starter.is_some() && !(job.request.outputs.is_empty() || job.request.outputs.iter().any(Output::is_image)) {
         return Err(Failure::usage("--run needs the image in the store: add --load to the outputs"));
     }

@@ -30,8 +30,8 @@ pub(super) fn debug(root: Option<PathBuf>, args: DebugArgs) -> Outcome {
         ));
     }
     let Some(Asked { directory, words }) = &build.asked else {
-        let sentence = "how this build was asked for is not known: its command line had credentials in it, or an older \
-                        dunnage made it; build again with --debug";
+        let sentence = "how this build was asked for is not known: its command line had credentials in it, its \
+                        Dockerfile was inline, or an older dunnage made it; build again with --debug";
         return Err(Failure::usage(sentence));
     };
     config::enter(directory).map_err(Failure::Usage)?;

@@ -98,7 +98,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
     };
     let result = match arguments.command {
         Command::Build(args) | Command::Image(Image::Build(args)) | Command::Builder(Builder::Build(args)) => {
-            build::build(root, *args, asked(&words_of_build()))
+            build::build(root, *args, build::Besides { asked: asked(&words_of_build()), inline: None })
         }
         Command::Bake(args) => bake::bake(root, &args),
         Command::Plan(args) => plan::plan(root, *args),
