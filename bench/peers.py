@@ -5,7 +5,8 @@
     bench/peers.py speed [NAME…]   medians of the same builds, as ratios
 
 Needs root. Installs docker.io, buildah and busybox-static by apt where they are missing, and starts a docker daemon of its own
-below a temporary directory, which it stops again. The binary is taken from $DUNNAGE.
+below a temporary directory, which it stops again. The binary is taken from $DUNNAGE, a bare parallel stat walk from $STAT_WALK
+(`cargo build --release -p dunnage-cache --example stat_walk`). $PEERS names the peers (docker,buildah), $ROUNDS the rounds of a case.
 """
 import hashlib, json, os, shutil, signal, statistics, subprocess, sys, tarfile, tempfile, time
 from pathlib import Path
@@ -300,6 +301,7 @@ def speed(builders, work, wanted):
         if wanted and not any(word in name for word in wanted):
             continue
         context = make()
+        rounds = int(os.environ.get("ROUNDS", rounds))
         ours, peak = measure(builders[0], context, rounds, before)
         row = f"{name:<32} {ours:7.3f} s {peak:4.0f} MB"
         for peer in builders[1:]:
@@ -308,6 +310,8 @@ def speed(builders, work, wanted):
         print(row, flush=True)
         if before == "cold" and "1 GiB" in name:
             floor(context, work, ours)
+        if before == "cold" and "files" in name:
+            copied(context, work, ours)
         if "nothing changed" in name:
             stat_walk(context, ours)
     return 0
@@ -327,12 +331,27 @@ def floor(context, work, ours):
 
 
 def stat_walk(context, ours):
+    walks = {"find, one thread": ["find", context, "-newermt", "2100-01-01"]}
+    if "STAT_WALK" in os.environ:
+        walks["a bare parallel stat walk"] = [os.environ["STAT_WALK"], context]
+    for name, command in walks.items():
+        times = []
+        for _ in range(5):
+            started = time.monotonic()
+            run(*command)
+            times.append(time.monotonic() - started)
+        print(f"  {name:<30} {statistics.median(times):7.3f} s, dunnage {ours / statistics.median(times):.2f}x")
+
+
+def copied(context, work, ours):
+    """What a copy of the files takes."""
     times = []
-    for _ in range(5):
+    for number in range(3):
+        os.sync()
         started = time.monotonic()
-        run("find", context, "-newermt", "2100-01-01")
+        run("cp", "-a", context, work / f"copy{number}")
         times.append(time.monotonic() - started)
-    print(f"{'  find, one thread':<32} {statistics.median(times):7.3f} s, dunnage {ours / statistics.median(times):.2f}x")
+    print(f"  {'cp -a':<30} {statistics.median(times):7.3f} s, dunnage {ours / statistics.median(times):.2f}x")
 
 
 def install():
@@ -352,8 +371,10 @@ def main():
     work = Path(tempfile.mkdtemp(prefix="dunnage-peers.", dir="/var/tmp"))
     builders = []
     try:
+        peers = os.environ.get("PEERS", "docker,buildah").split(",")
         for builder in (Dunnage, Docker, Buildah):
-            builders.append(builder(work))
+            if builder is Dunnage or builder.name in peers:
+                builders.append(builder(work))
         archive = work / "base.tar"
         for builder in builders:
             builder.base(archive)
