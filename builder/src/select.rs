@@ -29,6 +29,9 @@ pub(crate) struct SourceTree<'a> {
     pub(crate) exclude: &'a IgnoreRules,
 }
 
+/// Bytes of facts that are hashed at once.
+const DIGESTED: usize = 64 << 10;
+
 /// One source after globs: a file with one entry, or a directory with all below it.
 #[derive(Debug)]
 pub(crate) struct Selected {
@@ -356,11 +359,13 @@ impl Selected {
     /// Content, mode, kind and links of all that is selected; owners too when they are kept. Never times.
     pub(crate) fn digest(&self, with_owner: bool) -> String {
         let mut hasher = blake3::Hasher::new();
-        let mut feed = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
+        // Few large updates: the hash of many small ones costs several times as much.
+        let mut pending = Vec::with_capacity(2 * DIGESTED);
         let mut one = |path: &Path, metadata: &Metadata, link: Option<&OsString>, content: Option<&[u8; 32]>| {
+            let mut feed = |bytes: &[u8]| {
+                pending.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+                pending.extend_from_slice(bytes);
+            };
             feed(path.as_os_str().as_bytes());
             feed(&[metadata.kind as u8]);
             feed(&metadata.mode.to_le_bytes());
@@ -371,11 +376,16 @@ impl Selected {
             feed(&metadata.rdev.to_le_bytes());
             feed(link.map(|link| link.as_bytes()).unwrap_or_default());
             feed(content.map(|hash| hash.as_slice()).unwrap_or_default());
+            if pending.len() >= DIGESTED {
+                hasher.update(&pending);
+                pending.clear();
+            }
         };
         one(Path::new(&self.name()), &self.metadata, None, self.content.as_ref());
         for entry in &self.entries {
             one(&entry.path, &entry.metadata, entry.link.as_ref(), entry.content.as_ref());
         }
+        hasher.update(&pending);
         hasher.finalize().to_hex().to_string()
     }
 }

@@ -347,7 +347,8 @@ impl TreeRoot {
     ) -> Result<u64> {
         let (parent, name) = self.parent(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR);
+        let mode = Mode::from_raw_mode(attributes.mode & 0o777);
+        let open = || rustix::fs::openat(&parent, name, flags, mode);
         let fd = match open() {
             Err(Errno::EXIST) => {
                 remove_one(&parent, name, path)?;
@@ -359,7 +360,9 @@ impl TreeRoot {
         failpoint("tree.write")?;
         let written = fill(&mut file).map_err(Error::path("write", path))?;
         failpoint("tree.attributes")?;
-        give(&file, attributes, path)?;
+        let stat = rustix::fs::fstat(&file).map_err(Error::errno("read", path))?;
+        let given = (Owner { uid: stat.st_uid, gid: stat.st_gid }, stat.st_mode & 0o7777);
+        give_new(&file, attributes, Some(given), path)?;
         Ok(written)
     }
 

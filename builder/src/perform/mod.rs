@@ -44,6 +44,8 @@ pub(crate) struct Work<'a> {
     source: Option<MergedTree>,
     /// What the binds of a RUN show, read at most once.
     bound: Option<Vec<(usize, String)>>,
+    /// The key by content of a COPY, once it was made.
+    content: Option<KeyParts>,
 }
 
 impl<'a> Work<'a> {
@@ -53,7 +55,7 @@ impl<'a> Work<'a> {
                 .map_err(|error| Error::from(diagnostic(plan, step, "K0340", error.to_string())))?,
             _ => IgnoreRules::none(),
         };
-        Ok(Work { solver, plan, step, inputs, taken: None, exclude, source: None, bound: None })
+        Ok(Work { solver, plan, step, inputs, taken: None, exclude, source: None, bound: None, content: None })
     }
 
     fn parent(&self) -> &[Layer] {
@@ -85,6 +87,9 @@ impl<'a> Work<'a> {
             Op::Copy(op) => op,
             _ => return Ok(None),
         };
+        if self.content.is_some() {
+            return Ok(self.content.clone());
+        }
         if let Some(source) = self.inputs.get(1).filter(|_| !op.from_context) {
             self.solver.need(&source.layers)?;
         }
@@ -99,7 +104,8 @@ impl<'a> Work<'a> {
                 parts.push((format!("<<{name}"), blake3::hash(content.as_bytes()).to_hex().to_string()));
             }
         }
-        Ok(Some(key::copy_content_key(op, self.parent(), &parts)))
+        self.content = Some(key::copy_content_key(op, self.parent(), &parts));
+        Ok(self.content.clone())
     }
 
     fn run_key(&self, op: &RunOp, bound: &[(usize, String)]) -> KeyParts {
