@@ -67,7 +67,7 @@ impl Work<'_> {
         for (path, mtime_ns) in fresh.repeated.iter().rev() {
             root.set_times(path, *mtime_ns)?;
         }
-        cache::failpoint("step.commit")?;
+        super::committing()?;
         let committed = fresh.draft.commit(self.solver.store, self.solver.lease, fresh.large)?;
         Ok((committed.layer, committed.existed))
     }

@@ -148,7 +148,7 @@ impl<'a> Work<'a> {
     }
 
     fn commit(&self, snapshot: Snapshot) -> Result<(Layer, bool)> {
-        failpoint("step.commit")?;
+        committing()?;
         let options = CommitOptions { inherit: self.layer_before()? };
         let committed = snapshot.commit(self.solver.store, self.solver.lease, &options)?;
         Ok((committed.layer, committed.existed))
@@ -186,6 +186,11 @@ impl<'a> Work<'a> {
     fn diagnostic(&self, code: &'static str, message: impl Into<String>) -> Diagnostic {
         diagnostic(self.plan, self.step, code, message)
     }
+}
+
+/// The work is done; its layer is not made yet.
+fn committing() -> Result<()> {
+    Ok(failpoint("step.commit")?)
 }
 
 /// An error at the instruction of a step.

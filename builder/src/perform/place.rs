@@ -95,8 +95,10 @@ impl Placer<'_> {
     }
 
     /// The content of a directory into `target`. An existing target keeps its mode and owner; a new one is made as its
-    /// parents are, whatever the source's look like: so do BuildKit and buildah.
+    /// parents are, whatever the source's look like: so do BuildKit and buildah. Its time is the source's, for the same copy
+    /// has to give the same layer at any time.
     pub(super) fn directory(&self, one: &Selected, target: &Path) -> Result<()> {
+        let made = self.target.metadata(target, Follow::Yes)?.is_none();
         self.make_dirs(target)?;
         let links = RefCell::new(HashMap::new());
         let is_plain = |entry: &&Entry| entry.metadata.kind == Kind::File && entry.metadata.nlink <= 1;
@@ -113,6 +115,9 @@ impl Placer<'_> {
         // Times of directories last: writing into them changes them.
         for entry in one.entries.iter().rev().filter(|entry| entry.metadata.kind == Kind::Directory) {
             self.target.set_times(&target.join(&entry.path), entry.metadata.mtime_ns)?;
+        }
+        if made {
+            self.target.set_times(target, one.metadata.mtime_ns)?;
         }
         Ok(())
     }

@@ -34,29 +34,36 @@ fn write_hashed(stream: &mut super::stream::Stream, out: &mut dyn Write) -> Resu
 impl Store {
     /// Takes a tree in overlay form as a layer; one with the same tree that is known already is given back instead.
     pub(crate) fn commit_tree(&self, lease: &Lease, draft: DraftDir) -> Result<Committed> {
-        failpoint("layer.commit")?;
-        let (Measured { tree, size }, digest) = pack(&draft.path.join("fs"), None, &mut io::sink())?;
-        if let Some(layer) = self.layer_by_tree(lease, &tree)? {
-            return Ok(Committed { layer, existed: true });
-        }
-        let file = LayerFile { diff_id: DiffId(digest), tree, size, created: now(), split: false };
-        Ok(Committed { layer: self.adopt(lease, draft, &file, false)?, existed: false })
+        self.commit_packed(lease, draft, |draft| pack(&draft.path.join("fs"), None, &mut io::sink()), false)
     }
 
     /// The same with the flush side by side with the reading.
     pub(crate) fn commit_large_tree(&self, lease: &Lease, draft: DraftDir) -> Result<Committed> {
+        let pack = |draft: &DraftDir| {
+            std::thread::scope(|threads| {
+                let flush = threads.spawn(|| draft.flush());
+                let packed = pack(&draft.path.join("fs"), None, &mut io::sink());
+                flush.join().map_err(|_| Error::document("the layer", "a thread stopped"))??;
+                packed
+            })
+        };
+        self.commit_packed(lease, draft, pack, true)
+    }
+
+    fn commit_packed(
+        &self,
+        lease: &Lease,
+        draft: DraftDir,
+        pack: impl FnOnce(&DraftDir) -> Result<(Measured, Digest)>,
+        flushed: bool,
+    ) -> Result<Committed> {
         failpoint("layer.commit")?;
-        let (Measured { tree, size }, digest) = std::thread::scope(|threads| {
-            let flush = threads.spawn(|| draft.flush());
-            let packed = pack(&draft.path.join("fs"), None, &mut io::sink());
-            flush.join().map_err(|_| Error::document("the layer", "a thread stopped"))??;
-            packed
-        })?;
+        let (Measured { tree, size }, digest) = pack(&draft)?;
         if let Some(layer) = self.layer_by_tree(lease, &tree)? {
             return Ok(Committed { layer, existed: true });
         }
         let file = LayerFile { diff_id: DiffId(digest), tree, size, created: now(), split: false };
-        Ok(Committed { layer: self.adopt(lease, draft, &file, true)?, existed: false })
+        Ok(Committed { layer: self.adopt(lease, draft, &file, flushed)?, existed: false })
     }
 
     /// Writes the uncompressed tar whose SHA-256 is the diff id.
