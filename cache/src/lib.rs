@@ -70,6 +70,7 @@ pub use lease::Lease;
 pub use memory::MemoryPlace;
 pub use networks::{EndpointPlace, EndpointRecord, NetworkPlace, NetworkRecord, NetworkSubnet};
 pub use output::OutputFile;
+pub use owner::recorded_owners;
 pub use record::StepRecord;
 pub use reference::Reference;
 pub use remote::{RemoteCache, RemoteLayer, RemoteRecord};

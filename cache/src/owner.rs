@@ -22,6 +22,12 @@ const OF_ENTRY: &str = "user.dunnage.owner-of.";
 /// Ids of a usual range.
 const USUAL_IDS: u64 = 65_536;
 
+/// The attributes in which owners are recorded in the store of this process: of a file or directory, and of an entry of a
+/// directory, whose name follows. None where files can be given to anyone.
+pub fn recorded_owners() -> Option<(&'static str, &'static str)> {
+    is_recording().then_some((OWN, OF_ENTRY))
+}
+
 /// A property of the store, and a process works in one store. Without it nothing here costs anything.
 static RECORDING: AtomicBool = AtomicBool::new(false);
 

@@ -47,7 +47,8 @@ fn a_user_with_one_id_keeps_the_owners_of_images() {
     root.write("context/note", "a note\n");
     root.build(OWNERS);
     root.run(["save", "-o", "owners.tar", "app"]).ok();
-    let more = "FROM app\nCOPY --chown=13:14 note /other\nCOPY --from=base /bin/true /t\nRUN echo new > /d/new\n";
+    let more = "FROM app\nCOPY --chown=13:14 note /other\nCOPY --from=base /bin/true /t\nRUN echo new > /d/new\n\
+                RUN chown 7:8 /t && ln -s t /u && chown -h 9:10 /u && cd /srv && chown 11:11 ../srv && chown 0:0 note\n";
     root.write("context/Dockerfile", more);
     let expected = root.run(["build", "-q", "-t", "more", "context"]).ok().stdout;
 
@@ -71,6 +72,29 @@ fn a_user_with_one_id_keeps_the_owners_of_images() {
         assert_eq!(again, expected, "with {driver}");
     }
     user.run(["system", "check"]).ok();
+}
+
+#[test]
+fn a_user_with_one_id_runs_programs_that_change_users() {
+    if skipped(&NEEDS) {
+        return;
+    }
+    let user = User::new(BINARY, Granted::Nothing);
+    user.run(["bootstrap", "--from", "busybox", "base"]).ok();
+    user.build("FROM base\nRUN echo joe:x:7:8::/:/bin/sh >> /etc/passwd\nUSER 42:43\n");
+    let id = |args: &[&str]| user.run([&["run", "--rm"], args].concat()).ok().stdout;
+    assert_eq!(id(&["app", "id"]), "uid=42 gid=43 groups=43\n");
+    assert_eq!(id(&["-u", "0", "app", "su", "-c", "id; id", "joe"]), "uid=7(joe) gid=8 groups=8\n".repeat(2));
+    // Who gave up user 0 gives no files away, though the kernel would let this user.
+    let refused = user.run(["run", "--rm", "app", "su", "-c", "id", "joe"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    // Many processes at once, each someone else.
+    let crowd = "for n in $(seq 1 40); do (echo u$n:x:$n:$n::/:/bin/sh >> /tmp/p) & done; wait; cat /tmp/p >> /etc/passwd; \
+                 for n in $(seq 10 40); do su -c 'id -u' u$n & done; wait";
+    let mut found: Vec<u32> =
+        id(&["-u", "0", "app", "sh", "-c", crowd]).lines().map(|line| line.parse().unwrap()).collect();
+    found.sort_unstable();
+    assert_eq!(found, (10..=40).collect::<Vec<u32>>());
 }
 
 #[test]
@@ -190,12 +214,24 @@ fn security_t08_device_nodes_of_an_archive_are_not_made_without_root() {
 }
 
 #[test]
-fn a_user_builds_the_demo_and_compiles_with_apt() {
+fn a_user_compiles_with_apt() {
     if skipped(&[NEEDS.as_slice(), &[Need::Program("mmdebstrap")]].concat()) {
         return;
     }
     let user = User::new(BINARY, Granted::Ranges);
     user.run(["bootstrap", "--from", "debian:bookworm", "debian:bookworm"]).ok();
+    compile_with_apt(&user);
+    user.run(["save", "-o", "debian.tar", "debian:bookworm"]).ok();
+
+    let other = User::new(BINARY, Granted::Nothing);
+    std::fs::rename(user.home().join("debian.tar"), other.home().join("debian.tar")).unwrap();
+    other.take("debian.tar".as_ref());
+    other.run(["load", "-i", "debian.tar"]).ok();
+    compile_with_apt(&other);
+}
+
+/// apt-get downloads as a user of its own, and dpkg gives files away.
+fn compile_with_apt(user: &User) {
     let context = user.home().join("context");
     std::fs::create_dir(&context).unwrap();
     copy_tree(&workspace().join("testdata/compile"), &context);

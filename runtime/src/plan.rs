@@ -78,6 +78,8 @@ pub enum Slot {
     Join(u8),
     /// What becomes descriptor 0, 1 or 2.
     Stdio(u8),
+    /// The socket over which the filter of changed ids is handed to who answers for it.
+    Ids,
     /// A device of the host, where none can be made.
     Device(u8),
     /// A mount that the caller asked for.
@@ -85,7 +87,7 @@ pub enum Slot {
 }
 
 impl Slot {
-    const FIXED: usize = 12 + Slot::MOST_JOINED;
+    const FIXED: usize = 13 + Slot::MOST_JOINED;
     /// Net, ipc, uts and cgroup.
     pub(crate) const MOST_JOINED: usize = 4;
     const DEVICES: usize = 256;
@@ -103,6 +105,7 @@ impl Slot {
             Slot::Cgroup => 8,
             Slot::Stdio(number) => 9 + usize::from(number.min(2)),
             Slot::Join(number) => 12 + usize::from(number).min(Slot::MOST_JOINED - 1),
+            Slot::Ids => 12 + Slot::MOST_JOINED,
             Slot::Device(number) => Slot::FIXED + usize::from(number),
             Slot::Mount(number) => Slot::FIXED + Slot::DEVICES + usize::from(number),
         }
@@ -136,6 +139,8 @@ pub(crate) enum Preparation {
     Bind { source: BindSource, attributes: u64, reach: Reach },
     /// A clone of another root's mount.
     Tree(Arc<Rootfs>),
+    /// One end of a pair of sockets, whose other end stays with the caller.
+    Socket,
     /// The host's /dev/null.
     Null,
     /// The caller's own descriptor of this number.
@@ -301,6 +306,8 @@ pub(crate) enum Op {
     Umask(u32),
     NoNewPrivileges,
     Filter(crate::seccomp::Program),
+    /// A filter whose calls the caller answers: who has no other ids pretends to have them.
+    Pretend(crate::seccomp::Program),
     BoundingSet {
         keep: CapabilitySet,
         last: u8,
@@ -362,6 +369,7 @@ impl fmt::Display for Slot {
             Slot::Cgroup => "cgroup",
             Slot::Join(number) => return write!(f, "join{number}"),
             Slot::Stdio(number) => return write!(f, "fd{number}"),
+            Slot::Ids => "ids",
             Slot::Device(number) => return write!(f, "device{number}"),
             Slot::Mount(number) => return write!(f, "mount{number}"),
         };
@@ -396,6 +404,7 @@ impl fmt::Display for Preparation {
                 write!(f, "{}", Attributes(*attributes))
             }
             Preparation::Tree(_) => f.write_str("another root"),
+            Preparation::Socket => f.write_str("socket"),
             Preparation::Null => f.write_str("/dev/null"),
             Preparation::Inherit => f.write_str("the caller's"),
             Preparation::Same => f.write_str("as fd0"),
@@ -471,6 +480,7 @@ impl fmt::Display for SetupOp {
             Op::Umask(mask) => write!(f, "umask       {mask:04o}"),
             Op::NoNewPrivileges => f.write_str("privileges  none new"),
             Op::Filter(program) => write!(f, "filter      {program}"),
+            Op::Pretend(program) => write!(f, "pretend     ids, by {program}"),
             Op::BoundingSet { keep, .. } => write!(f, "bounding    {keep}"),
             Op::Ids { uid, gid, groups: Some(groups) } => write!(f, "ids         {uid}:{gid} groups {groups:?}"),
             Op::Ids { uid, gid, groups: None } => write!(f, "ids         {uid}:{gid}"),

@@ -16,10 +16,12 @@ use crate::plan::{
     Device, DeviceKind, KernelFilesystem, Missing, MountPoint, Op, Place, PointKind, Preparation, Program, SetupOp,
     SetupPlan, Slot, StagedFile,
 };
+use crate::pretend;
 use crate::sandbox::{Base, DEFAULT_PATH, Namespace, NetworkMode, Sandbox, Seccomp, Stdio};
 use crate::seccomp;
 use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Reach};
 use crate::target::Target;
+use crate::user::UserIds;
 
 const QUIET: u64 = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
 /// More than anyone means.
@@ -342,16 +344,30 @@ impl Planner<'_> {
         if sandbox.seccomp == Seccomp::Default && !sandbox.privileged {
             self.filter(granted);
         }
+        if self.pretend()
+            && let Some(program) = pretend::filter()
+        {
+            self.prepare.push((Slot::Ids, Preparation::Socket));
+            self.push(Op::Pretend(program));
+        }
         self.push(Op::BoundingSet { keep: asked, last: self.host.last_capability });
         let mut groups = sandbox.user.groups.clone();
         if !groups.contains(&sandbox.user.gid) {
             groups.insert(0, sandbox.user.gid);
         }
-        let groups = Some(groups).filter(|_| self.host.may_set_groups);
-        self.push(Op::Ids { uid: sandbox.user.uid, gid: sandbox.user.gid, groups });
+        // Where ids are pretended, the process stays who it is: user 0, the only one that there is.
+        if !self.pretend() {
+            let groups = Some(groups).filter(|_| self.host.may_set_groups);
+            self.push(Op::Ids { uid: sandbox.user.uid, gid: sandbox.user.gid, groups });
+        }
         // Any other user lost effective and permitted with the change of ids; the call still empties the rest.
         let root = sandbox.user.uid == 0;
         self.push(Op::Capabilities(if root { granted } else { CapabilitySet::EMPTY }));
+    }
+
+    /// Whether ids are those of a table and not the kernel's.
+    fn pretend(&self) -> bool {
+        self.sandbox.pretend.is_some()
     }
 
     fn filter(&mut self, granted: CapabilitySet) {
@@ -366,8 +382,11 @@ impl Planner<'_> {
             self.push(Op::Init { arguments: self.host.arguments.clone() });
         }
         self.push(Op::Session);
-        let user = &self.sandbox.user;
-        let pipe = Preparation::Pipe { uid: user.uid, gid: user.gid };
+        let UserIds { uid, gid, .. } = match self.pretend() {
+            true => UserIds::default(),
+            false => self.sandbox.user.clone(),
+        };
+        let pipe = Preparation::Pipe { uid, gid };
         let terminal = matches!(self.sandbox.stdio, Stdio::Terminal(_));
         let sources = match self.sandbox.stdio {
             Stdio::Null => [Preparation::Null, Preparation::Null, Preparation::Null],
@@ -375,9 +394,7 @@ impl Planner<'_> {
             Stdio::Inherit { stdin: false } => [Preparation::Null, Preparation::Inherit, Preparation::Inherit],
             Stdio::Pipes => [Preparation::Null, pipe.clone(), pipe],
             Stdio::AllPipes => [pipe.clone(), pipe.clone(), pipe],
-            Stdio::Terminal(size) => {
-                [Preparation::Terminal { size, uid: user.uid }, Preparation::Same, Preparation::Same]
-            }
+            Stdio::Terminal(size) => [Preparation::Terminal { size, uid }, Preparation::Same, Preparation::Same],
         };
         for (number, source) in (0_u8..).zip(sources) {
             self.prepare.push((Slot::Stdio(number), source));

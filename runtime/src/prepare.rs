@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, fstat, openat};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::OpenptFlags;
 
@@ -32,12 +33,20 @@ pub(crate) struct Prepared {
     pub(crate) outputs: [Option<File>; 2],
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) created: Vec<PathBuf>,
+    /// The caller's end of `Slot::Ids`.
+    pub(crate) ids: Option<OwnedFd>,
 }
 
 /// Fills the slots of `plan`.
 pub(crate) fn prepare(plan: &SetupPlan, base: &Base) -> Result<Prepared> {
-    let mut prepared =
-        Prepared { slots: Vec::new(), input: None, outputs: [None, None], terminal: None, created: Vec::new() };
+    let mut prepared = Prepared {
+        slots: Vec::new(),
+        input: None,
+        outputs: [None, None],
+        terminal: None,
+        created: Vec::new(),
+        ids: None,
+    };
     let length = plan.prepare.iter().map(|(slot, _)| slot.index() + 1).max().unwrap_or(0).max(Slot::Mount(0).index());
     prepared.slots.resize_with(length, || None);
     for (slot, preparation) in &plan.prepare {
@@ -75,6 +84,12 @@ fn make(slot: Slot, preparation: &Preparation, base: &Base, prepared: &mut Prepa
         Preparation::Directories(names) => directories(names).map_err(step),
         Preparation::Bind { source, attributes, reach } => bind_source(source, *attributes, *reach),
         Preparation::Tree(other) => other.tree(),
+        Preparation::Socket => {
+            let (outer, inner) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(step)?;
+            prepared.ids = Some(outer);
+            Ok(inner)
+        }
         Preparation::Null => null_device().map_err(step),
         Preparation::Inherit => inherited(slot).map_err(step),
         Preparation::Same => {

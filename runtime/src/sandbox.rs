@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::capability::CapabilitySet;
 use crate::cgroup::Cgroup;
 use crate::mount::{Mount, default_masked_paths, default_read_only_paths};
+use crate::pretend::OwnerAttributes;
 use crate::rootfs::Rootfs;
 use crate::running::Running;
 use crate::user::UserIds;
@@ -61,6 +62,8 @@ pub struct Sandbox {
     pub init: bool,
     /// What /etc/hosts and /etc/resolv.conf say.
     pub files: EtcFiles,
+    /// In a user namespace of one id: changes of user and owner seem to succeed, and owners are recorded like that.
+    pub pretend: Option<OwnerAttributes>,
 }
 
 impl Sandbox {
@@ -103,6 +106,7 @@ impl Sandbox {
             rlimits: Vec::new(),
             init: false,
             files: EtcFiles::default(),
+            pretend: None,
         }
     }
 }

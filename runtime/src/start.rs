@@ -15,9 +15,12 @@ use crate::container::{Container, Parts};
 use crate::error::{Error, Result};
 use crate::plan::{Birth, Op, SetupOp, SetupPlan};
 use crate::prepare::{Prepared, prepare};
+use crate::pretend::{self, OwnerAttributes};
 use crate::sandbox::Sandbox;
 use crate::sys::child::{Child, Report, ReportKind};
+use crate::sys::notify::receive_descriptor;
 use crate::sys::process::SignalsBlocked;
+use crate::user::UserIds;
 use crate::userns;
 
 impl Sandbox {
@@ -31,17 +34,29 @@ impl Sandbox {
         let plan = self.plan()?;
         let prepared = prepare(&plan, &self.base)?;
         let (listen, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::container("making a pipe"))?;
-        let Prepared { mut slots, input, outputs, terminal, created } = prepared;
+        let Prepared { mut slots, input, outputs, terminal, created, ids } = prepared;
         let (pid, pidfd) = split(&plan, &mut slots, &listen, tell)?;
         // The child has its own copies of all of these by now.
         drop(slots);
         let mut container = Container::new(Parts { pid, pidfd, input, outputs, terminal, created });
         container.add_notes(plan.notes.clone());
         match listen_to(listen) {
-            Ok(reports) => conclude(&plan, &self.cwd, reports, container),
+            Ok(reports) => {
+                let container = conclude(&plan, &self.cwd, reports, container)?;
+                if let (Some(socket), Some(attributes)) = (ids, self.pretend) {
+                    answer_for_ids(&socket, &self.user, attributes)?;
+                }
+                Ok(container)
+            }
             Err(source) => Err(Error::Container { doing: "listening to the new process", source }),
         }
     }
+}
+
+/// The listener lies in the socket since before the program began.
+fn answer_for_ids(socket: &OwnedFd, user: &UserIds, attributes: OwnerAttributes) -> Result<()> {
+    let listener = receive_descriptor(socket.as_fd()).map_err(Error::container("taking over the ids"))?;
+    listener.map_or(Ok(()), |listener| pretend::answer(listener, user, attributes))
 }
 
 /// Clones. Everything that the child touches is made here, so that it allocates nothing.

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use cache::{CommitOptions, Layer, MergedTree, Snapshot, TreeRoot, TreeView, Writable, failpoint};
 use grammar::{Diagnostic, IgnoreRules};
-use runtime::{MountPoints, OverlayOptions, ResolvedUser, Rootfs};
+use runtime::{MountPoints, OverlayOptions, OwnerAttributes, ResolvedUser, Rootfs};
 
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -209,6 +209,11 @@ pub fn rootfs(snapshot: &Snapshot, volatile: bool) -> Result<Rootfs> {
         Writable::Overlay { lowers, upper, work } => Rootfs::overlay(lowers, &upper, &work, options)?,
         Writable::Directory(path) => Rootfs::directory(path)?,
     })
+}
+
+/// What a sandbox needs to know of a store in which owners are recorded.
+pub fn pretended_owners() -> Option<OwnerAttributes> {
+    cache::recorded_owners().map(|(own, of_entry)| OwnerAttributes { own, of_entry })
 }
 
 /// The tree behind a mounted root file system.

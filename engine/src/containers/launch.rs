@@ -44,6 +44,7 @@ impl Launch {
         let network = Network::prepare(engine, spec, image, &Named { id, name, hostname: &hostname })?;
         let group = Group::prepare(&spec.limits, id)?;
         let mut sandbox = Sandbox::new(rootfs, spec.argv(image)?);
+        sandbox.pretend = builder::pretended_owners();
         sandbox.env = spec.environment(&config.env, &hostname, &user.home).iter().map(|entry| pair(entry)).collect();
         sandbox.cwd = cwd.into();
         sandbox.user = user.ids;

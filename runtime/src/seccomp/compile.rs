@@ -12,6 +12,8 @@ pub(super) enum Verdict {
     Refuse,
     /// ENOSYS: it does not exist, so that libraries try something older.
     Absent,
+    /// Another process answers it.
+    Ask,
     /// It depends on the first argument; EPERM otherwise.
     Check(Check),
 }
@@ -45,6 +47,7 @@ const RETURN: u16 = 0x06;
 // SECCOMP_RET_*: linux/seccomp.h. The low half of an ERRNO is the error.
 const RETURN_ALLOW: u32 = 0x7FFF_0000;
 const RETURN_ERRNO: u32 = 0x0005_0000;
+const RETURN_USER_NOTIF: u32 = 0x7FC0_0000;
 const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
@@ -74,6 +77,27 @@ pub(super) fn compile(abis: &[Abi], verdict: impl Fn(&str) -> Verdict) -> Vec<In
         program.extend(body);
     }
     program.push(statement(RETURN, RETURN_KILL_PROCESS));
+    program
+}
+
+/// Asks for these calls of one ABI, and leaves all others to other filters.
+pub(super) fn notifying(audit: u32, numbers: impl Iterator<Item = u32>) -> Vec<Instruction> {
+    let numbers: std::collections::BTreeSet<u32> = numbers.collect();
+    let mut ranges = vec![Range { first: 0, verdict: Verdict::Allow }];
+    for &number in &numbers {
+        if ranges.last().is_some_and(|last| last.first == number) {
+            ranges.pop();
+        }
+        ranges.push(Range { first: number, verdict: Verdict::Ask });
+        ranges.push(Range { first: number.saturating_add(1), verdict: Verdict::Allow });
+    }
+    let mut program = vec![
+        statement(LOAD, ARCHITECTURE),
+        branch(EQUAL, audit, 1, 0),
+        statement(RETURN, RETURN_ALLOW),
+        statement(LOAD, NUMBER),
+    ];
+    program.extend(search(&ranges));
     program
 }
 
@@ -123,6 +147,7 @@ fn leaf(verdict: Verdict) -> Vec<Instruction> {
         Verdict::Allow => vec![statement(RETURN, RETURN_ALLOW)],
         Verdict::Refuse => vec![statement(RETURN, RETURN_ERRNO | EPERM)],
         Verdict::Absent => vec![statement(RETURN, RETURN_ERRNO | ENOSYS)],
+        Verdict::Ask => vec![statement(RETURN, RETURN_USER_NOTIF)],
         Verdict::Check(check) => checked(check),
     }
 }
@@ -198,7 +223,7 @@ mod tests {
             Some(Verdict::Allow) => RETURN_ALLOW,
             Some(Verdict::Refuse) => RETURN_ERRNO | EPERM,
             None | Some(Verdict::Absent) => RETURN_ERRNO | ENOSYS,
-            Some(Verdict::Check(_)) => panic!("depends"),
+            Some(Verdict::Check(_) | Verdict::Ask) => panic!("depends"),
         }
     }
 
@@ -238,6 +263,16 @@ mod tests {
             ask("personality", 0) && ask("personality", 8) && ask("personality", u32::MAX) && !ask("personality", 1)
         );
         assert!(ask("chroot", 0) && !ask("mount", 0) && !ask("io_uring_setup", 0) && !ask("keyctl", 0));
+    }
+
+    #[test]
+    fn only_the_named_calls_are_asked_for() {
+        let program = notifying(7, [5, 6, 0, 9].into_iter());
+        for number in 0..12 {
+            let expected = if [0, 5, 6, 9].contains(&number) { RETURN_USER_NOTIF } else { RETURN_ALLOW };
+            assert_eq!(run(&program, 7, number, 0).0, expected, "{number}");
+        }
+        assert_eq!(run(&program, 8, 5, 0).0, RETURN_ALLOW, "another ABI");
     }
 
     #[test]

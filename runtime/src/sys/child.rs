@@ -16,7 +16,7 @@ use rustix::thread::ThreadNameSpaceType;
 
 use super::clone::{Cloned, NewNamespaces};
 use super::mount::{ATTR_RDONLY, Reach, set_attributes};
-use super::{capability, clone, network, process, seccomp};
+use super::{capability, clone, network, notify, process, seccomp};
 use crate::plan::{KernelFilesystem, Missing, Op, Place, SetupOp, Slot};
 use crate::target::{self, Kind, Target, resolve};
 
@@ -194,6 +194,10 @@ impl Child<'_> {
             Op::Umask(mask) => drop(rustix::process::umask(Mode::from_raw_mode(*mask))),
             Op::NoNewPrivileges => capability::no_new_privileges()?,
             Op::Filter(program) => seccomp::load(program.instructions())?,
+            Op::Pretend(program) => {
+                let listener = notify::load(program.instructions())?;
+                notify::send_descriptor(self.slot(Slot::Ids)?, listener.as_fd())?;
+            }
             Op::BoundingSet { keep, last } => capability::limit_bounding(*keep, *last)?,
             Op::Ids { uid, gid, groups: Some(groups) } => capability::set_ids(*uid, *gid, groups)?,
             Op::Ids { uid, gid, groups: None } => capability::set_user_and_group(*uid, *gid)?,

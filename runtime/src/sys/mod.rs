@@ -7,6 +7,7 @@ pub(crate) mod child;
 pub(crate) mod clone;
 pub(crate) mod mount;
 pub(crate) mod network;
+pub(crate) mod notify;
 pub(crate) mod process;
 pub(crate) mod seccomp;
 pub(crate) mod userns;

@@ -129,6 +129,7 @@ impl Work<'_> {
         self.make_working_directory(op, &root, Owner { uid: user.ids.uid, gid: user.ids.gid })?;
         drop(root);
         let mut sandbox = Sandbox::new(rootfs, &op.argv);
+        sandbox.pretend = crate::perform::pretended_owners();
         let mut env: Vec<(String, String)> = op.env.clone();
         if !env.iter().any(|(name, _)| name == "HOME") {
             env.push(("HOME".to_owned(), user.home.to_string_lossy().into_owned()));
