@@ -114,6 +114,10 @@ impl Mover<'_> {
         let name = path.file_name().unwrap_or_default();
         let (from, to) = (self.parent(self.copy, path)?, self.parent(&self.layer, path)?);
         rustix::fs::renameat(&from, name, &to, name).map_err(Error::errno("move", path))?;
+        // A record that stands with the old directory stays behind.
+        if owner::is_recording() {
+            owner::set_entry(&to, name, now.metadata.owner()).map_err(Error::errno("own", path))?;
+        }
         if now.metadata.kind == Kind::Directory {
             let fd = self.open(&self.layer, path)?;
             restore_time(&fd, path, now.metadata.mtime_ns)?;

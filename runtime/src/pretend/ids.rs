@@ -44,7 +44,7 @@ impl Set {
     fn set_two(&mut self, real: u32, effective: u32, privileged: bool) -> Result<(), Errno> {
         let real_allowed = [KEEP, self.real, self.effective].contains(&real);
         let effective_allowed = [KEEP, self.real, self.effective, self.saved].contains(&effective);
-        if !privileged && !(real_allowed && effective_allowed) {
+        if !(privileged || real_allowed && effective_allowed) {
             return Err(Errno::PERM);
         }
         let before = self.real;
