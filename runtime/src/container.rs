@@ -23,6 +23,7 @@ pub struct Container {
     created: Vec<PathBuf>,
     notes: Vec<String>,
     exit: Option<Exit>,
+    left: bool,
 }
 
 /// What `start` hands over.
@@ -46,6 +47,7 @@ impl Container {
             created: parts.created,
             notes: Vec::new(),
             exit: None,
+            left: false,
         }
     }
 
@@ -109,6 +111,11 @@ impl Container {
         self.killer().kill(signal)
     }
 
+    /// Leaves it to itself: nobody here waits for its end.
+    pub fn leave(mut self) {
+        self.left = true;
+    }
+
     /// A handle that can send signals from any thread.
     #[must_use]
     pub fn killer(&self) -> Killer {
@@ -118,7 +125,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        if self.exit.is_none() {
+        if self.exit.is_none() && !self.left {
             // Neither can fail for an own child that nobody has reaped; there is no one to tell if they do.
             let _ = self.kill(Signal::KILL);
             let _ = process::wait_for(self.pid);
@@ -152,6 +159,21 @@ impl Terminal {
     /// Tells the programs inside how large the window is.
     pub fn resize(&self, size: TerminalSize) -> Result<()> {
         crate::prepare::resize(&self.outer, size).map_err(Error::container("resizing the terminal"))
+    }
+
+    /// Hands it to whoever listens on a socket of the host, which is how OCI runtimes give terminals to their callers.
+    pub fn send(&self, socket: &std::path::Path) -> Result<()> {
+        let failed = |errno| Error::container("sending the terminal to the console socket")(errno);
+        let address = rustix::net::SocketAddrUnix::new(socket).map_err(failed)?;
+        let (family, kind) = (rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM);
+        let stream = rustix::net::socket_with(family, kind, rustix::net::SocketFlags::CLOEXEC, None).map_err(failed)?;
+        rustix::net::connect(&stream, &address).map_err(failed)?;
+        let descriptors = [self.outer.as_fd()];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = rustix::net::SendAncillaryBuffer::new(&mut space);
+        ancillary.push(rustix::net::SendAncillaryMessage::ScmRights(&descriptors));
+        let name = [std::io::IoSlice::new(b"/dev/ptmx")];
+        rustix::net::sendmsg(&stream, &name, &mut ancillary, rustix::net::SendFlags::NOSIGNAL).map_err(failed).map(drop)
     }
 
     /// Another handle on it.

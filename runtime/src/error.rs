@@ -83,6 +83,12 @@ pub enum Error {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// What the caller had to do while the container was being made has failed.
+    #[error("{reason}")]
+    Hook {
+        /// Which hook, and why.
+        reason: String,
+    },
     /// No capability has this name.
     #[error("{name}: no such capability; names look like NET_RAW or CAP_NET_RAW")]
     UnknownCapability {

@@ -20,6 +20,8 @@ pub(crate) struct Host {
     pub(crate) capabilities: CapabilitySet,
     pub(crate) last_capability: u8,
     pub(crate) unified_cgroups: bool,
+    pub(crate) apparmor: bool,
+    pub(crate) selinux: bool,
     /// This process is in a user namespace: it can make no device nodes, and its capabilities end with what the namespace owns.
     pub(crate) user_namespace: bool,
     /// Processes may choose their supplementary groups.
@@ -37,6 +39,8 @@ impl Host {
             capabilities: capability::permitted().map_err(Error::container("reading capabilities"))?,
             last_capability,
             unified_cgroups: has_unified_cgroups(),
+            apparmor: fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y")),
+            selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
             user_namespace: userns::is_inside(),
             may_set_groups: userns::may_set_groups(),
             resolv_conf: resolv_conf(),
@@ -71,6 +75,15 @@ pub fn out_of_memory_kills() -> u64 {
     let text = fs::read_to_string("/proc/vmstat").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
     line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+/// A pipe with a name, for its owner alone.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_fifo(path: &std::path::Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    Ok(mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?)
 }
 
 fn has_unified_cgroups() -> bool {

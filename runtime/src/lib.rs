@@ -13,6 +13,8 @@ mod cgroup;
 mod classic;
 mod container;
 mod emulation;
+mod given;
+mod hooks;
 mod host;
 mod plan;
 mod pretend;
@@ -44,7 +46,11 @@ pub use container::{Container, Killer, Terminal};
 pub use emulation::Emulation;
 pub use error::{Error, Result};
 pub use exit::{Exit, Usage};
-pub use host::out_of_memory_kills;
+pub use given::{
+    GivenDevice, GivenLayout, GivenMount, GivenSource, MountAttributes, NodeKind, Propagation, PropagationKind,
+};
+pub use hooks::HookCall;
+pub use host::{make_fifo, out_of_memory_kills};
 pub use mount::{BindSource, Content, Mount, default_masked_paths, default_read_only_paths};
 pub use plan::{SetupOp, SetupPlan, Slot};
 pub use pretend::OwnerAttributes;
@@ -52,8 +58,10 @@ pub use probe::{Overlay, is_superuser, mount_identity, probe_overlay};
 pub use rootfs::{MountPoints, OverlayInterface, OverlayOptions, Rootfs, mount_point_layer};
 pub use running::{NamespaceKind, Running, start_time};
 pub use sandbox::{
-    DEFAULT_PATH, EtcFiles, Namespace, Namespaces, NetworkMode, Resource, Rlimit, Sandbox, Seccomp, Stdio, TerminalSize,
+    CapabilitySets, DEFAULT_PATH, EtcFiles, Namespace, Namespaces, NetworkMode, Resource, Rlimit, Sandbox,
+    SandboxHooks, Seccomp, Stdio, TerminalSize,
 };
+pub use seccomp::{SeccompAbi, SeccompAction, SeccompComparison, SeccompCondition, SeccompProfile, SeccompRule};
 pub use signal::Signal;
 pub use user::{ResolvedUser, USER_FILE_LIMIT, UserIds, resolve_user};
 pub use userns::{IdHelpers, Ids, enter_user_namespace, needs_user_namespace};

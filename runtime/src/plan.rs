@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use crate::capability::CapabilitySet;
 use crate::cgroup::Cgroup;
+use crate::given::{GivenDevice, MountAttributes, Propagation};
+use crate::hooks::PreparedHook;
 use crate::mount::{BindSource, Content};
 use crate::rootfs::Rootfs;
 use crate::running::Running;
+use crate::sandbox::CapabilitySets;
 use crate::sandbox::{Resource, TerminalSize};
 use crate::sys::clone::NewNamespaces;
+use crate::sys::given::FilesystemOption;
 use crate::sys::mount::Reach;
 use crate::target::Target;
 
@@ -76,6 +80,14 @@ pub enum Slot {
     Cgroup,
     /// A namespace, or a running container, to move into.
     Join(u8),
+    /// A hierarchy of control groups.
+    View(u8),
+    /// What the new process waits on until it may start.
+    Gate,
+    /// What it waits on until the caller has done its part.
+    Turn,
+    /// The container's state, for hooks.
+    State,
     /// What becomes descriptor 0, 1 or 2.
     Stdio(u8),
     /// The socket over which the filter of changed ids is handed to who answers for it.
@@ -87,7 +99,9 @@ pub enum Slot {
 }
 
 impl Slot {
-    const FIXED: usize = 13 + Slot::MOST_JOINED;
+    const FIXED: usize = 16 + Slot::MOST_JOINED + Slot::MOST_VIEWS;
+    /// More than the kernel has controllers.
+    const MOST_VIEWS: usize = 32;
     /// Net, ipc, uts and cgroup.
     pub(crate) const MOST_JOINED: usize = 4;
     const DEVICES: usize = 256;
@@ -107,6 +121,10 @@ impl Slot {
             Slot::Join(number) => 12 + usize::from(number).min(Slot::MOST_JOINED - 1),
             Slot::Ids => 12 + Slot::MOST_JOINED,
             Slot::Device(number) => Slot::FIXED + usize::from(number),
+            Slot::View(number) => 13 + Slot::MOST_JOINED + usize::from(number).min(Slot::MOST_VIEWS - 1),
+            Slot::Gate => Slot::FIXED - 3,
+            Slot::Turn => Slot::FIXED - 2,
+            Slot::State => Slot::FIXED - 1,
             Slot::Mount(number) => Slot::FIXED + Slot::DEVICES + usize::from(number),
         }
     }
@@ -133,6 +151,20 @@ pub(crate) enum Preparation {
     Process(Arc<Running>),
     /// A tmpfs.
     Tmpfs { size: Option<u64>, mode: u32, executable: bool },
+    /// A clone of a mount of the host, with whatever attributes.
+    GivenBind {
+        source: std::path::PathBuf,
+        reach: Reach,
+        attributes: MountAttributes,
+        recursive: MountAttributes,
+        propagation: Option<Propagation>,
+    },
+    /// A new instance of a file system; what lies in the root at `copy_up` is copied into it.
+    Filesystem { kind: CString, options: Vec<FilesystemOption>, attributes: u32, copy_up: Option<Target> },
+    /// A file in memory.
+    Memory,
+    /// The read end of a pipe whose other end stays with the caller.
+    Turn,
     /// A tmpfs with nothing but empty directories, read-only.
     Directories(Vec<CString>),
     /// A clone of a mount of the host.
@@ -216,6 +248,15 @@ pub(crate) enum Missing {
     Note,
 }
 
+/// What a setting that the kernel refuses means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The end.
+    Fail,
+    /// A note for the caller.
+    Note,
+}
+
 /// A file system that belongs to the namespaces of the new process and so can only be made by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KernelFilesystem {
@@ -294,8 +335,53 @@ pub(crate) enum Op {
     },
     /// Hides what is there behind the null device or an empty directory.
     Mask(Place),
+    /// Makes a file system of the new namespaces.
+    Filesystem {
+        slot: Slot,
+        kind: CString,
+        options: Vec<FilesystemOption>,
+        attributes: u32,
+    },
+    /// Attaches a mount of a given layout.
+    MountGiven {
+        slot: Slot,
+        target: Target,
+        over_proc: bool,
+        links: bool,
+    },
+    Device {
+        parent: Option<Target>,
+        name: CString,
+        device: GivenDevice,
+    },
+    Link {
+        parent: Option<Target>,
+        name: CString,
+        to: CString,
+    },
+    /// Adds attributes to a mount.
+    Restrict {
+        slot: Slot,
+        attributes: u64,
+    },
+    RootPropagation(Propagation),
+    /// Tells the caller, and waits until it has done its part.
+    Turn,
+    /// Runs a program to its end.
+    Hook(PreparedHook),
+    /// Looks for the program, closes what is not needed any more, and waits for the start.
+    Gate {
+        descriptors: u32,
+    },
     PivotRoot,
+    /// Writes into a file below /proc.
+    Setting {
+        at: Place,
+        value: CString,
+        refusal: Refusal,
+    },
     Hostname(CString),
+    Domainname(CString),
     LoopbackUp,
     Limit {
         resource: Resource,
@@ -319,6 +405,9 @@ pub(crate) enum Op {
         groups: Option<Vec<u32>>,
     },
     Capabilities(CapabilitySet),
+    /// Lets the permitted set survive the change of ids.
+    KeepCapabilities,
+    CapabilitySets(CapabilitySets),
     /// Leaves a reaper behind as process 1, whose own command line, at these addresses, nobody shall read.
     Init {
         arguments: std::ops::Range<usize>,
@@ -327,7 +416,10 @@ pub(crate) enum Op {
     ControllingTerminal,
     Stdio,
     DefaultSignals,
-    CloseOnExec,
+    /// All descriptors but the first so many.
+    CloseOnExec {
+        from: u32,
+    },
 }
 
 /// What is executed in the end.
@@ -368,6 +460,10 @@ impl fmt::Display for Slot {
             Slot::Sys => "sys",
             Slot::Cgroup => "cgroup",
             Slot::Join(number) => return write!(f, "join{number}"),
+            Slot::View(number) => return write!(f, "view{number}"),
+            Slot::Gate => "gate",
+            Slot::Turn => "turn",
+            Slot::State => "state",
             Slot::Stdio(number) => return write!(f, "fd{number}"),
             Slot::Ids => "ids",
             Slot::Device(number) => return write!(f, "device{number}"),
@@ -394,6 +490,14 @@ impl fmt::Display for Preparation {
                 Some(size) => write!(f, "tmpfs {size} bytes, mode {mode:o}"),
                 None => write!(f, "tmpfs mode {mode:o}"),
             },
+            Preparation::GivenBind { source, reach, .. } => {
+                write!(f, "{}{}", source.display(), if *reach == Reach::Below { ", recursive" } else { "" })
+            }
+            Preparation::Filesystem { kind, attributes, .. } => {
+                write!(f, "{}{}", kind.to_string_lossy(), Attributes(u64::from(*attributes)))
+            }
+            Preparation::Memory => f.write_str("file in memory"),
+            Preparation::Turn => f.write_str("pipe"),
             Preparation::Directories(names) => write!(f, "tmpfs with {} directories", names.len()),
             Preparation::Bind { source, attributes, reach } => {
                 match source {
@@ -470,7 +574,24 @@ impl fmt::Display for SetupOp {
             }
             Op::Bind { from, at, attributes, .. } => write!(f, "bind        {from} on {at}{}", Attributes(*attributes)),
             Op::Mask(at) => write!(f, "mask        {at}"),
+            Op::Filesystem { kind, slot, .. } => write!(f, "make        {} {slot}", kind.to_string_lossy()),
+            Op::MountGiven { slot, target, .. } => {
+                write!(f, "mount       {slot:<8} on root:/{}", target.path.to_string_lossy().escape_debug())
+            }
+            Op::Device { device, .. } => write!(f, "device      {}", device.path.display()),
+            Op::Link { name, to, .. } => {
+                write!(f, "link        {} to {}", name.to_string_lossy(), to.to_string_lossy())
+            }
+            Op::Restrict { slot, attributes } => write!(f, "restrict    {slot}{}", Attributes(*attributes)),
+            Op::RootPropagation(propagation) => write!(f, "spread      {:?}", propagation.kind),
+            Op::Turn => f.write_str("wait        for the caller"),
+            Op::Hook(hook) => write!(f, "hook        {}", hook.path.to_string_lossy().escape_debug()),
+            Op::Gate { .. } => f.write_str("wait        for the start"),
             Op::PivotRoot => f.write_str("pivot       root"),
+            Op::Setting { at, value, .. } => {
+                write!(f, "set         {at} to {}", value.to_string_lossy().escape_debug())
+            }
+            Op::Domainname(name) => write!(f, "domainname  {}", name.to_string_lossy().escape_debug()),
             Op::Hostname(name) => write!(f, "hostname    {}", name.to_string_lossy().escape_debug()),
             Op::LoopbackUp => f.write_str("loopback    up"),
             Op::Limit { resource, soft, hard } => {
@@ -484,13 +605,15 @@ impl fmt::Display for SetupOp {
             Op::BoundingSet { keep, .. } => write!(f, "bounding    {keep}"),
             Op::Ids { uid, gid, groups: Some(groups) } => write!(f, "ids         {uid}:{gid} groups {groups:?}"),
             Op::Ids { uid, gid, groups: None } => write!(f, "ids         {uid}:{gid}"),
+            Op::KeepCapabilities => f.write_str("capability  kept across the change of ids"),
+            Op::CapabilitySets(sets) => write!(f, "capability  {}", sets.effective),
             Op::Capabilities(set) => write!(f, "capability  {set}"),
             Op::Init { .. } => f.write_str("init        as process 1"),
             Op::Session => f.write_str("session     own"),
             Op::ControllingTerminal => f.write_str("terminal    controlling"),
             Op::Stdio => f.write_str("stdio       0 1 2"),
             Op::DefaultSignals => f.write_str("signals     default"),
-            Op::CloseOnExec => f.write_str("close       all but 0 1 2 on exec"),
+            Op::CloseOnExec { from } => write!(f, "close       {from} and above on exec"),
         }
     }
 }

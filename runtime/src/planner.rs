@@ -1,6 +1,9 @@
 //! From `Sandbox` to `SetupPlan`: which descriptors, which steps, in which order. Pure but for a look at the machine (`Host`).
 mod cgroup;
+mod given;
 mod join;
+mod labels;
+mod settings;
 
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr, OsString};
@@ -10,6 +13,7 @@ use std::sync::Arc;
 
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result};
+use crate::hooks::PreparedHook;
 use crate::host::Host;
 use crate::mount::{BindSource, Content, Mount};
 use crate::plan::{
@@ -17,7 +21,7 @@ use crate::plan::{
     SetupPlan, Slot, StagedFile,
 };
 use crate::pretend;
-use crate::sandbox::{Base, DEFAULT_PATH, Namespace, NetworkMode, Sandbox, Seccomp, Stdio};
+use crate::sandbox::{Base, CapabilitySets, DEFAULT_PATH, Namespace, NetworkMode, Sandbox, Seccomp, Stdio};
 use crate::seccomp;
 use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Reach};
 use crate::target::Target;
@@ -48,8 +52,8 @@ pub(crate) fn plan(sandbox: &Sandbox, host: &Host) -> Result<SetupPlan> {
         Base::Rootfs(_) => planner.build_walls()?,
     }
     planner.surroundings()?;
-    planner.privileges();
-    planner.stdio();
+    planner.privileges()?;
+    planner.stdio()?;
     let (namespaces, birth) = sandbox.new_namespaces();
     let Planner { prepare, ops, notes, .. } = planner;
     Ok(SetupPlan { prepare, namespaces, birth, cgroup: sandbox.cgroup.clone(), ops, program, notes })
@@ -70,27 +74,49 @@ impl Planner<'_> {
     }
 
     fn guard(&mut self) {
-        for op in [Op::HideMemory, Op::DieWithParent, Op::OwnKeyring] {
-            self.push(op);
+        self.push(Op::HideMemory);
+        self.die_with_parent();
+        if !self.sandbox.keep_keyring {
+            self.push(Op::OwnKeyring);
         }
         self.join_cgroup();
+    }
+
+    fn die_with_parent(&mut self) {
+        if !self.sandbox.outlives_caller {
+            self.push(Op::DieWithParent);
+        }
     }
 
     fn build_walls(&mut self) -> Result<()> {
         self.hostname_is_valid()?;
         self.join();
         self.push(Op::PrivateMounts);
-        self.runtime_mounts();
-        self.etc_files()?;
-        self.restrict()?;
-        self.own_mounts()?;
-        self.root();
-        if matches!(self.sandbox.namespaces.uts, Namespace::New) {
+        match &self.sandbox.layout {
+            Some(layout) => self.given(layout)?,
+            None => self.usual_layout()?,
+        }
+        // While the process still is who may write them.
+        self.labels()?;
+        if matches!(self.sandbox.namespaces.uts, Namespace::New) && !self.keeps_hostname() {
             self.push(Op::Hostname(c_string("hostname", OsStr::new(&self.sandbox.hostname))?));
+        }
+        if let Some(name) = &self.sandbox.domainname {
+            self.push(Op::Domainname(c_string("domainname", OsStr::new(name))?));
         }
         if matches!(self.sandbox.network, NetworkMode::None) {
             self.push(Op::LoopbackUp);
         }
+        Ok(())
+    }
+
+    fn usual_layout(&mut self) -> Result<()> {
+        self.runtime_mounts();
+        self.settings()?;
+        self.etc_files()?;
+        self.restrict()?;
+        self.own_mounts()?;
+        self.root();
         Ok(())
     }
 
@@ -329,20 +355,30 @@ impl Planner<'_> {
             self.push(Op::Limit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
         }
         self.push(Op::WorkingDirectory(c_string("working directory", sandbox.cwd.as_os_str())?));
-        self.push(Op::Umask(0o022));
+        self.push(Op::Umask(sandbox.umask));
         Ok(())
     }
 
     /// The filter comes first: loading it needs the privileges that the next steps give up.
-    fn privileges(&mut self) {
+    fn privileges(&mut self) -> Result<()> {
         let sandbox = self.sandbox;
         let asked = if sandbox.privileged { CapabilitySet::from_bits(u64::MAX) } else { sandbox.capabilities };
         let granted = asked.intersection(self.host.capabilities);
         if sandbox.no_new_privileges {
             self.push(Op::NoNewPrivileges);
         }
-        if sandbox.seccomp == Seccomp::Default && !sandbox.privileged {
-            self.filter(granted);
+        match &sandbox.seccomp {
+            Seccomp::Default if !sandbox.privileged => self.filter(granted),
+            // Without new privileges a filter may come last, where it need not allow what the steps before do.
+            Seccomp::Profile(profile) if !sandbox.no_new_privileges => {
+                self.push(Op::Filter(seccomp::Program::custom(profile)?));
+            }
+            Seccomp::Default | Seccomp::Unconfined | Seccomp::Profile(_) => {}
+        }
+        let sets = sandbox.capability_sets;
+        let asked = sets.map_or(asked, |sets| sets.bounding);
+        if sets.is_some_and(|sets| sets.permitted != CapabilitySet::EMPTY) && sandbox.user.uid != 0 {
+            self.push(Op::KeepCapabilities);
         }
         if self.pretend()
             && let Some(program) = pretend::filter()
@@ -362,7 +398,25 @@ impl Planner<'_> {
         }
         // Any other user lost effective and permitted with the change of ids; the call still empties the rest.
         let root = sandbox.user.uid == 0;
-        self.push(Op::Capabilities(if root { granted } else { CapabilitySet::EMPTY }));
+        match sets {
+            Some(sets) => self.push(Op::CapabilitySets(self.had(sets))),
+            None => self.push(Op::Capabilities(if root { granted } else { CapabilitySet::EMPTY })),
+        }
+        Ok(())
+    }
+
+    /// What this machine can give of them.
+    fn had(&self, sets: CapabilitySets) -> CapabilitySets {
+        let had = |set: CapabilitySet| set.intersection(self.host.capabilities);
+        let (permitted, inheritable) = (had(sets.permitted), had(sets.inheritable));
+        CapabilitySets {
+            bounding: sets.bounding,
+            effective: sets.effective.intersection(permitted),
+            permitted,
+            inheritable,
+            // The kernel takes only what both others have.
+            ambient: sets.ambient.intersection(permitted).intersection(inheritable),
+        }
     }
 
     /// Whether ids are those of a table and not the kernel's.
@@ -377,7 +431,7 @@ impl Planner<'_> {
         }
     }
 
-    fn stdio(&mut self) {
+    fn stdio(&mut self) -> Result<()> {
         if self.sandbox.init {
             self.push(Op::Init { arguments: self.host.arguments.clone() });
         }
@@ -403,9 +457,43 @@ impl Planner<'_> {
             self.push(Op::ControllingTerminal);
         }
         // The change of ids has cleared the death signal.
-        for op in [Op::Stdio, Op::DieWithParent, Op::DefaultSignals, Op::CloseOnExec] {
-            self.push(op);
+        self.push(Op::Stdio);
+        self.die_with_parent();
+        self.push(Op::DefaultSignals);
+        self.push(Op::CloseOnExec { from: 3_u32.saturating_add(self.sandbox.descriptors) });
+        self.last_steps()
+    }
+
+    /// Everything is ready; what is left is to be told to start.
+    fn last_steps(&mut self) -> Result<()> {
+        let sandbox = self.sandbox;
+        if let Some(gate) = &sandbox.gate {
+            self.prepare.push((Slot::Gate, Preparation::Namespace(Arc::clone(gate))));
+            self.push(Op::Gate { descriptors: sandbox.descriptors });
         }
+        for hook in &sandbox.hooks.start {
+            self.push(Op::Hook(PreparedHook::new(hook)?));
+        }
+        if let (Seccomp::Profile(profile), true) = (&sandbox.seccomp, sandbox.no_new_privileges) {
+            self.push(Op::Filter(seccomp::Program::custom(profile)?));
+        }
+        Ok(())
+    }
+
+    /// The caller's part, and the hooks that still see the host's root.
+    fn before_pivot(&mut self) -> Result<()> {
+        let hooks = &self.sandbox.hooks;
+        if !hooks.create.is_empty() || !hooks.start.is_empty() {
+            self.prepare.push((Slot::State, Preparation::Memory));
+        }
+        if self.sandbox.gate.is_some() {
+            self.prepare.push((Slot::Turn, Preparation::Turn));
+            self.push(Op::Turn);
+        }
+        for hook in &hooks.create {
+            self.push(Op::Hook(PreparedHook::new(hook)?));
+        }
+        Ok(())
     }
 
     fn point(&mut self, name: &str, kind: PointKind) {
@@ -415,7 +503,15 @@ impl Planner<'_> {
         }
     }
 
+    /// A given layout may leave the name as it is.
+    fn keeps_hostname(&self) -> bool {
+        self.sandbox.layout.is_some() && self.sandbox.hostname.is_empty()
+    }
+
     fn hostname_is_valid(&self) -> Result<()> {
+        if self.keeps_hostname() {
+            return Ok(());
+        }
         let name = &self.sandbox.hostname;
         let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         if name.is_empty() || name.len() > 64 || !name.bytes().all(valid) {

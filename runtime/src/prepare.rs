@@ -1,5 +1,7 @@
 //! Carries out the part of a plan that belongs before clone: makes descriptors for mounts, devices, terminals and pipes,
 //! and the mount points that are missing. All of it is undone by closing the descriptors, but for the mount points.
+mod given;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
@@ -16,7 +18,7 @@ use rustix::pty::OpenptFlags;
 
 use crate::error::{Error, Result};
 use crate::mount::BindSource;
-use crate::plan::{Device, DeviceKind, MountPoint, PointKind, Preparation, SetupPlan, Slot, StagedFile};
+use crate::plan::{Device, DeviceKind, MountPoint, Op, PointKind, Preparation, SetupPlan, Slot, StagedFile};
 use crate::rootfs::{clone_tree, tmpfs};
 use crate::sandbox::{Base, TerminalSize};
 use crate::sys::mount::{ATTR_NODEV, ATTR_RDONLY, Reach, set_attributes};
@@ -32,6 +34,10 @@ pub(crate) struct Prepared {
     pub(crate) input: Option<File>,
     pub(crate) outputs: [Option<File>; 2],
     pub(crate) terminal: Option<OwnedFd>,
+    /// Lets the new process go on when it waits for the caller.
+    pub(crate) turn: Option<OwnedFd>,
+    /// Where hooks find the state of the container.
+    pub(crate) state: Option<OwnedFd>,
     pub(crate) created: Vec<PathBuf>,
     /// The caller's end of `Slot::Ids`.
     pub(crate) ids: Option<OwnedFd>,
@@ -44,10 +50,17 @@ pub(crate) fn prepare(plan: &SetupPlan, base: &Base) -> Result<Prepared> {
         input: None,
         outputs: [None, None],
         terminal: None,
+        turn: None,
+        state: None,
         created: Vec::new(),
         ids: None,
     };
-    let length = plan.prepare.iter().map(|(slot, _)| slot.index() + 1).max().unwrap_or(0).max(Slot::Mount(0).index());
+    let made_later = plan.ops.iter().filter_map(|op| match &op.0 {
+        Op::Filesystem { slot, .. } => Some(*slot),
+        _ => None,
+    });
+    let slots = plan.prepare.iter().map(|(slot, _)| *slot).chain(made_later);
+    let length = slots.map(|slot| slot.index() + 1).max().unwrap_or(0).max(Slot::Mount(0).index());
     prepared.slots.resize_with(length, || None);
     for (slot, preparation) in &plan.prepare {
         let fd = make(*slot, preparation, base, &mut prepared)?;
@@ -81,6 +94,29 @@ fn make(slot: Slot, preparation: &Preparation, base: &Base, prepared: &mut Prepa
         }
         Preparation::Process(container) => rustix::io::fcntl_dupfd_cloexec(container.as_fd(), 3).map_err(step),
         Preparation::Tmpfs { size, mode, executable } => memory(*size, *mode, *executable).map_err(step),
+        Preparation::GivenBind { source, reach, attributes, recursive, propagation } => {
+            given::bind(source, *reach, *attributes, *recursive, *propagation)
+        }
+        Preparation::Filesystem { kind, options, attributes, copy_up } => {
+            let made = crate::sys::given::filesystem(kind, options, *attributes).map_err(|errno| Error::Setup {
+                step: format!("making a {}", kind.to_string_lossy()),
+                source: errno.into(),
+            })?;
+            if let (Some(target), Base::Rootfs(rootfs)) = (copy_up, base) {
+                given::copy_up(rootfs.fd(), target, &made).map_err(step)?;
+            }
+            Ok(made)
+        }
+        Preparation::Memory => {
+            let file = rustix::fs::memfd_create("state", rustix::fs::MemfdFlags::CLOEXEC).map_err(step)?;
+            prepared.state = Some(rustix::io::fcntl_dupfd_cloexec(&file, 3).map_err(step)?);
+            Ok(file)
+        }
+        Preparation::Turn => {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(step)?;
+            prepared.turn = Some(write);
+            Ok(read)
+        }
         Preparation::Directories(names) => directories(names).map_err(step),
         Preparation::Bind { source, attributes, reach } => bind_source(source, *attributes, *reach),
         Preparation::Tree(other) => other.tree(),

@@ -117,6 +117,18 @@ impl Rootfs {
         Ok(Rootfs { mount, moved: AtomicBool::new(false) })
     }
 
+    /// A plain directory as root, with everything that is mounted below it.
+    pub fn with_mounts(path: impl AsRef<Path>) -> Result<Rootfs> {
+        let path = path.as_ref();
+        let directory =
+            rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(Error::rootfs(format!("opening {}", path.display())))?;
+        let mount = clone_tree(directory.as_fd(), Reach::Below)
+            .and_then(|mount| set_attributes(&mount, 0, Reach::Below).map(|()| mount))
+            .map_err(Error::rootfs(format!("cloning the mounts of {}", path.display())))?;
+        Ok(Rootfs { mount, moved: AtomicBool::new(false) })
+    }
+
     /// The root directory, for `openat2` with `RESOLVE_IN_ROOT`.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use crate::capability::CapabilitySet;
 use crate::cgroup::Cgroup;
+use crate::given::GivenLayout;
+use crate::hooks::HookCall;
 use crate::mount::{Mount, default_masked_paths, default_read_only_paths};
 use crate::pretend::OwnerAttributes;
 use crate::rootfs::Rootfs;
 use crate::running::Running;
+use crate::seccomp::SeccompProfile;
 use crate::user::UserIds;
 
 /// One process to be, and the walls around it.
@@ -36,8 +39,12 @@ pub struct Sandbox {
     pub cgroup: Option<Arc<Cgroup>>,
     /// The detached mount to show as /dev/shm, of the container whose ipc namespace is joined; it serves one start.
     pub shared_memory: Option<Arc<OwnedFd>>,
+    /// What is mounted where, in place of the usual file systems and of `mounts` and `files`.
+    pub layout: Option<Arc<GivenLayout>>,
     /// Bounding set, and for root also the effective and permitted sets.
     pub capabilities: CapabilitySet,
+    /// All five sets by themselves, in place of `capabilities`.
+    pub capability_sets: Option<CapabilitySets>,
     /// Which system calls the process may make.
     pub seccomp: Seccomp,
     /// All of the caller's capabilities, no masks, no filter, the host's devices.
@@ -54,10 +61,32 @@ pub struct Sandbox {
     pub read_only_paths: Vec<PathBuf>,
     /// What descriptors 0, 1 and 2 are.
     pub stdio: Stdio,
+    /// How many descriptors from 3 up the process gets from the caller.
+    pub descriptors: u32,
+    /// Which permissions new files lack.
+    pub umask: u32,
+    /// The NIS domain name, where one is to be set.
+    pub domainname: Option<String>,
+    /// The AppArmor profile that it changes to.
+    pub apparmor: Option<String>,
+    /// The SELinux label that it changes to.
+    pub selinux: Option<String>,
+    /// Whether it keeps the caller's session keyring; else it has an empty one of its own.
+    pub keep_keyring: bool,
+    /// A fifo: the process is all ready and waits, until somebody writes a byte into it.
+    pub gate: Option<Arc<OwnedFd>>,
+    /// Programs that run inside before the root is changed, and before the program starts.
+    pub hooks: SandboxHooks,
     /// Size of /dev/shm in bytes.
     pub shm_size: u64,
     /// Limits to set; a hard limit that may not be raised is clamped and noted.
     pub rlimits: Vec<Rlimit>,
+    /// Kernel settings below /proc/sys, as `net.ipv4.ip_forward`; only those that belong to a namespace of its own.
+    pub sysctls: Vec<(String, String)>,
+    /// How readily the kernel ends it when memory runs out; what may not be set is noted.
+    pub oom_score_adj: Option<i32>,
+    /// It goes on when the thread that started it ends.
+    pub outlives_caller: bool,
     /// Whether a tiny reaper runs as process 1 and the command as its child.
     pub init: bool,
     /// What /etc/hosts and /etc/resolv.conf say.
@@ -93,7 +122,9 @@ impl Sandbox {
             namespaces: Namespaces::default(),
             cgroup: None,
             shared_memory: None,
+            layout: None,
             capabilities: CapabilitySet::DOCKER,
+            capability_sets: None,
             seccomp: Seccomp::Default,
             privileged: false,
             open_devices: false,
@@ -102,8 +133,19 @@ impl Sandbox {
             masked: default_masked_paths(),
             read_only_paths: default_read_only_paths(),
             stdio: Stdio::Null,
+            descriptors: 0,
+            umask: 0o022,
+            domainname: None,
+            apparmor: None,
+            selinux: None,
+            keep_keyring: false,
+            gate: None,
+            hooks: SandboxHooks::default(),
             shm_size: 64 << 20,
             rlimits: Vec::new(),
+            sysctls: Vec::new(),
+            oom_score_adj: None,
+            outlives_caller: false,
             init: false,
             files: EtcFiles::default(),
             pretend: None,
@@ -162,8 +204,32 @@ pub struct Namespaces {
     pub cgroup: Namespace,
 }
 
+/// The five sets of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapabilitySets {
+    /// What exec can give at most.
+    pub bounding: CapabilitySet,
+    /// What counts.
+    pub effective: CapabilitySet,
+    /// What it may make count.
+    pub permitted: CapabilitySet,
+    /// What files may hand on.
+    pub inheritable: CapabilitySet,
+    /// What stays across exec without files.
+    pub ambient: CapabilitySet,
+}
+
+/// Programs that run on the container's side of its making, with its state as their input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SandboxHooks {
+    /// In its namespaces, before the root is changed: their paths are the host's.
+    pub create: Vec<HookCall>,
+    /// Before the program starts: their paths are the container's.
+    pub start: Vec<HookCall>,
+}
+
 /// Which system calls the process may make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Seccomp {
     /// Docker's list, shaped by the granted capabilities.
@@ -171,6 +237,8 @@ pub enum Seccomp {
     Default,
     /// All of them.
     Unconfined,
+    /// Those that a list of somebody else's allows.
+    Profile(Arc<SeccompProfile>),
 }
 
 /// What descriptors 0, 1 and 2 of the process are.

@@ -28,28 +28,42 @@ impl Sandbox {
     ///
     /// The kernel kills the container when the *thread* that called this ends: wait on the same thread, or keep it alive.
     pub fn start(self) -> Result<Container> {
+        self.start_with(&mut |_| Ok(Vec::new()))
+    }
+
+    /// As `start`, but for a sandbox with a gate: calls `turn` with the number of the new process when its namespaces and
+    /// mounts are made and it still sees the host's root. What `turn` gives is the state that hooks find as their input.
+    pub fn start_with(self, turn: &mut dyn FnMut(u32) -> Result<Vec<u8>>) -> Result<Container> {
         if userns::needs_user_namespace()? {
             return Err(userns::refused(Errno::PERM));
         }
         let plan = self.plan()?;
         let prepared = prepare(&plan, &self.base)?;
         let (listen, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::container("making a pipe"))?;
-        let Prepared { mut slots, input, outputs, terminal, created, ids } = prepared;
+        let Prepared { mut slots, input, outputs, terminal, turn: proceed, state, created, ids } = prepared;
         let (pid, pidfd) = split(&plan, &mut slots, &listen, tell)?;
         // The child has its own copies of all of these by now.
         drop(slots);
         let mut container = Container::new(Parts { pid, pidfd, input, outputs, terminal, created });
         container.add_notes(plan.notes.clone());
-        match listen_to(listen) {
-            Ok(reports) => {
-                let container = conclude(&plan, &self.cwd, reports, container)?;
-                if let (Some(socket), Some(attributes)) = (ids, self.pretend) {
-                    answer_for_ids(&socket, &self.user, attributes)?;
-                }
-                Ok(container)
+        let pid = container.pid();
+        let mut at_turn = || {
+            let text = turn(pid)?;
+            let failed = |errno| Error::container("telling the new process to go on")(errno);
+            if let Some(state) = &state {
+                rustix::io::write(state, &text).map_err(failed)?;
             }
-            Err(source) => Err(Error::Container { doing: "listening to the new process", source }),
+            if let Some(proceed) = &proceed {
+                rustix::io::write(proceed, b"1").map_err(failed)?;
+            }
+            Ok(())
+        };
+        let reports = listen_to(listen, &mut at_turn)?;
+        let container = conclude(&plan, &self.cwd, reports, container)?;
+        if let (Some(socket), Some(attributes)) = (ids, self.pretend) {
+            answer_for_ids(&socket, &self.user, attributes)?;
         }
+        Ok(container)
     }
 }
 
@@ -113,11 +127,22 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }
 
-/// Reads until the pipe closes, which exec or the end of the process does.
-fn listen_to(listen: OwnedFd) -> io::Result<Vec<Report>> {
-    let mut bytes = Vec::new();
-    File::from(listen).read_to_end(&mut bytes)?;
-    Ok(bytes.chunks(Report::SIZE).filter_map(Report::decode).collect())
+/// Reads until the pipe closes, which exec, the wait for the start, or the end of the process does.
+fn listen_to(listen: OwnedFd, at_turn: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Report>> {
+    let mut reports = Vec::new();
+    let mut listen = File::from(listen);
+    let mut bytes = [0_u8; Report::SIZE];
+    loop {
+        match listen.read_exact(&mut bytes) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(reports),
+            Err(source) => return Err(Error::Container { doing: "listening to the new process", source }),
+        }
+        match Report::decode(&bytes) {
+            Some(report) if report.kind == ReportKind::Turn => at_turn()?,
+            report => reports.extend(report),
+        }
+    }
 }
 
 fn conclude(
@@ -135,6 +160,7 @@ fn conclude(
                 container.add_notes(step.map(|op| note(op, &source)));
                 continue;
             }
+            ReportKind::Turn => continue,
             ReportKind::Failed => failed_step(step, cwd, source),
             ReportKind::NoInterpreter => Error::InterpreterNotFound { program },
             ReportKind::NotExecuted if report.errno == Errno::NOENT.raw_os_error() => Error::NotFound { program },
@@ -158,7 +184,16 @@ fn note(op: &SetupOp, source: &io::Error) -> String {
 fn failed_step(step: Option<&SetupOp>, cwd: &std::path::Path, source: io::Error) -> Error {
     match step.map(|op| &op.0) {
         Some(Op::WorkingDirectory(_)) => Error::WorkingDirectory { path: cwd.to_owned(), source },
-        Some(Op::Mount { target, .. } | Op::Show { target, .. }) => {
+        Some(Op::Hook(hook)) => {
+            let path = hook.path.to_string_lossy().escape_debug().to_string();
+            let reason = match Errno::from_io_error(&source) {
+                Some(Errno::CANCELED) => format!("hook {path}: it ended without success"),
+                Some(Errno::TIME) => format!("hook {path}: it did not end in time"),
+                _ => format!("hook {path}: {source}"),
+            };
+            Error::Hook { reason }
+        }
+        Some(Op::Mount { target, .. } | Op::Show { target, .. } | Op::MountGiven { target, .. }) => {
             Error::Mount { target: PathBuf::from("/").join(target.relative()), source }
         }
         Some(_) => Error::Setup { step: step.map(ToString::to_string).unwrap_or_default(), source },

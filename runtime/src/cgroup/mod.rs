@@ -37,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Extent {
     /// Only where something is asked for: the least work, and neither counting nor freezing.
     Asked,
+    /// Where something is asked for, and in version 2, which costs next to nothing: it can be frozen and ended. Joining any
+    /// hierarchy of version 1 costs milliseconds of waiting.
+    Light,
     /// In all, so that it can be counted, frozen and ended.
     Whole,
 }
@@ -105,7 +108,7 @@ impl Cgroup {
             let needed = needs.iter().find(|(controller, _)| has(*controller)).map(|(_, limit)| *limit);
             let needed =
                 needed.or((has(Controller::Devices) && !resources.devices.is_empty()).then_some("device rule"));
-            if needed.is_none() && extent == Extent::Asked {
+            if needed.is_none() && extent != Extent::Whole {
                 continue;
             }
             let directory = hierarchy.mount.join(path);
@@ -123,7 +126,7 @@ impl Cgroup {
         let devices_in_v2 = !resources.devices.is_empty() && !group.has_v1(Controller::Devices);
         let needed = !in_v2.is_empty() || devices_in_v2 || !resources.unified.is_empty();
         match hierarchies.v2 {
-            Some(mount) if needed || extent == Extent::Whole => {
+            Some(mount) if needed || extent != Extent::Asked => {
                 let limit = in_v2.first().map_or("control group", |(_, limit)| *limit);
                 match Place2::make(&mount, path, &in_v2, extent, made) {
                     Ok(place) => group.v2 = Some(place),
@@ -384,9 +387,9 @@ impl Cgroup {
         Ok(())
     }
 
-    /// What the views of version 1 in a sandbox are named, and how they are mounted.
-    pub(crate) fn views(&self) -> impl Iterator<Item = &str> {
-        self.v1.iter().map(|place| place.hierarchy.options.as_str())
+    /// What the views of version 1 in a sandbox are named, how they are mounted, and the directories behind them.
+    pub(crate) fn views(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.v1.iter().map(|place| (place.hierarchy.options.as_str(), place.directory.as_path()))
     }
 
     /// The directory that a new process is cloned into.

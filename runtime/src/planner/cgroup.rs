@@ -24,7 +24,7 @@ impl Planner<'_> {
         // A view of version 1 is of the namespace; the caller's own would show the whole machine.
         let own = matches!(self.sandbox.namespaces.cgroup, Namespace::New);
         let Some(cgroup) = self.sandbox.cgroup.as_ref().filter(|_| own) else { return };
-        let views: Vec<String> = cgroup.views().map(str::to_owned).collect();
+        let views: Vec<String> = cgroup.views().map(|(view, _)| view.to_owned()).collect();
         if views.is_empty() {
             return;
         }

@@ -65,7 +65,10 @@ impl Planner<'_> {
                     propagation: mount.propagation,
                 };
                 self.prepare.push((slot, bind));
-                let over_proc = target.relative().strip_prefix("proc").is_ok_and(|rest| IN_PROC.iter().any(|name| rest == Path::new(name)));
+                let over_proc = target
+                    .relative()
+                    .strip_prefix("proc")
+                    .is_ok_and(|rest| IN_PROC.iter().any(|name| rest == Path::new(name)));
                 self.push(Op::MountGiven { slot, target, over_proc, links: true });
             }
             GivenSource::Filesystem { kind, source, options } => {
@@ -129,7 +132,8 @@ impl Planner<'_> {
             self.push(Op::MountGiven { slot, target, over_proc: false, links: false });
             return Ok(());
         }
-        let views: Vec<(String, PathBuf)> = cgroup.views().map(|(view, directory)| (view.to_owned(), directory.to_owned())).collect();
+        let views: Vec<(String, PathBuf)> =
+            cgroup.views().map(|(view, directory)| (view.to_owned(), directory.to_owned())).collect();
         let name = |view: &str| view.strip_prefix("name=").unwrap_or(view).to_owned();
         let names = views.iter().filter_map(|(view, _)| CString::new(name(view)).ok()).collect();
         self.prepare.push((Slot::Cgroup, Preparation::Directories(names)));
@@ -149,15 +153,21 @@ impl Planner<'_> {
 
     /// Every container has the harmless devices, unless /dev itself is one of the host's.
     fn given_devices(&mut self, layout: &GivenLayout) -> Result<()> {
-        let bound = |mount: &GivenMount| {
-            mount.target == Path::new("/dev") && matches!(mount.source, GivenSource::Bind { .. })
-        };
+        let bound =
+            |mount: &GivenMount| mount.target == Path::new("/dev") && matches!(mount.source, GivenSource::Bind { .. });
         if !layout.mounts.iter().any(bound) {
             for device in usual_devices() {
                 let path = Path::new("/dev").join(OsStr::new(device.name.to_str().unwrap_or_default()));
                 if !layout.devices.iter().any(|given| given.path == path) {
                     let number = (device.major, device.minor);
-                    self.device(&GivenDevice { path, kind: NodeKind::Character, number, mode: device.mode, uid: 0, gid: 0 })?;
+                    self.device(&GivenDevice {
+                        path,
+                        kind: NodeKind::Character,
+                        number,
+                        mode: device.mode,
+                        uid: 0,
+                        gid: 0,
+                    })?;
                 }
             }
             for (to, path) in DEVICE_LINKS {

@@ -74,6 +74,14 @@ impl Planner<'_> {
         if matches!(self.sandbox.stdio, Stdio::Terminal(_)) {
             self.prepare.push((Slot::Pts, Preparation::PtsOf(Arc::clone(container))));
         }
+        let labelled = self.sandbox.apparmor.is_some() || self.sandbox.selinux.is_some();
+        if labelled || self.sandbox.oom_score_adj.is_some() {
+            // Written while this process still sees the host's /proc.
+            let source = PathBuf::from("/proc").into();
+            self.prepare.push((Slot::Proc, Preparation::Bind { source, attributes: QUIET, reach: Reach::One }));
+            self.settings()?;
+            self.labels()?;
+        }
         self.push(Op::Enter(Slot::Join(0)));
         Ok(())
     }

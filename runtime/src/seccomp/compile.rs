@@ -37,16 +37,18 @@ pub(super) struct Abi {
 }
 
 // BPF_LD|W|ABS, BPF_JMP|JA, |JEQ|K, |JGE|K, |JSET|K, BPF_RET|K: linux/bpf_common.h.
-const LOAD: u16 = 0x20;
+pub(super) const LOAD: u16 = 0x20;
 const JUMP: u16 = 0x05;
-const EQUAL: u16 = 0x15;
-const AT_LEAST: u16 = 0x35;
+pub(super) const EQUAL: u16 = 0x15;
+pub(super) const AT_LEAST: u16 = 0x35;
 const ANY_BIT: u16 = 0x45;
+pub(super) const MORE: u16 = 0x25;
+pub(super) const AND: u16 = 0x54;
 const RETURN: u16 = 0x06;
 
 // SECCOMP_RET_*: linux/seccomp.h. The low half of an ERRNO is the error.
 const RETURN_ALLOW: u32 = 0x7FFF_0000;
-const RETURN_ERRNO: u32 = 0x0005_0000;
+pub(super) const RETURN_ERRNO: u32 = 0x0005_0000;
 const RETURN_USER_NOTIF: u32 = 0x7FC0_0000;
 const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
 const EPERM: u32 = 1;
@@ -55,23 +57,29 @@ const ENOSYS: u32 = 38;
 // Offsets in struct seccomp_data, little-endian.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
-const FIRST_ARGUMENT: u32 = 16;
+pub(super) const FIRST_ARGUMENT: u32 = 16;
 
 /// Numbers from this one to the next range's first.
-#[derive(Clone, Copy, Debug)]
-struct Range {
+#[derive(Clone, Debug)]
+struct Range<V> {
     first: u32,
-    verdict: Verdict,
+    verdict: V,
 }
 
-pub(super) fn compile(abis: &[Abi], verdict: impl Fn(&str) -> Verdict) -> Vec<Instruction> {
+/// `absent` is for numbers that an ABI does not have, `leaf` makes the instructions of a verdict.
+pub(super) fn compile<V: Clone + PartialEq>(
+    abis: &[&Abi],
+    absent: V,
+    verdict: impl Fn(&str) -> V,
+    leaf: fn(&V) -> Vec<Instruction>,
+) -> Vec<Instruction> {
     let mut program = vec![statement(LOAD, ARCHITECTURE)];
     for abi in abis {
         let mut calls = (abi.calls)();
         calls.sort_unstable();
-        let ranges = ranges(calls.iter().map(|(number, name)| (*number, verdict(name))));
+        let ranges = ranges(calls.iter().map(|(number, name)| (*number, verdict(name))), &absent);
         let mut body = vec![statement(LOAD, NUMBER)];
-        body.extend(search(&ranges));
+        body.extend(search(&ranges, leaf));
         program.push(branch(EQUAL, abi.audit, 1, 0));
         program.push(skip(&body));
         program.extend(body);
@@ -97,14 +105,14 @@ pub(super) fn notifying(audit: u32, numbers: impl Iterator<Item = u32>) -> Vec<I
         statement(RETURN, RETURN_ALLOW),
         statement(LOAD, NUMBER),
     ];
-    program.extend(search(&ranges));
+    program.extend(search(&ranges, |verdict| leaf(*verdict)));
     program
 }
 
 /// Numbers that the ABI does not have are absent: those between, and all behind the last, x32's among them.
-fn ranges(calls: impl Iterator<Item = (u32, Verdict)>) -> Vec<Range> {
-    let mut ranges = vec![Range { first: 0, verdict: Verdict::Absent }];
-    let mut add = |first: u32, verdict: Verdict| match ranges.last_mut() {
+fn ranges<V: Clone + PartialEq>(calls: impl Iterator<Item = (u32, V)>, absent: &V) -> Vec<Range<V>> {
+    let mut ranges = vec![Range { first: 0, verdict: absent.clone() }];
+    let mut add = |first: u32, verdict: V| match ranges.last_mut() {
         Some(last) if last.verdict == verdict => {}
         Some(last) if last.first == first => last.verdict = verdict,
         _ => ranges.push(Range { first, verdict }),
@@ -112,23 +120,23 @@ fn ranges(calls: impl Iterator<Item = (u32, Verdict)>) -> Vec<Range> {
     let mut next = 0;
     for (number, verdict) in calls {
         if number > next {
-            add(next, Verdict::Absent);
+            add(next, absent.clone());
         }
         add(number, verdict);
         next = number.saturating_add(1);
     }
-    add(next, Verdict::Absent);
+    add(next, absent.clone());
     ranges
 }
 
-fn search(ranges: &[Range]) -> Vec<Instruction> {
+fn search<V>(ranges: &[Range<V>], leaf: fn(&V) -> Vec<Instruction>) -> Vec<Instruction> {
     let (low, high) = ranges.split_at(ranges.len() / 2);
     match (low, high.first()) {
         ([], None) => Vec::new(),
-        ([], Some(only)) => leaf(only.verdict),
+        ([], Some(only)) => leaf(&only.verdict),
         (_, Some(middle)) => {
             let first = middle.first;
-            let (low, high) = (search(low), search(high));
+            let (low, high) = (search(low, leaf), search(high, leaf));
             let mut program = match u8::try_from(low.len()) {
                 Ok(length) => vec![branch(AT_LEAST, first, length, 0)],
                 // The way is longer than a branch can name.
@@ -138,11 +146,11 @@ fn search(ranges: &[Range]) -> Vec<Instruction> {
             program.extend(high);
             program
         }
-        (_, None) => leaf(Verdict::Absent),
+        (_, None) => Vec::new(),
     }
 }
 
-fn leaf(verdict: Verdict) -> Vec<Instruction> {
+pub(super) fn leaf(verdict: Verdict) -> Vec<Instruction> {
     match verdict {
         Verdict::Allow => vec![statement(RETURN, RETURN_ALLOW)],
         Verdict::Refuse => vec![statement(RETURN, RETURN_ERRNO | EPERM)],
@@ -170,6 +178,11 @@ fn checked(check: Check) -> Vec<Instruction> {
     program
 }
 
+/// The end of a way: the kernel's answer.
+pub(super) fn answer(value: u32) -> Instruction {
+    statement(RETURN, value)
+}
+
 fn statement(code: u16, value: u32) -> Instruction {
     Instruction { code, if_true: 0, if_false: 0, value }
 }
@@ -185,13 +198,22 @@ fn skip(over: &[Instruction]) -> Instruction {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::capability::{Capability, CapabilitySet};
     use crate::seccomp::{Program, profile};
 
     /// The kernel's machine, as far as these programs use it. Gives the answer and the steps it took.
     fn run(program: &[Instruction], audit: u32, number: u32, argument: u32) -> (u32, usize) {
+        interpret(program, audit, number, &[u64::from(argument)])
+    }
+
+    /// The answer alone, with whole arguments.
+    pub(crate) fn run_with(program: &[Instruction], audit: u32, number: u32, arguments: &[u64]) -> u32 {
+        interpret(program, audit, number, arguments).0
+    }
+
+    fn interpret(program: &[Instruction], audit: u32, number: u32, arguments: &[u64]) -> (u32, usize) {
         let (mut at, mut register) = (0_usize, 0_u32);
         for steps in 1.. {
             let instruction = program[at];
@@ -203,13 +225,17 @@ mod tests {
                     register = match instruction.value {
                         NUMBER => number,
                         ARCHITECTURE => audit,
-                        FIRST_ARGUMENT => argument,
-                        other => panic!("offset {other}"),
+                        offset => {
+                            let argument = arguments[((offset - FIRST_ARGUMENT) / 8) as usize];
+                            if offset % 8 == 0 { argument as u32 } else { (argument >> 32) as u32 }
+                        }
                     }
                 }
                 EQUAL => branch(register == instruction.value),
                 AT_LEAST => branch(register >= instruction.value),
                 ANY_BIT => branch(register & instruction.value != 0),
+                MORE => branch(register > instruction.value),
+                AND => register &= instruction.value,
                 JUMP => at += instruction.value as usize,
                 RETURN => return (instruction.value, steps),
                 other => panic!("code {other}"),

@@ -1,6 +1,9 @@
 //! System call filters: which calls a sandbox may make, compiled to a program for the kernel. Loading is `sys::seccomp`'s.
 mod compile;
+mod custom;
 mod profile;
+
+pub use custom::{SeccompAbi, SeccompAction, SeccompComparison, SeccompCondition, SeccompProfile, SeccompRule};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +23,10 @@ pub(crate) struct Instruction {
 
 /// A compiled filter.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Program(Arc<[Instruction]>);
+pub(crate) struct Program {
+    instructions: Arc<[Instruction]>,
+    flags: u32,
+}
 
 impl Program {
     /// Docker's default list for a process with these capabilities; `None` on machines for which there is no list.
@@ -34,7 +40,13 @@ impl Program {
         let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
         let program = compiled.entry(granted.bits()).or_insert_with(|| {
             let rules = profile::rules(granted);
-            Program(compile::compile(abis, |name| rules.verdict(name)).into())
+            let abis: Vec<_> = abis.iter().collect();
+            Program::new(compile::compile(
+                &abis,
+                compile::Verdict::Absent,
+                |name| rules.verdict(name),
+                |v| compile::leaf(*v),
+            ))
         });
         Some(program.clone())
     }
@@ -42,11 +54,19 @@ impl Program {
     /// Lets another process answer these calls of the machine's own ABI; `None` on machines for which there is no list.
     pub(crate) fn notifying(numbers: impl Iterator<Item = u32>) -> Option<Program> {
         let native = profile::abis().first()?;
-        Some(Program(compile::notifying(native.audit, numbers).into()))
+        Some(Program::new(compile::notifying(native.audit, numbers)))
+    }
+
+    fn new(instructions: Vec<Instruction>) -> Program {
+        Program { instructions: instructions.into(), flags: 0 }
     }
 
     pub(crate) fn instructions(&self) -> &[Instruction] {
-        &self.0
+        &self.instructions
+    }
+
+    pub(crate) fn flags(&self) -> u32 {
+        self.flags
     }
 }
 
@@ -58,6 +78,6 @@ impl fmt::Debug for Program {
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} instructions", self.0.len())
+        write!(f, "{} instructions", self.instructions.len())
     }
 }

@@ -3,6 +3,7 @@ use rustix::io::Errno;
 
 use super::check;
 use crate::capability::CapabilitySet;
+use crate::sandbox::CapabilitySets;
 
 #[repr(C)]
 struct Header {
@@ -42,6 +43,35 @@ pub(crate) fn set(set: CapabilitySet) -> Result<(), Errno> {
     // SAFETY: version 3 reads a header and two data words.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64)
+}
+
+/// Sets the four sets of this thread that are not the bounding one.
+pub(crate) fn set_all(sets: &CapabilitySets) -> Result<(), Errno> {
+    let header = Header { version: VERSION_3, pid: 0 };
+    let half = |shift: u32| Data {
+        effective: (sets.effective.bits() >> shift) as u32,
+        permitted: (sets.permitted.bits() >> shift) as u32,
+        inheritable: (sets.inheritable.bits() >> shift) as u32,
+    };
+    let data = [half(0), half(32)];
+    // SAFETY: version 3 reads a header and two data words.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64)?;
+    let mut number = 0_u64;
+    while number < 64 {
+        if sets.ambient.bits() & (1 << number) != 0 {
+            let raise = libc::PR_CAP_AMBIENT_RAISE as u64;
+            // SAFETY: takes numbers only.
+            check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAP_AMBIENT, raise, number, 0_u64, 0_u64) })?;
+        }
+        number += 1;
+    }
+    Ok(())
+}
+
+/// Lets the permitted set survive the change of ids.
+pub(crate) fn keep() -> Result<(), Errno> {
+    prctl(libc::PR_SET_KEEPCAPS, 1)
 }
 
 /// Whether the bounding set of this thread has capability `number`; an error for a number that the kernel does not know.

@@ -2,7 +2,7 @@
 //! so nothing in this file allocates, formats, locks or panics. What fails is told through a pipe.
 use std::ffi::{CStr, CString, c_char};
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, accessat, fstat, openat, statx};
@@ -16,8 +16,8 @@ use rustix::thread::ThreadNameSpaceType;
 
 use super::clone::{Cloned, NewNamespaces};
 use super::mount::{ATTR_RDONLY, Reach, set_attributes};
-use super::{capability, clone, network, notify, process, seccomp};
-use crate::plan::{KernelFilesystem, Missing, Op, Place, SetupOp, Slot};
+use super::{capability, clone, given, network, notify, process, seccomp};
+use crate::plan::{KernelFilesystem, Missing, Op, Place, Refusal, SetupOp, Slot};
 use crate::target::{self, Kind, Target, resolve};
 
 /// What the new process needs, all of it made before clone.
@@ -53,6 +53,8 @@ pub(crate) enum ReportKind {
     NotExecuted,
     /// A candidate is there, but its interpreter is not.
     NoInterpreter,
+    /// It is the caller's turn.
+    Turn,
 }
 
 impl Report {
@@ -72,6 +74,7 @@ impl Report {
             1 => ReportKind::Noted,
             2 => ReportKind::NotExecuted,
             3 => ReportKind::NoInterpreter,
+            4 => ReportKind::Turn,
             _ => return None,
         };
         Some(Report { kind, step: word(4)?, errno: word(8)? as i32 })
@@ -128,6 +131,13 @@ impl Child<'_> {
     fn perform(&mut self, op: &Op) -> Result<Done, Errno> {
         match op {
             Op::Enter(slot) => self.enter(*slot).map(|()| Done::Fully),
+            Op::Filesystem { .. }
+            | Op::MountGiven { .. }
+            | Op::Device { .. }
+            | Op::Link { .. }
+            | Op::Restrict { .. }
+            | Op::RootPropagation(_) => self.perform_given(op).map(|()| Done::Fully),
+            Op::Gate { descriptors } => self.gate(*descriptors).map(|()| Done::Fully),
             Op::Stage(_)
             | Op::Kernel { .. }
             | Op::CgroupView { .. }
@@ -136,6 +146,7 @@ impl Child<'_> {
             | Op::Show { .. }
             | Op::Bind { .. }
             | Op::Mask(_)
+            | Op::Setting { .. }
             | Op::PrivateMounts
             | Op::PivotRoot => self.perform_mount(op),
             _ => self.perform_on_process(op),
@@ -166,9 +177,85 @@ impl Child<'_> {
             }
             Op::Mask(at) => return on_missing(self.mask(at), Missing::Skip),
             Op::PivotRoot => self.pivot_root()?,
+            Op::Setting { at, value, refusal } => match (self.set(at, value), refusal) {
+                (Err(errno), Refusal::Note) => return Ok(Done::Partly(errno)),
+                (result, _) => result?,
+            },
             _ => return Err(Errno::INVAL),
         }
         Ok(Done::Fully)
+    }
+
+    fn perform_given(&mut self, op: &Op) -> Result<(), Errno> {
+        match op {
+            Op::Filesystem { slot, kind, options, attributes } => {
+                let made = given::filesystem(kind, options, *attributes)?;
+                self.keep(*slot, made)
+            }
+            Op::MountGiven { slot, target, over_proc, links } => {
+                given::mount(self.slot(Slot::Root)?, self.slot(*slot)?, target, *over_proc, *links)
+            }
+            Op::Device { parent, name, device } => given::device(self.slot(Slot::Root)?, parent.as_ref(), name, device),
+            Op::Link { parent, name, to } => given::link(self.slot(Slot::Root)?, parent.as_ref(), name, to),
+            Op::Restrict { slot, attributes } => {
+                super::mount::change_attributes(self.slot(*slot)?, *attributes, 0, 0, Reach::One)
+            }
+            Op::RootPropagation(propagation) => given::spread(*propagation),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// Tells the caller that it is its turn, and waits for its answer. Without one the caller is gone.
+    fn turn(&self) -> Result<(), Errno> {
+        self.tell(ReportKind::Turn, 0, Errno::INTR);
+        let mut byte = [0_u8; 1];
+        loop {
+            match rustix::io::read(self.slot(Slot::Turn)?, &mut byte) {
+                Ok(0) => process::exit_now(125),
+                Err(Errno::INTR) => {}
+                result => return result.map(drop),
+            }
+        }
+    }
+
+    /// Everything is ready. What can be said of the program is said now, since later nobody listens; then nothing of the
+    /// host stays open, and the process waits for the start.
+    fn gate(&mut self, descriptors: u32) -> Result<(), Errno> {
+        let found = self.find();
+        if let Err((kind, errno)) = found {
+            self.tell(kind, 0, errno);
+            process::exit_now(127);
+        }
+        let number = |fd: BorrowedFd<'_>| fd.as_raw_fd().unsigned_abs();
+        let gate = number(self.slot(Slot::Gate)?);
+        let state = self.slot(Slot::State).map_or(gate, number);
+        // SAFETY: of the descriptors in the slots only these two are used from here on, and this process never drops any.
+        unsafe { process::close_from_but(3_u32.saturating_add(descriptors), [gate.min(state), gate.max(state)]) };
+        let mut byte = [0_u8; 1];
+        loop {
+            match rustix::io::read(self.slot(Slot::Gate)?, &mut byte) {
+                Ok(0) => process::exit_now(125),
+                Err(Errno::INTR) => {}
+                result => return result.map(drop),
+            }
+        }
+    }
+
+    /// Whether `execute` will find a program, as far as that can be known before.
+    fn find(&self) -> Result<(), (ReportKind, Errno)> {
+        let mut outcome = (ReportKind::NotExecuted, Errno::NOENT);
+        for path in self.candidates {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let Ok(program) = openat(rustix::fs::CWD, path.as_c_str(), flags, Mode::empty()) else { continue };
+            let is_file =
+                fstat(&program).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+            let allowed = accessat(rustix::fs::CWD, path.as_c_str(), Access::EXEC_OK, AtFlags::EACCESS);
+            match (is_file, allowed) {
+                (true, Ok(())) => return Ok(()),
+                _ => outcome = (ReportKind::NotExecuted, Errno::ACCESS),
+            }
+        }
+        Err(outcome)
     }
 
     fn perform_on_process(&self, op: &Op) -> Result<Done, Errno> {
@@ -193,7 +280,7 @@ impl Child<'_> {
             Op::WorkingDirectory(path) => self.working_directory(path)?,
             Op::Umask(mask) => drop(rustix::process::umask(Mode::from_raw_mode(*mask))),
             Op::NoNewPrivileges => capability::no_new_privileges()?,
-            Op::Filter(program) => seccomp::load(program.instructions())?,
+            Op::Filter(program) => seccomp::load(program.instructions(), program.flags())?,
             Op::Pretend(program) => {
                 let listener = notify::load(program.instructions())?;
                 notify::send_descriptor(self.slot(Slot::Ids)?, listener.as_fd())?;
@@ -201,6 +288,11 @@ impl Child<'_> {
             Op::BoundingSet { keep, last } => capability::limit_bounding(*keep, *last)?,
             Op::Ids { uid, gid, groups: Some(groups) } => capability::set_ids(*uid, *gid, groups)?,
             Op::Ids { uid, gid, groups: None } => capability::set_user_and_group(*uid, *gid)?,
+            Op::KeepCapabilities => capability::keep()?,
+            Op::CapabilitySets(sets) => capability::set_all(sets)?,
+            Op::Turn => self.turn()?,
+            Op::Hook(hook) => super::hook::run(hook, self.slot(Slot::State)?)?,
+            Op::Domainname(name) => process::set_domainname(name.to_bytes())?,
             Op::Capabilities(set) => capability::set(*set)?,
             Op::Init { arguments } => become_init(arguments)?,
             Op::Session => drop(rustix::process::setsid()?),
@@ -210,7 +302,7 @@ impl Child<'_> {
                 process::reset_dispositions();
                 process::unblock_signals();
             }
-            Op::CloseOnExec => process::close_on_exec_from_3()?,
+            Op::CloseOnExec { from } => process::close_on_exec_from(*from)?,
             _ => return Err(Errno::INVAL),
         }
         Ok(Done::Fully)
@@ -235,6 +327,12 @@ impl Child<'_> {
         rustix::thread::move_into_thread_name_spaces(self.slot(slot)?, all)?;
         let root = openat(rustix::fs::CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         self.keep(Slot::Root, root)
+    }
+
+    fn set(&self, at: &Place, value: &CStr) -> Result<(), Errno> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(self.slot(at.base)?, at.path.as_c_str(), flags, Mode::empty())?;
+        rustix::io::write(&file, value.to_bytes()).map(drop)
     }
 
     /// Attaches a detached mount. Only paths below the root can hold something that an image chose.
@@ -272,7 +370,12 @@ impl Child<'_> {
         if reach == Reach::Below {
             flags |= OpenTreeFlags::AT_RECURSIVE;
         }
-        let part = open_tree(self.slot(from.base)?, from.path.as_c_str(), flags)?;
+        let part = if from.base == Slot::Root {
+            let part = resolve(self.slot(from.base)?, &from.path, ResolveFlags::empty())?;
+            open_tree(&part, c"", flags | OpenTreeFlags::AT_EMPTY_PATH)?
+        } else {
+            open_tree(self.slot(from.base)?, from.path.as_c_str(), flags)?
+        };
         if attributes != 0 {
             set_attributes(&part, attributes, reach)?;
         }
@@ -280,19 +383,19 @@ impl Child<'_> {
     }
 
     fn mask(&self, at: &Place) -> Result<(), Errno> {
-        let place = openat(
-            self.slot(at.base)?,
-            at.path.as_c_str(),
-            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Below the root anything may lie, below the runtime's own mounts nothing but the kernel's.
+        let (place, devices) = match at.base {
+            Slot::Root => (resolve(self.slot(at.base)?, &at.path, ResolveFlags::empty())?, Slot::Stage),
+            base => (openat(self.slot(base)?, at.path.as_c_str(), flags, Mode::empty())?, Slot::Dev),
+        };
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let cover = if is_directory(place.as_fd())? {
             let empty = open_tree(self.slot(Slot::Stage)?, c"empty", clone)?;
             set_attributes(&empty, ATTR_RDONLY, Reach::One)?;
             empty
         } else {
-            open_tree(self.slot(Slot::Dev)?, c"null", clone)?
+            open_tree(self.slot(devices)?, c"null", clone)?
         };
         attach_on(cover.as_fd(), place.as_fd())
     }
@@ -373,12 +476,12 @@ fn mount_id(base: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
     Ok(statx(base, path, AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
 }
 
-fn attach_on(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(super) fn attach_on(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, c"", place, c"", flags)
 }
 
-fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+pub(super) fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
 }
 

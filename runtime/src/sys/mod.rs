@@ -5,6 +5,8 @@ pub(crate) mod bpf;
 pub(crate) mod capability;
 pub(crate) mod child;
 pub(crate) mod clone;
+pub(crate) mod given;
+pub(crate) mod hook;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod notify;

@@ -20,7 +20,7 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-const PROPAGATION_PRIVATE: u64 = 1 << 18;
+pub(crate) const PROPAGATION_PRIVATE: u64 = 1 << 18;
 
 /// How far a change of attributes reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,18 @@ pub(crate) enum Reach {
 
 /// Sets attributes on the mount behind `fd` and makes it private. Does not allocate.
 pub(crate) fn set_attributes(fd: impl AsFd, set: u64, reach: Reach) -> Result<(), Errno> {
-    let attr = MountAttr { set, clear: 0, propagation: PROPAGATION_PRIVATE, userns_fd: 0 };
+    change_attributes(fd, set, 0, PROPAGATION_PRIVATE, reach)
+}
+
+/// Sets and clears attributes on the mount behind `fd`; `propagation` is the kernel's bit, or 0 to leave it as it is.
+pub(crate) fn change_attributes(
+    fd: impl AsFd,
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    reach: Reach,
+) -> Result<(), Errno> {
+    let attr = MountAttr { set, clear, propagation, userns_fd: 0 };
     let recursive = if reach == Reach::Below { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, and `attr` is a live `struct mount_attr` of the size given.
     let result = unsafe {

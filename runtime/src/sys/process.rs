@@ -70,11 +70,11 @@ pub(crate) fn next_signal() -> Result<i32, Errno> {
     check(signal).map(|signal| signal as i32)
 }
 
-/// Marks every descriptor from 3 up as close-on-exec.
-pub(crate) fn close_on_exec_from_3() -> Result<(), Errno> {
+/// Marks every descriptor from `first` up as close-on-exec.
+pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     // SAFETY: the call takes numbers only and closes nothing now.
-    check(unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
 /// Closes one descriptor of a process that will not use it again.
@@ -94,6 +94,47 @@ pub(crate) unsafe fn close_all() {
     unsafe {
         libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
     }
+}
+
+/// Closes every descriptor from `first` up but those in `keep`, which must be in order.
+///
+/// # Safety
+/// The process may use none of the closed descriptors afterwards, not even to drop them.
+pub(crate) unsafe fn close_from_but(first: u32, keep: [u32; 2]) {
+    let mut first = first;
+    for kept in keep {
+        if kept > first {
+            // SAFETY: the caller's promise.
+            unsafe {
+                libc::syscall(libc::SYS_close_range, first, kept - 1, 0);
+            }
+        }
+        first = first.max(kept.saturating_add(1));
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0);
+    }
+}
+
+/// Waits for the end of one child and gives its raw status.
+pub(crate) fn reap(pid: i32) -> Result<i32, Errno> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` outlives the call; a null rusage is allowed.
+        let result =
+            unsafe { libc::syscall(libc::SYS_wait4, pid, &raw mut status, libc::__WALL, std::ptr::null::<u8>()) };
+        match check(result) {
+            Err(Errno::INTR) => {}
+            result => return result.map(|_| status),
+        }
+    }
+}
+
+/// The NIS domain name of this uts namespace.
+pub(crate) fn set_domainname(name: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads `name.len()` bytes.
+    check(unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.len()) }).map(drop)
 }
 
 /// Makes `number` (0, 1 or 2) a copy of `fd` that survives exec.
