@@ -13,11 +13,15 @@ const DEFECT: u8 = 70;
 
 fn main() -> ExitCode {
     ui::report_panics();
-    let arguments = match args::parse() {
-        Ok(arguments) => arguments,
+    let called = match args::parse_called() {
+        Ok(called) => called,
         Err(code) => return code,
     };
     // Unwinding runs the destructors that give mounts, leases and drafts back.
-    let code = std::panic::catch_unwind(|| command::dispatch(arguments)).unwrap_or(DEFECT);
+    let code = std::panic::catch_unwind(|| match called {
+        args::Called::Dunnage(arguments) => command::dispatch(*arguments),
+        args::Called::Oci(arguments) => command::oci(*arguments),
+    })
+    .unwrap_or(DEFECT);
     ExitCode::from(code)
 }

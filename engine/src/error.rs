@@ -55,6 +55,25 @@ pub enum Error {
         /// As the user wrote it.
         name: String,
     },
+    /// A configuration that an OCI runtime was given cannot be followed.
+    #[error("{field}: {reason}")]
+    OciConfig {
+        /// The place in it.
+        field: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A container of the OCI runtime is not in the state that a command needs.
+    #[error("{reason}: {id:?}")]
+    ContainerState {
+        /// The container.
+        id: String,
+        /// What is the matter.
+        reason: String,
+    },
+    /// A hook of an OCI configuration failed.
+    #[error("{0}")]
+    Hook(String),
     /// No volume has this name.
     #[error("no volume `{0}`: `dunnage volume ls` lists them")]
     VolumeNotFound(String),
@@ -127,12 +146,39 @@ impl Error {
         }
     }
 
+    /// The sentence in the words that docker and podman look for, to tell a missing program from one that may not run.
+    #[must_use]
+    pub fn oci_message(&self) -> String {
+        use runtime::Error as Sandbox;
+        match self {
+            Error::Sandbox(Sandbox::NotFound { program }) if program.contains('/') => {
+                format!("exec: \"{program}\": stat {program}: no such file or directory")
+            }
+            Error::Sandbox(Sandbox::NotFound { program }) => {
+                format!("exec: \"{program}\": executable file not found in $PATH")
+            }
+            Error::Sandbox(Sandbox::InterpreterNotFound { program }) => {
+                format!("exec: \"{program}\": no such file or directory")
+            }
+            Error::Sandbox(Sandbox::NotExecutable { program, source }) => {
+                let text = source.to_string().to_lowercase();
+                let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+                format!("exec: \"{program}\": {text}")
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// The code of `dunnage run` when the container could not be started: 125, 126 or 127.
     pub fn run_exit_code(&self) -> i32 {
         match self {
             Error::Sandbox(error) => error.exit_code(),
             _ => 125,
         }
+    }
+
+    pub(crate) fn container_state(id: &str, reason: impl Into<String>) -> Self {
+        Error::ContainerState { id: id.to_owned(), reason: reason.into() }
     }
 
     pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {

@@ -10,6 +10,7 @@ mod lent;
 mod limits;
 mod network;
 mod networking;
+mod oci;
 mod plan;
 mod prune;
 mod run;
@@ -34,6 +35,10 @@ pub(crate) use image::{
 pub(crate) use lent::{SecretSource, SecretSpec, SshSpec};
 pub(crate) use network::{
     NetworkCommand, NetworkCreateArgs, NetworkFilter, NetworkInspectArgs, NetworkLsArgs, NetworkRmArgs,
+};
+pub(crate) use oci::{
+    LogFormat, OciArguments, OciCommand, OciCreateArgs, OciEventsArgs, OciExecArgs, OciListArgs, OciPsArgs,
+    OciUpdateArgs, TableFormat,
 };
 pub(crate) use plan::{PlanArgs, PlanFormat};
 pub(crate) use prune::{
@@ -125,6 +130,8 @@ pub(crate) enum Command {
     /// Manage images, in docker's long spelling
     #[command(subcommand)]
     Image(Image),
+    /// Be an OCI runtime for docker, podman and containerd; `dunnage oci --help` has its commands
+    Oci,
     /// Show what this machine and this dunnage are
     Info(StorageArgs),
     /// Show the version
@@ -224,8 +231,37 @@ const NOT_YET: [&str; 49] = [
     "--group-add",
 ];
 
+/// Names under which the program is an OCI runtime: callers take a path to one executable.
+const OCI_NAMES: [&str; 2] = ["dunnage-oci", "dunnage-runtime"];
+
+/// What the process was called as.
+pub(crate) enum Called {
+    /// The command line of people.
+    Dunnage(Box<Arguments>),
+    /// The command line of an OCI runtime, whose own globals come before the command.
+    Oci(Box<OciArguments>),
+}
+
+/// Parses the process's arguments in the command line that its name and its first word choose.
+pub(crate) fn parse_called() -> Result<Called, ExitCode> {
+    let mut words = std::env::args_os();
+    let name = words.next().map(PathBuf::from).unwrap_or_default();
+    let named = OCI_NAMES.iter().any(|known| name.file_name().is_some_and(|name| name == *known));
+    let mut rest: Vec<_> = words.collect();
+    if !named && rest.first().is_none_or(|word| word != "oci") {
+        return parse().map(|arguments| Called::Dunnage(Box::new(arguments)));
+    }
+    if !named {
+        rest.remove(0);
+    }
+    let words = std::iter::once("dunnage-oci".into()).chain(rest);
+    OciArguments::try_parse_from(words)
+        .map(|arguments| Called::Oci(Box::new(arguments)))
+        .map_err(|error| refuse(&error, 1))
+}
+
 /// Parses the process's arguments, or gives the code to end with. A usage error of `run` has docker's code for it.
-pub(crate) fn parse() -> Result<Arguments, ExitCode> {
+fn parse() -> Result<Arguments, ExitCode> {
     let is_run = std::env::args_os()
         .skip(1)
         .find(|argument| !argument.as_encoded_bytes().starts_with(b"-"))

@@ -11,6 +11,7 @@ mod image;
 mod lent;
 mod metadata;
 mod network;
+mod oci;
 mod plan;
 mod prune;
 mod run;
@@ -84,6 +85,8 @@ impl From<engine::Error> for Failure {
 /// The exit code of a command that did what it was asked to.
 type Outcome = Result<u8, Failure>;
 
+pub(crate) use oci::oci;
+
 /// Performs a command and gives the process's exit code.
 pub(crate) fn dispatch(arguments: Arguments) -> u8 {
     ui::set_color(arguments.color);
@@ -124,6 +127,8 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Container(Container::Prune(args)) => prune::containers(root, &args),
         Command::Image(Image::Prune(args)) => prune::images(root, &args),
         Command::Info(args) => system::info(root, args, isolation.as_ref()),
+        // `dunnage oci` has a command line of its own, and comes here only behind other flags.
+        Command::Oci => Err(Failure::usage("`oci` comes first: `dunnage oci --help`")),
         Command::Version => system::version(),
     };
     result.unwrap_or_else(|failure| failure.tell())
