@@ -128,6 +128,8 @@ impl Store {
     /// # Errors
     /// When the name's file cannot be read.
     pub fn resolve(&self, name: &Reference) -> Result<Option<ImageId>> {
+        // A digest says all: the tag beside it is for people.
+        let name = &name.digest().map_or_else(|| name.clone(), |digest| name.with_digest(digest));
         let path = self.ref_path(name);
         match std::fs::read_to_string(&path) {
             Ok(text) => text.parse().map(Some).map_err(|_| Error::NameDamaged(name.familiar())),
@@ -199,6 +201,14 @@ impl Store {
             }
         }
         Ok(names)
+    }
+
+    /// The names that point at an image.
+    ///
+    /// # Errors
+    /// When the names cannot be read.
+    pub fn names_of(&self, id: &ImageId) -> Result<Vec<Reference>> {
+        Ok(self.names()?.into_iter().filter(|(_, there)| there == id).map(|(name, _)| name).collect())
     }
 
     /// Points a name at an image.

@@ -45,6 +45,28 @@ impl Reference {
         self.digest.as_ref()
     }
 
+    /// Registry and repository with neither tag nor digest.
+    pub fn place(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
+    }
+
+    /// The same repository with this digest and no tag: exactly one document.
+    #[must_use]
+    pub fn with_digest(&self, digest: &Digest) -> Reference {
+        Reference { tag: None, digest: Some(digest.clone()), ..self.clone() }
+    }
+
+    /// The same repository with this tag and no digest.
+    ///
+    /// # Errors
+    /// When it is no tag.
+    pub fn with_tag(&self, tag: &str) -> Result<Reference, Error> {
+        if !is_tag(tag) {
+            return Err(Error::BadReference(format!("`{}` is not a valid tag", escaped(tag.as_bytes()))));
+        }
+        Ok(Reference { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
+    }
+
     /// Registry and repository as Docker shows them: without what goes without saying.
     pub fn familiar_name(&self) -> String {
         if self.registry != DEFAULT_REGISTRY {
@@ -250,5 +272,72 @@ mod tests {
         }
         let error = "library/BUG_stage".parse::<Reference>().unwrap_err().to_string();
         assert_eq!(error, "invalid reference format: repository name (library/BUG_stage) must be lowercase");
+    }
+
+    /// The published grammar (distribution's reference package) with docker's rules for short names, as expressions.
+    fn is_in_the_grammar(text: &str) -> bool {
+        let hexadecimal = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        if text.len() == 64 && text.chars().all(hexadecimal) {
+            return false;
+        }
+        let (first, rest) = text.split_once('/').unwrap_or((text, ""));
+        let has_domain =
+            text.contains('/') && (first.contains(['.', ':']) || first == "localhost" || first.to_lowercase() != first);
+        let (domain, rest) = match has_domain {
+            true if first == "index.docker.io" => ("docker.io", rest),
+            true => (first, rest),
+            false => ("docker.io", text),
+        };
+        let rest =
+            if domain == "docker.io" && !rest.contains('/') { format!("library/{rest}") } else { rest.to_owned() };
+        let label = "(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])";
+        let component = "[a-z0-9]+(?:(?:[._]|__|[-]+)[a-z0-9]+)*";
+        let digest = "sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}";
+        let whole = format!(
+            "^((?:{label}(?:\\.{label})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?/{component}(?:/{component})*)(?::[a-zA-Z0-9_][a-zA-Z0-9_.-]{{0,127}})?(?:@(?:{digest}))?$"
+        );
+        let expression = regex_lite::Regex::new(&whole).unwrap();
+        expression
+            .captures(&format!("{domain}/{rest}"))
+            .is_some_and(|found| found.get(1).unwrap().as_str().len() <= 255)
+    }
+
+    #[test]
+    fn security_r19_two_thousand_names_against_the_grammar() {
+        let digest = Digest::sha256_of(b"").to_string();
+        let valid = [
+            "a",
+            "app:1.0",
+            "user/app",
+            "localhost/a/b:c",
+            "localhost:5000/a__b/c-d--e.f_g:T.a-G_1",
+            "r.example:5000/a/b:c",
+            "UPPER/x",
+            "[::1]:5000/a:b",
+            "index.docker.io/a",
+            "sub.r-x.example.co/team/a0",
+        ];
+        let odd = [
+            "", "..", "__", "___", ".", "_", "-", "--", ":", "@", "/", "//", "A", "é", " ", "\n", "%", "a:b", ":80",
+            "[", "]",
+        ];
+        let mut names: Vec<String> = valid.iter().map(|name| (*name).to_owned()).collect();
+        for name in valid {
+            names.push(format!("{name}@{digest}"));
+            names.push(format!("{name}@{}", digest.to_uppercase()));
+            names.push(name.to_uppercase());
+            names.push(format!("{name}{}", "x".repeat(256 - name.len())));
+            for at in (0..=name.len()).filter(|at| name.is_char_boundary(*at)) {
+                let (before, after) = name.split_at(at);
+                names.extend(odd.iter().map(|odd| format!("{before}{odd}{after}")));
+            }
+        }
+        let (mut good, mut bad) = (0, 0);
+        for name in &names {
+            let parsed = name.parse::<Reference>();
+            assert_eq!(parsed.is_ok(), is_in_the_grammar(name), "{name:?}: {parsed:?}");
+            *if parsed.is_ok() { &mut good } else { &mut bad } += 1;
+        }
+        assert!(names.len() >= 2000 && good > 300 && bad > 1000, "{good} {bad}");
     }
 }

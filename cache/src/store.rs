@@ -16,6 +16,7 @@
 //!   images/HEX.json         exact configuration bytes by image id
 //!   refs/NAME               small file: the image id that a name points at; NAME has / escaped
 //!   records/KK/KEY.json     what a step with this key gave
+//!   packings/HEX.json       what a layer is packed as in registries, and where it was seen there
 //!   downloads/HASH.json    what a URL gave the last time: blob, ETag, Last-Modified
 //!   stats/HASH              hashes of a context's files by device, inode, size and times
 //!   drafts/LEASE/           what is being made; swept when the holder of LEASE is dead

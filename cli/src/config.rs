@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use engine::{FetchOptions, HttpOptions, Owner, Proxies, SearchPath, StorageChoice};
+use engine::{FetchOptions, HttpOptions, Owner, Proxies, RegistryFiles, SearchPath, SettingsFiles, StorageChoice};
 
 use crate::args::StorageDriver;
 
@@ -101,7 +101,36 @@ pub(crate) fn fetch() -> FetchOptions {
     let certificates = first(&["SSL_CERT_FILE"])
         .map(PathBuf::from)
         .or_else(|| bundles.into_iter().map(PathBuf::from).find(|path| path.is_file()));
-    FetchOptions { http: HttpOptions { proxies, certificates }, programs: search_path() }
+    FetchOptions { http: HttpOptions { proxies, certificates }, programs: search_path(), registries: registries() }
+}
+
+/// Where the user's files about registries are: our own, docker's, and containers'.
+fn registries() -> RegistryFiles {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = set("HOME");
+    let config = set("XDG_CONFIG_HOME").or_else(|| Some(home.clone()?.join(".config")));
+    let below = |path: &str| config.as_ref().map(|config| config.join(path));
+    let docker = set("DOCKER_CONFIG").or_else(|| Some(home?.join(".docker"))).unwrap_or_default().join("config.json");
+    let runtime = set("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json"));
+    let system = |path: &str| Some(PathBuf::from(path));
+    let some = |paths: &[Option<PathBuf>]| paths.iter().flatten().cloned().collect::<Vec<_>>();
+    RegistryFiles {
+        settings: SettingsFiles {
+            own: some(&[set("DUNNAGE_CONFIG"), below("dunnage/config.toml"), system("/etc/dunnage/config.toml")]),
+            containers: match set("CONTAINERS_REGISTRIES_CONF") {
+                Some(path) => vec![path],
+                None => some(&[below("containers/registries.conf"), system("/etc/containers/registries.conf")]),
+            },
+            certificates: some(&[
+                below("containers/certs.d"),
+                system("/etc/containers/certs.d"),
+                system("/etc/docker/certs.d"),
+            ]),
+        },
+        inline: variable("DOCKER_AUTH_CONFIG").filter(|text| !text.is_empty()),
+        credentials: some(&[set("REGISTRY_AUTH_FILE"), Some(docker.clone()), runtime, below("containers/auth.json")]),
+        login: docker,
+    }
 }
 
 /// The value of a variable, for `--env NAME` and `--build-arg NAME`.

@@ -17,7 +17,7 @@ use crate::produce::Call;
 use crate::record::Asked;
 use crate::recorder::Recorder;
 use crate::remote_caches::{CacheFrom, CacheTo};
-use crate::{Engine, FetchOptions, NetworkMode};
+use crate::{Engine, FetchOptions, NetworkMode, PullPolicy};
 
 /// Most of a Dockerfile or ignore file that is read.
 pub(crate) const TEXT_LIMIT: u64 = 16 << 20;
@@ -83,6 +83,8 @@ pub struct BuildRequest {
     pub fetch: FetchOptions,
     /// How the caller wrote it, for [`Engine::debug`] to be asked again; credentials are not in it.
     pub asked: Option<Asked>,
+    /// When bases are pulled.
+    pub pull: PullPolicy,
     /// Bytes of the log that are kept.
     pub log_limit: u64,
     /// Builds whose records are kept, this one among them.
@@ -118,6 +120,7 @@ impl Default for BuildRequest {
             stream: None,
             fetch: FetchOptions::default(),
             asked: None,
+            pull: PullPolicy::default(),
             log_limit: LOG_LIMIT,
             keep_builds: BUILDS,
         }

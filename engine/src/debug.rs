@@ -39,7 +39,7 @@ impl Engine {
         request.one_platform()?;
         let lease = self.store.lease()?;
         let fetcher = Fetcher::new(&request.fetch);
-        let prepared = self.prepare(request, &fetcher, &lease, cancel)?;
+        let prepared = self.prepare(request, &fetcher, &lease, cancel, None)?;
         let (stage, text) = &debug.text;
         let same = |info: &builder::StepInfo| info.number == debug.step && info.stage == *stage && info.text == *text;
         if !prepared.plan.infos().any(|info| same(&info)) {

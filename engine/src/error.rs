@@ -49,7 +49,7 @@ pub enum Error {
     },
     /// An image that a Dockerfile stands on, or that the user named, is not in the store.
     #[error(
-        "image `{name}` is not in the store, and this version of dunnage does not pull; make it with `dunnage bootstrap`, `dunnage import` or `dunnage load`"
+        "image `{name}` is not in the store; bring it with `dunnage pull`, `dunnage load` or `dunnage import`, or make it with `dunnage bootstrap`"
     )]
     ImageNotFound {
         /// As the user wrote it.
@@ -138,7 +138,7 @@ impl Error {
     pub fn exit_code(&self) -> i32 {
         match self {
             Error::Usage(_) | Error::BadName { .. } | Error::Store(cache::Error::BadVolumeName { .. }) => 2,
-            Error::Build(builder::Error::Cancelled) => 130,
+            Error::Build(builder::Error::Cancelled) | Error::Archive(registry::Error::Cancelled) => 130,
             Error::Build(builder::Error::Sandbox(_)) | Error::Sandbox(_) | Error::NoOverlay { .. } => 3,
             Error::Build(builder::Error::Store(error)) | Error::Store(error) if error.is_environment() => 3,
             Error::Archive(error) if error.is_environment() => 3,

@@ -37,6 +37,17 @@ pub(crate) fn parse_name(name: &str) -> Result<Reference> {
     name.parse().map_err(|error: cache::Error| Error::BadName { name: name.to_owned(), reason: error.to_string() })
 }
 
+/// The names that go with one: with the last tag of a repository its digests go too, as they do with docker.
+fn going_with<'a>(name: &'a Reference, names: &'a [Reference]) -> Vec<&'a Reference> {
+    let there = names.iter().filter(|other| other.place() == name.place() && *other != name);
+    let (tags, digests): (Vec<_>, Vec<_>) = there.partition(|other| other.tag().is_some());
+    let mut going = vec![name];
+    if tags.is_empty() {
+        going.extend(digests);
+    }
+    going
+}
+
 impl Engine {
     /// All images, newest first.
     ///
@@ -69,18 +80,20 @@ impl Engine {
     /// When there is no such image, or it has several names and was given by id without `force`.
     pub fn remove_image(&self, text: &str, force: bool) -> Result<Vec<Removed>> {
         let image = self.find_image(text)?;
-        let names = self.names_of(&image)?;
+        let names = self.store.names_of(&image.id)?;
         let given = text.parse::<Reference>().ok().filter(|name| names.contains(name));
         let mut removed = Vec::new();
         match given {
             Some(name) => {
-                self.store.untag(&name)?;
-                removed.push(Removed::Untagged(name.familiar()));
-                if names.len() > 1 {
+                for name in going_with(&name, &names) {
+                    self.store.untag(name)?;
+                    removed.push(Removed::Untagged(name.familiar()));
+                }
+                if names.len() > removed.len() {
                     return Ok(removed);
                 }
             }
-            None if names.len() > 1 && !force => {
+            None if names.iter().filter(|name| name.tag().is_some()).count() > 1 && !force => {
                 return Err(Error::Usage(format!(
                     "image {text} has {} names: remove it by name, or all of them with --force",
                     names.len()
@@ -100,11 +113,6 @@ impl Engine {
         Ok(removed)
     }
 
-    fn names_of(&self, image: &Image) -> Result<Vec<Reference>> {
-        let stored = self.store.images()?.into_iter().find(|stored| stored.image.id == image.id);
-        Ok(stored.map(|stored| stored.names).unwrap_or_default())
-    }
-
     /// The image as `docker image inspect` shows it.
     ///
     /// # Errors
@@ -115,10 +123,12 @@ impl Engine {
         let (names, size) = stored.map(|stored| (stored.names, stored.size)).unwrap_or_default();
         let config = serde_json::to_value(&image.config.config).unwrap_or(Value::Null);
         let tags: Vec<String> = names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
+        let by_digest = names.iter().filter(|name| name.digest().is_some());
+        let digests: Vec<String> = by_digest.map(Reference::familiar).collect();
         Ok(json!({
             "Id": image.id.to_string(),
             "RepoTags": tags,
-            "RepoDigests": [],
+            "RepoDigests": digests,
             "Comment": image.config.history.last().and_then(|entry| entry.comment.clone()).unwrap_or_default(),
             "Created": image.config.created,
             "Author": image.config.author.clone().unwrap_or_default(),

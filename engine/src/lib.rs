@@ -1,4 +1,4 @@
-//! The verbs: build, plan, why, builds, check, run, images, save, load, import, bootstrap, volumes, prune. No algorithm lives here.
+//! The verbs: build, plan, why, builds, check, run, images, pull, push, save, load, import, bootstrap, volumes, prune. No algorithm lives here.
 //!
 //! An [`Engine`] is a handle on a store; each verb is a method in the file of its name. What happens on the way is
 //! told through events; nothing here prints, exits or reads the environment.
@@ -13,6 +13,7 @@ mod builds;
 mod check;
 mod containers;
 mod contexts;
+mod credential_helper;
 mod debug;
 mod elf;
 mod error;
@@ -20,6 +21,7 @@ mod git;
 mod housekeeping;
 mod images;
 mod isolation;
+mod login;
 mod networks;
 pub mod oci;
 mod outline;
@@ -27,8 +29,12 @@ mod outputs;
 mod plan;
 mod prepare;
 mod produce;
+mod pull;
+mod push;
 mod record;
 mod recorder;
+mod registries;
+mod remote;
 mod remote_caches;
 mod sources;
 mod storage;
@@ -64,6 +70,7 @@ pub use error::{Error, Result};
 pub use housekeeping::{Cgroups, Info};
 pub use images::{HistoryEntry, Removed};
 pub use isolation::{Isolation, isolate};
+pub use login::Kept;
 pub use networks::{
     DEFAULT as DEFAULT_NETWORK, HostEntry, MacAddress, Membership, NameFiles, NetworkChoice, NetworkDriver,
     NetworkInfo, NewNetwork, PortBinding, PortSpec, Protocol,
@@ -71,8 +78,11 @@ pub use networks::{
 pub use outline::{outline, targets};
 pub use outputs::{Destination, Output};
 pub use plan::Planned;
+pub use pull::{PullPolicy, PullRequest, PulledImage, Supply, Transfers};
+pub use push::{PushRequest, PushedImage};
 pub use record::{Asked, BuildRecord, BuildStatus, RECORD_VERSION, RecordedError, StepRecord, StepStatus};
-pub use registry::{HttpOptions, Proxies};
+pub use registries::RegistryFiles;
+pub use registry::{BlobState, HttpOptions, LayerCompression, Proxies, SettingsFiles, TransferEvent};
 pub use remote_caches::{CacheFrom, CacheTo};
 pub use runtime::{Ids, NetworkMode, Resource, Rlimit, Signal, is_superuser};
 pub use sources::FetchOptions;

@@ -107,7 +107,7 @@ impl FromStr for Output {
             "docker" => fields.archive(ArchiveFormat::Docker)?,
             "image" => fields.image()?,
             "cacheonly" => Output::CacheOnly,
-            "registry" => return Err(fields.wrong("this version of dunnage does not push to registries")),
+            "registry" => return Err(fields.wrong("an image is pushed by --push, or by `dunnage push`")),
             other => {
                 let known = ["local", "tar", "oci", "docker", "image", "cacheonly"];
                 let help = match grammar::nearest(other, known) {
@@ -177,7 +177,7 @@ impl<'a> Fields<'a> {
 
     fn image(&mut self) -> Result<Output> {
         if self.flag("push", false)? {
-            return Err(self.wrong("this version of dunnage does not push to registries"));
+            return Err(self.wrong("an image is pushed by --push, or by `dunnage push`"));
         }
         Ok(Output::Image { names: self.names()?, rewrite: self.flag("rewrite-timestamp", false)? })
     }
@@ -372,8 +372,8 @@ mod tests {
             ("type=local", "needs dest=DIRECTORY"),
             ("dest=x", "needs a type"),
             ("type=tar,dst=x", "`dst` is not known"),
-            ("type=registry,name=x", "does not push"),
-            ("type=image,push=true", "does not push"),
+            ("type=registry,name=x", "is pushed by --push"),
+            ("type=image,push=true", "is pushed by --push"),
             ("type=docker,compression=zstd", "use type=oci"),
             ("type=oci,compression=lzma", "is not known"),
             ("type=oci,compression=gzip,compression-level=10", "levels 0 to 9"),

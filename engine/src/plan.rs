@@ -28,7 +28,7 @@ impl Engine {
         request.one_platform()?;
         let lease = self.store.lease()?;
         let fetcher = Fetcher::new(&request.fetch);
-        let prepared = self.prepare(request, &fetcher, &lease, &Cancel::default())?;
+        let prepared = self.prepare(request, &fetcher, &lease, &Cancel::default(), None)?;
         let store = self.working_store()?;
         let caches = OpenCaches::open(request, &|_: Event| {})?;
         let solver = Solver {

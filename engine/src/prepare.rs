@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use builder::{BaseImages, Cancel, Context, Memory, Options, Plan};
+use builder::{BaseImages, Cancel, Context, Event, Memory, Options, Plan};
 use cache::{ImageId, Lease, Reference};
 use grammar::{CheckChoice, Diagnostic, Severity};
+use registry::{BlobState, TransferEvent};
 
-use crate::Engine;
 use crate::build::{BuildRequest, as_error};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::pull::Supply;
 use crate::sources::Fetcher;
+use crate::{Engine, PullPolicy};
 
 /// A request with all that was read for it.
 pub(crate) struct Prepared {
@@ -23,13 +25,14 @@ pub(crate) struct Prepared {
 }
 
 impl Engine {
-    /// Reads what the request names, and plans.
+    /// Reads what the request names, and plans. Bases are pulled where the request allows it and `pulls` can be told.
     pub(crate) fn prepare(
         &self,
         request: &BuildRequest,
         fetcher: &Fetcher,
         lease: &Lease,
         cancel: &Cancel,
+        pulls: Option<&(dyn Fn(Event) + Sync)>,
     ) -> Result<Prepared> {
         let opened = self.open_context(request, fetcher, lease, cancel)?;
         let parsed = grammar::parse(&opened.dockerfile);
@@ -39,7 +42,8 @@ impl Engine {
         let choice = request.check_choice(&parsed.dockerfile)?;
         let options = request.options();
         request.check_filter(&parsed.dockerfile)?;
-        let images = self.base_images(request, &parsed.dockerfile, &options, lease)?;
+        let pulls = pulls.map(|events| Pulls { request, events, cancel });
+        let images = self.base_images(request, &parsed.dockerfile, &options, lease, pulls.as_ref())?;
         let plan = builder::plan(&parsed.dockerfile, &options, &images)?;
         let warnings = doubts(&parsed, &plan, &choice);
         if choice.error && !warnings.is_empty() {
@@ -68,6 +72,7 @@ impl Engine {
         dockerfile: &grammar::Dockerfile,
         options: &Options,
         lease: &Lease,
+        pulls: Option<&Pulls<'_>>,
     ) -> Result<BaseImages> {
         let layouts = request.layouts();
         let mut images = BaseImages::new();
@@ -77,19 +82,45 @@ impl Engine {
                 images.insert(base.reference, image);
                 continue;
             }
+            let why = match pulls.map(|pulls| self.pull_base(&base.reference, options, pulls)) {
+                Some(Err(error @ Error::Archive(registry::Error::Cancelled))) => return Err(error),
+                Some(Err(error)) => Some(error),
+                _ => None,
+            };
+            // What was asked for anew and cannot be had is not replaced by what is here; one for another platform, which
+            // was only looked for, is.
+            let usable = why.is_none() || request.pull == PullPolicy::Missing;
             let image = match self.store.resolve(&base.reference)? {
-                Some(id) => self.store.image(&id)?,
-                None => None,
+                Some(id) if usable => self.store.image(&id)?,
+                _ => None,
             };
             let Some(image) = image else {
-                return Err(builder::Error::from(self.base_missing(dockerfile, &base)).into());
+                return Err(builder::Error::from(self.base_missing(dockerfile, &base, why.as_ref())).into());
             };
             images.insert(base.reference, image);
         }
         Ok(images)
     }
 
-    fn base_missing(&self, dockerfile: &grammar::Dockerfile, base: &builder::Base) -> Diagnostic {
+    /// Pulls a base as the request wants it.
+    fn pull_base(&self, reference: &Reference, options: &Options, pulls: &Pulls<'_>) -> Result<()> {
+        let Pulls { request, events, cancel } = pulls;
+        let note = |sentence: String| events(Event::Note(None, sentence));
+        let begins = |name: &Reference| note(format!("pulling {}", name.familiar()));
+        let told = |event: TransferEvent| match event {
+            TransferEvent::Blob { id, state: BlobState::Done, size } => {
+                note(format!("{id}: {} bytes pulled", size.unwrap_or(0)));
+            }
+            TransferEvent::Note(sentence) => note(sentence),
+            TransferEvent::Blob { .. } | TransferEvent::Bytes { .. } => {}
+        };
+        let platform = options.platform_given.then_some(&options.platform);
+        let supply =
+            Supply { policy: request.pull, platform, fetch: &request.fetch, begins: &begins, events: &told, cancel };
+        self.ensure_reference(reference, &supply)
+    }
+
+    fn base_missing(&self, dockerfile: &grammar::Dockerfile, base: &builder::Base, why: Option<&Error>) -> Diagnostic {
         let name = base.reference.familiar();
         let known: Vec<String> = self
             .store
@@ -98,16 +129,27 @@ impl Engine {
             .iter()
             .flat_map(|image| image.names.iter().map(Reference::familiar))
             .collect();
-        let diagnostic = Diagnostic::error("K0370", format!("image `{name}` is not in the store"))
+        let what = match why {
+            Some(_) => format!("image `{name}` is not in the store, and cannot be pulled"),
+            None => format!("image `{name}` is not in the store"),
+        };
+        let diagnostic = Diagnostic::error("K0370", what)
             .at(&dockerfile.source, base.span)
-            .label("this version of dunnage does not pull");
+            .label(why.map_or_else(|| "nothing was pulled".to_owned(), ToString::to_string));
         match grammar::nearest(&name, known.iter().map(String::as_str)) {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
             None => diagnostic.help(format!(
-                "make it with `dunnage bootstrap {name}`, or bring it with `dunnage load` or `dunnage import`"
+                "bring it with `dunnage pull`, `dunnage load` or `dunnage import`, or make it with `dunnage bootstrap {name}`"
             )),
         }
     }
+}
+
+/// How bases are pulled.
+struct Pulls<'a> {
+    request: &'a BuildRequest,
+    events: &'a (dyn Fn(Event) + Sync),
+    cancel: &'a Cancel,
 }
 
 fn is_error(diagnostic: &Diagnostic) -> bool {

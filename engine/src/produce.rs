@@ -72,7 +72,8 @@ impl Engine {
         shown: &Mutex<Vec<StepInfo>>,
     ) -> Result<OnePlatform> {
         let fetcher = Fetcher::new(&request.fetch);
-        let prepared = self.prepare(&request, &fetcher, lease, call.cancel)?;
+        let pulls = |event| call.recorder.event(event);
+        let prepared = self.prepare(&request, &fetcher, lease, call.cancel, Some(&pulls))?;
         call.recorder.dockerfile(prepared.plan.source.name());
         let store = self.working_store()?;
         let platform = request.options().platform;

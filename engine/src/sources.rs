@@ -7,16 +7,18 @@ use cache::{Digest, DownloadRecord, TreeRoot};
 use grammar::GitSource;
 use registry::{DownloadRequest, Downloaded, Http, HttpOptions, Validators};
 
-use crate::SearchPath;
 use crate::git::Git;
+use crate::{RegistryFiles, SearchPath};
 
 /// How the network is reached.
 #[derive(Debug, Clone, Default)]
 pub struct FetchOptions {
     /// Proxies and certificates.
     pub http: HttpOptions,
-    /// Where the `git` program is looked for.
+    /// Where the `git` program, and those that keep passwords, are looked for.
     pub programs: SearchPath,
+    /// What is known of registries.
+    pub registries: RegistryFiles,
 }
 
 /// Fetches for one build. The network is first touched when something is asked for.

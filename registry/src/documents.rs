@@ -28,7 +28,7 @@ pub(crate) struct DockerImage {
 }
 
 /// An OCI index or Docker manifest list.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Index {
     pub(crate) schema_version: u32,
@@ -43,7 +43,7 @@ pub(crate) struct Index {
 }
 
 /// An OCI manifest or Docker schema 2 manifest.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Manifest {
     pub(crate) schema_version: u32,
@@ -55,6 +55,56 @@ pub(crate) struct Manifest {
     pub(crate) annotations: BTreeMap<String, String>,
     #[serde(default, skip_serializing)]
     pub(crate) manifests: Option<serde_json::Value>,
+}
+
+/// What a registry has under a name.
+#[derive(Debug, Clone)]
+pub(crate) enum Document {
+    Index(Index),
+    Manifest(Box<Manifest>),
+}
+
+impl Document {
+    /// Reads a document as what both the server and the document itself say that it is.
+    pub(crate) fn parse(bytes: &[u8], said: Option<&MediaType>) -> Result<(Document, MediaType), String> {
+        let probe: Probe =
+            serde_json::from_slice(bytes).map_err(|error| format!("the manifest cannot be read: {error}"))?;
+        if probe.schema_version == Some(1) {
+            return Err("it is of Docker's schema 1, which is not in use any more; push the image again".to_owned());
+        }
+        let said = said.filter(|said| said.is_index() || said.is_manifest());
+        if let (Some(said), Some(own)) = (said, &probe.media_type)
+            && said != own
+        {
+            return Err(format!("the server calls it {said}, and it calls itself {own}"));
+        }
+        let kind = said.cloned().or(probe.media_type).unwrap_or(match probe.manifests.is_some() {
+            true => MediaType::OciIndex,
+            false => MediaType::OciManifest,
+        });
+        if probe.manifests.is_some() && (probe.layers.is_some() || probe.config.is_some()) {
+            return Err("it has both the parts of an index and those of a manifest".to_owned());
+        }
+        let bad = |error: serde_json::Error| format!("the manifest cannot be read: {error}");
+        if kind.is_index() {
+            Ok((Document::Index(serde_json::from_slice(bytes).map_err(bad)?), kind))
+        } else if kind.is_manifest() {
+            Ok((Document::Manifest(serde_json::from_slice(bytes).map_err(bad)?), kind))
+        } else {
+            Err(format!("documents of the type {kind} are not known"))
+        }
+    }
+}
+
+/// The parts that tell documents apart.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Probe {
+    schema_version: Option<u32>,
+    media_type: Option<MediaType>,
+    manifests: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+    config: Option<serde::de::IgnoredAny>,
 }
 
 pub(crate) fn descriptor(media_type: MediaType, digest: cache::Digest, size: u64) -> Descriptor {

@@ -64,6 +64,20 @@ pub enum Error {
         /// As it came.
         found: cache::Digest,
     },
+    /// A file of the user's about registries says what cannot be.
+    #[error("{file}: {reason}")]
+    Settings {
+        /// The file, with the line where there is one.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A registry did not do it.
+    #[error("{0}")]
+    Refused(Box<crate::distribution::Refusal>),
+    /// The work was stopped.
+    #[error("it was stopped")]
+    Cancelled,
     /// The network cannot be used as it is set up.
     #[error("cannot use the network: {0}")]
     Network(String),
@@ -77,6 +91,7 @@ impl Error {
     pub fn is_environment(&self) -> bool {
         match self {
             Error::Store(error) => error.is_environment(),
+            Error::Refused(refusal) => refusal.is_environment(),
             Error::Write { .. } => true,
             _ => false,
         }
@@ -84,6 +99,10 @@ impl Error {
 
     pub(crate) fn document(name: impl Into<String>, reason: impl ToString) -> Self {
         Error::Document { name: name.into(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn settings(file: impl std::fmt::Display, reason: impl ToString) -> Self {
+        Error::Settings { file: file.to_string(), reason: reason.to_string() }
     }
 
     pub(crate) fn fetch(url: &str, reason: String) -> Self {

@@ -5,14 +5,21 @@
 #![forbid(unsafe_code)]
 
 mod cache_directory;
+mod distribution;
 mod documents;
 mod error;
 mod http;
 mod index;
 mod load;
+mod packing;
 mod save;
+mod settings;
 
 pub use cache_directory::CacheDirectory;
+pub use distribution::{
+    BlobState, Cause, Client, Credential, Credentials, PullOptions, Pulled, PushOptions, Pushed, Refusal, RemoteImage,
+    RemoteManifest, Repository, TransferEvent, pull, push, remote_image, wanted,
+};
 pub use error::{Error, Result};
 pub use http::{Download, DownloadRequest, Downloaded, Http, HttpOptions, Proxies, Validators};
 pub use index::{Annotations, Attestation, BuiltImage, ImagePart, package_url};
@@ -20,3 +27,4 @@ pub use load::{LayoutImage, Loaded, load, load_directory, load_layout_image};
 pub use save::{
     ArchiveFormat, LayerCompression, NamedImage, SaveOptions, save, save_built, save_built_directory, save_directory,
 };
+pub use settings::{CredentialFile, Lookup, Settings, SettingsFiles, TransferSettings, credential_key};

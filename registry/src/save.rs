@@ -55,6 +55,9 @@ impl LayerCompression {
         }
     }
 
+    /// What layers are pushed as when nothing is asked for and nothing is known of them.
+    pub(crate) const PUSHED: LayerCompression = LayerCompression::Gzip(6);
+
     pub(crate) fn media_type(self) -> MediaType {
         match self {
             LayerCompression::None => MediaType::OciLayer,

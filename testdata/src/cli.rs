@@ -109,6 +109,22 @@ impl Dunnage {
         path
     }
 
+    /// The settings of its commands: `config.toml` beside the store where a test wrote one, else a file in which docker's
+    /// own registry is blocked.
+    fn config(&self) -> PathBuf {
+        let own = self.directory.path().join("config.toml");
+        if own.exists() {
+            return own;
+        }
+        let shared = crate::workspace().join("target/test-stores/blocked.toml");
+        if !shared.exists() {
+            let draft = self.directory.path().join("blocked.toml");
+            std::fs::write(&draft, "[registries.\"docker.io\"]\nblocked = true\n").expect("a file");
+            std::fs::rename(draft, &shared).expect("a file");
+        }
+        shared
+    }
+
     /// The command with its environment, not yet started.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.binary);
@@ -128,6 +144,14 @@ impl Dunnage {
                     .map(|name| (name, "")),
             )
             .env_remove("DUNNAGE_FAILPOINTS")
+            // No test is to know what the machine's user knows, nor to go out to a registry.
+            .env("DUNNAGE_CONFIG", self.config())
+            .env("XDG_CONFIG_HOME", self.directory.path().join("no-config"))
+            .env("DOCKER_CONFIG", self.directory.path().join("docker"))
+            .env("CONTAINERS_REGISTRIES_CONF", self.directory.path().join("registries.conf"))
+            .env_remove("DOCKER_AUTH_CONFIG")
+            .env_remove("REGISTRY_AUTH_FILE")
+            .env_remove("XDG_RUNTIME_DIR")
             .stdin(Stdio::null());
         command
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What a client asked.
 #[derive(Debug, Clone)]
@@ -25,12 +26,13 @@ pub struct Reply {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     cut: Option<usize>,
+    slow: Option<Duration>,
 }
 
 impl Reply {
     /// 200 with a body.
     pub fn ok(body: impl Into<Vec<u8>>) -> Reply {
-        Reply { status: 200, headers: Vec::new(), body: body.into(), cut: None }
+        Reply { status: 200, headers: Vec::new(), body: body.into(), cut: None, slow: None }
     }
 
     /// A status without a body.
@@ -56,9 +58,31 @@ impl Reply {
         self.cut = Some(after);
         self
     }
+
+    /// The body comes byte by byte, with such a pause after each.
+    #[must_use]
+    pub fn slow(mut self, pause: Duration) -> Reply {
+        self.slow = Some(pause);
+        self
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// With another body.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Reply {
+        self.body = body.into();
+        self
+    }
 }
 
 type Handler = dyn Fn(&Asked) -> Reply + Send + Sync;
+
+/// How much of a request's body is taken before the connection breaks, seen from its head.
+type Cuts = dyn Fn(&Asked) -> Option<usize> + Send + Sync;
 
 /// The server. Its thread lives as long as the test's process.
 #[derive(Debug)]
@@ -73,15 +97,27 @@ impl Server {
     /// # Panics
     /// When loopback cannot be listened on.
     pub fn start(handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Server {
+        Server::start_cutting(handler, |_| None)
+    }
+
+    /// The same; where `cuts` says so, only a part of the body is read, the handler sees that part, and nobody hears
+    /// its answer.
+    ///
+    /// # Panics
+    /// When loopback cannot be listened on.
+    pub fn start_cutting(
+        handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+        cuts: impl Fn(&Asked) -> Option<usize> + Send + Sync + 'static,
+    ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         let port = listener.local_addr().expect("an address").port();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let handler: Arc<Handler> = Arc::new(handler);
+        let (handler, cuts): (Arc<Handler>, Arc<Cuts>) = (Arc::new(handler), Arc::new(cuts));
         let log = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (handler, log) = (Arc::clone(&handler), Arc::clone(&log));
-                std::thread::spawn(move || serve(stream, &*handler, &log));
+                let (handler, cuts, log) = (Arc::clone(&handler), Arc::clone(&cuts), Arc::clone(&log));
+                std::thread::spawn(move || serve(stream, &*handler, &*cuts, &log));
             }
         });
         Server { port, asked }
@@ -106,12 +142,15 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Asked>>) {
+fn serve(stream: TcpStream, handler: &Handler, cuts: &Cuts, log: &Mutex<Vec<Asked>>) {
     let Ok(mut writer) = stream.try_clone() else { return };
     let mut reader = BufReader::new(stream);
-    while let Some(asked) = read(&mut reader) {
+    while let Some((asked, whole)) = read(&mut reader, cuts) {
         log.lock().expect("no handler panicked").push(asked.clone());
         let reply = handler(&asked);
+        if !whole {
+            return;
+        }
         let mut head = format!("HTTP/1.1 {} Answer\r\n", reply.status);
         for (name, value) in &reply.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -120,6 +159,23 @@ fn serve(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Asked>>) {
             head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
         }
         head.push_str("\r\n");
+        if asked.method == "HEAD" {
+            if writer.write_all(head.as_bytes()).is_err() {
+                return;
+            }
+            continue;
+        }
+        if let Some(pause) = reply.slow {
+            let sent = writer.write_all(head.as_bytes());
+            let dripped = reply.body.iter().try_for_each(|byte| {
+                std::thread::sleep(pause);
+                writer.write_all(&[*byte])
+            });
+            if sent.and(dripped).is_err() {
+                return;
+            }
+            continue;
+        }
         let body = &reply.body[..reply.cut.unwrap_or(reply.body.len()).min(reply.body.len())];
         let sent = writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(body));
         if sent.is_err() || reply.cut.is_some() {
@@ -128,7 +184,8 @@ fn serve(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Asked>>) {
     }
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
+/// A request, and whether all of its body came.
+fn read(reader: &mut BufReader<TcpStream>, cuts: &Cuts) -> Option<(Asked, bool)> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
     let mut words = line.split_whitespace();
@@ -141,7 +198,9 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
         headers.insert(name.to_lowercase(), value.trim().to_owned());
     }
     let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some(Asked { method, path, headers, body })
+    let mut asked = Asked { method, path, headers, body: Vec::new() };
+    let cut = cuts(&asked);
+    asked.body.resize(cut.unwrap_or(length).min(length), 0);
+    reader.read_exact(&mut asked.body).ok()?;
+    Some((asked, cut.is_none()))
 }

@@ -123,7 +123,8 @@ impl Store {
         for (hex, fact) in known {
             let Ok(id) = format!("sha256:{hex}").parse::<ImageId>() else { continue };
             let names = names.remove(&id).unwrap_or_default();
-            let wanted = options.images == ImagePolicy::Unused || names.is_empty();
+            // As with docker, a name by digest alone keeps nothing.
+            let wanted = options.images == ImagePolicy::Unused || names.iter().all(|name| name.tag().is_none());
             let allowed = options.filters.allow_age(fact.written) && options.filters.allow_labels(&fact.labels);
             if wanted && allowed && !used.contains(hex.as_str()) {
                 doomed.push(PrunedImage { id, names });

@@ -55,6 +55,7 @@ impl Marked {
             (whole_cache, "stats"),
             (whole_cache, "downloads"),
             (whole_cache, "blobs/sha256"),
+            (whole_cache, "packings"),
         ]
         .into_iter()
         .filter(|(wanted, _)| *wanted)
@@ -174,7 +175,10 @@ impl Sweep<'_> {
             // A container that was made or a name that was given since the mark keeps it.
             let used = kept.iter().any(|(record, _)| record.image == image.id);
             let named = now.iter().any(|name| !image.names.contains(name));
-            if used || named || (marked.options.images == ImagePolicy::Dangling && !now.is_empty()) {
+            if used
+                || named
+                || (marked.options.images == ImagePolicy::Dangling && now.iter().any(|name| name.tag().is_some()))
+            {
                 continue;
             }
             for name in &now {

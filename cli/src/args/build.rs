@@ -44,6 +44,12 @@ pub(crate) struct BuildArgs {
     /// Perform the steps of these stages, whatever the cache has; others may hit
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// Ask the registries for all base images, also for those that are here
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// Push the image under its names when it is built
+    #[arg(long)]
+    pub(crate) push: bool,
     /// Platform of the image, as linux/arm64; several with commas between, or repeated [default: this machine's]
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',', value_parser = lent::platform)]
     pub(crate) platform: Vec<Platform>,

@@ -14,6 +14,9 @@ pub(crate) struct ImagesArgs {
     /// Print whole ids
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Also the digests that the images have at registries
+    #[arg(long)]
+    pub(crate) digests: bool,
     /// Also images without a name
     #[arg(short, long)]
     pub(crate) all: bool,
@@ -50,6 +53,12 @@ pub(crate) struct InspectArgs {
     /// A template such as '{{json .Config}}' or '{{.Config.User}}'
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
+    /// Ask the registry, and pull nothing
+    #[arg(long)]
+    pub(crate) remote: bool,
+    /// Of an image for several platforms, this one [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", value_parser = super::lent::platform, requires = "remote")]
+    pub(crate) platform: Option<engine::Platform>,
     /// Names or ids
     #[arg(required = true)]
     pub(crate) images: Vec<String>,

@@ -13,6 +13,7 @@ mod networking;
 mod oci;
 mod plan;
 mod prune;
+mod registry;
 mod run;
 mod system;
 mod volume;
@@ -45,6 +46,7 @@ pub(crate) use prune::{
     BuilderPruneArgs, Consent, ContainerPruneArgs, ImagePruneArgs, NetworkPruneArgs, SystemPruneArgs, VolumePruneArgs,
     filters,
 };
+pub(crate) use registry::{LoginArgs, LogoutArgs, Pull, PullArgs, PushArgs};
 pub(crate) use run::RunArgs;
 pub(crate) use system::{DfArgs, StorageArgs, StorageDriver, StoreCheckArgs, System};
 pub(crate) use volume::{Volume, VolumeCreateArgs, VolumeFilter, VolumeInspectArgs, VolumeLsArgs, VolumeRmArgs};
@@ -94,6 +96,14 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Run a command in a new container
     Run(Box<RunArgs>),
+    /// Download images from a registry
+    Pull(PullArgs),
+    /// Upload images to a registry
+    Push(PushArgs),
+    /// Log in to a registry
+    Login(LoginArgs),
+    /// Log out of a registry
+    Logout(LogoutArgs),
     /// List images
     Images(ImagesArgs),
     /// Give an image another name
@@ -142,6 +152,10 @@ pub(crate) enum Command {
 pub(crate) enum Image {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
+    /// Download images from a registry
+    Pull(PullArgs),
+    /// Upload images to a registry
+    Push(PushArgs),
     /// List images
     #[command(alias = "list")]
     Ls(ImagesArgs),

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::StorageArgs;
 use super::limits::LimitArgs;
 use super::networking::NetworkArgs;
+use super::{Pull, StorageArgs};
 use engine::VolumeSpec;
 
 /// Run a command in a new container
@@ -21,6 +21,12 @@ not found, 128+n when signal n ended it.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
+    /// When to pull the image
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub(crate) pull: Pull,
+    /// Print nothing while the image is pulled
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     /// Remove the container's files when it ends
     #[arg(long)]
     pub(crate) rm: bool,

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use clap::ValueEnum;
 use engine::{
     Asked, Attest, BuildRequest, Built, Cancel, ContextSource, DockerfileSource, Engine, Entitlement, Event,
-    NamedSource, NetworkMode, Output, Platform, RunSettings,
+    NamedSource, NetworkMode, Output, Platform, PullPolicy, PushRequest, RunSettings,
 };
 
 use super::watch::Starter;
@@ -44,6 +44,9 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs, besides: Besides) ->
         return super::call::call(root, call, &request(args)?);
     }
     let mode = mode(args.progress, args.quiet)?;
+    if args.push && args.tag.is_empty() {
+        return Err(Failure::usage("--push needs a name to push under: add -t NAME"));
+    }
     let outputs = outputs(&args)?;
     // What goes to standard output is then the image, and nothing else.
     let streams = outputs.iter().any(Output::is_stream);
@@ -57,6 +60,7 @@ pub(super) fn build(root: Option<PathBuf>, args: BuildArgs, besides: Besides) ->
         debug: args.debug,
         quiet: args.quiet,
         tells_id: args.quiet && !streams,
+        push: args.push,
         files: Files {
             iidfile: args.iidfile.clone(),
             metadata: args.metadata_file.clone(),
@@ -96,6 +100,7 @@ pub(super) struct Job {
     debug: bool,
     quiet: bool,
     tells_id: bool,
+    push: bool,
     files: Files,
 }
 
@@ -134,6 +139,10 @@ impl Job {
         match result {
             Ok(built) => {
                 finish(engine, &built, self.quiet, &self.files)?;
+                if self.push {
+                    let request = PushRequest { names: built.names.clone(), ..PushRequest::default() };
+                    super::registry::perform_push(engine, &request, self.quiet, !self.quiet, cancel, interrupt)?;
+                }
                 if self.tells_id {
                     ui::line(&built.id)?;
                 }
@@ -183,7 +192,9 @@ fn finish(engine: &Engine, built: &Built, quiet: bool, files: &Files) -> Result<
 
 fn outputs(args: &BuildArgs) -> Result<Vec<Output>, Failure> {
     let mut outputs = args.output.clone();
-    if args.load && !outputs.iter().any(Output::is_image) {
+    // What is pushed has to be in the store.
+    let wanted = args.load || (args.push && !outputs.is_empty());
+    if wanted && !outputs.iter().any(Output::is_image) {
         outputs.push(Output::Image { names: Vec::new(), rewrite: false });
     }
     match outputs.iter().filter(|output| output.is_stream()).count() {
@@ -256,6 +267,7 @@ pub(super) fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
         credentials: lent::credentials(args.secret, args.ssh)?,
         jobs: args.jobs.map(usize::from),
         fetch: config::fetch(),
+        pull: if args.pull { PullPolicy::Always } else { PullPolicy::Missing },
         cache_from: args.cache_from,
         cache_to: args.cache_to,
         source_date_epoch,

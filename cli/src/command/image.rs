@@ -2,17 +2,26 @@
 
 use std::path::PathBuf;
 
-use engine::{Reference, Removed, StoredImage};
+use engine::{Cancel, Reference, Removed, StoredImage};
 use serde_json::{Map, Value, json};
 
 use super::{Failure, Outcome, open};
 use crate::args::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
+use crate::config;
 use crate::ui::table::{self, Column};
 use crate::ui::template::Template;
 use crate::ui::{self, units};
 
 const IMAGES: [Column; 5] =
     [("Repository", "REPOSITORY"), ("Tag", "TAG"), ("ID", "IMAGE ID"), ("CreatedSince", "CREATED"), ("Size", "SIZE")];
+const WITH_DIGESTS: [Column; 6] = [
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("Digest", "DIGEST"),
+    ("ID", "IMAGE ID"),
+    ("CreatedSince", "CREATED"),
+    ("Size", "SIZE"),
+];
 const HISTORY: [Column; 5] = [
     ("ID", "IMAGE"),
     ("CreatedSince", "CREATED"),
@@ -36,27 +45,41 @@ pub(super) fn list(root: Option<PathBuf>, args: &ImagesArgs) -> Outcome {
         ids.dedup();
         ids.iter().try_for_each(|id| ui::line(id))?;
     } else {
-        table::print(&rows, &IMAGES, args.format.as_deref())?;
+        let columns: &[Column] = if args.digests { &WITH_DIGESTS } else { &IMAGES };
+        table::print(&rows, columns, args.format.as_deref())?;
     }
     Ok(0)
 }
 
 fn image_rows(image: &StoredImage, args: &ImagesArgs) -> Vec<Map<String, Value>> {
-    let mut names: Vec<(String, String)> =
-        image.names.iter().filter(|name| wanted(name, args.name.as_deref())).map(parts).collect();
+    let digest_in = |place: &str| {
+        let known = image.names.iter().find(|name| name.digest().is_some() && name.place() == place);
+        known.and_then(Reference::digest).map_or_else(|| NO_NAME.to_owned(), ToString::to_string)
+    };
+    // A name by digest is a line of its own only where the repository has no tag for the image.
+    let shown = |name: &&Reference| {
+        name.tag().is_some() || image.names.iter().all(|other| other.tag().is_none() || other.place() != name.place())
+    };
+    let asked = image.names.iter().filter(shown).filter(|name| wanted(name, args.name.as_deref()));
+    let mut names: Vec<(String, String, String)> = asked
+        .map(|name| {
+            let (repository, tag) = parts(name);
+            (repository, tag, digest_in(&name.place()))
+        })
+        .collect();
     if names.is_empty() && image.names.is_empty() && args.all && args.name.is_none() {
-        names.push((NO_NAME.to_owned(), NO_NAME.to_owned()));
+        names.push((NO_NAME.to_owned(), NO_NAME.to_owned(), NO_NAME.to_owned()));
     }
     let id = image.image.id.to_string();
     let created = image.image.config.created.clone();
     names
         .into_iter()
-        .map(|(repository, tag)| {
+        .map(|(repository, tag, digest)| {
             row(json!({
                 "Repository": repository,
                 "Tag": tag,
                 "ID": short(&id, args.no_trunc),
-                "Digest": NO_NAME,
+                "Digest": digest,
                 "CreatedSince": units::ago(created.as_deref()),
                 "CreatedAt": created,
                 "Size": units::bytes(image.size),
@@ -123,7 +146,11 @@ pub(super) fn inspect(root: Option<PathBuf>, args: &InspectArgs) -> Outcome {
     let mut found = Vec::new();
     let mut code = 0;
     for image in &args.images {
-        match engine.inspect(image) {
+        let inspected = match args.remote {
+            true => config::fetch().inspect_remote(image, args.platform.as_ref(), &Cancel::default()),
+            false => engine.inspect(image),
+        };
+        match inspected {
             Ok(value) => found.push(value),
             Err(error) => code = Failure::from(error).tell(),
         }

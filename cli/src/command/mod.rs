@@ -14,6 +14,7 @@ mod network;
 mod oci;
 mod plan;
 mod prune;
+mod registry;
 mod run;
 mod system;
 mod timings;
@@ -111,6 +112,10 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Check(args) => check::check(root, args),
         // `run` has docker's exit codes, all of them its own.
         Command::Run(args) => return run::run(root, *args),
+        Command::Pull(args) | Command::Image(Image::Pull(args)) => registry::pull(root, &args),
+        Command::Push(args) | Command::Image(Image::Push(args)) => registry::push(root, &args),
+        Command::Login(args) => registry::login(&args),
+        Command::Logout(args) => registry::logout(&args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => image::list(root, &args),
         Command::Tag(args) | Command::Image(Image::Tag(args)) => image::tag(root, &args),
         Command::Rmi(args) | Command::Image(Image::Rm(args)) => image::remove(root, &args),
@@ -136,7 +141,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
 
 /// Before any thread is there: a user namespace takes a process of one thread only.
 fn isolate(command: &Command) -> Result<Option<Isolation>, Failure> {
-    if matches!(command, Command::Version | Command::Check(_)) {
+    if matches!(command, Command::Version | Command::Check(_) | Command::Login(_) | Command::Logout(_)) {
         return Ok(None);
     }
     Ok(Some(engine::isolate(&config::search_path())?))

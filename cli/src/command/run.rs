@@ -29,9 +29,11 @@ pub(super) fn run(root: Option<PathBuf>, args: RunArgs) -> u8 {
 }
 
 fn perform(root: Option<PathBuf>, args: RunArgs) -> Result<i32, Failure> {
-    let storage = args.storage;
+    let (storage, pull, quiet) = (args.storage, args.pull, args.quiet);
     let request = request(args)?;
-    Ok(open_for_snapshots(root, storage)?.run(&request, &|sentence| ui::note(&sentence))?)
+    let engine = open_for_snapshots(root, storage)?;
+    super::registry::ensure(&engine, &request.spec.image, pull, quiet)?;
+    Ok(engine.run(&request, &|sentence| ui::note(&sentence))?)
 }
 
 fn request(args: RunArgs) -> Result<RunRequest, Failure> {

@@ -6,6 +6,7 @@ pub(crate) mod foreign;
 pub(crate) mod graph;
 pub(crate) mod interrupt;
 pub(crate) mod progress;
+pub(crate) mod prompt;
 pub(crate) mod table;
 pub(crate) mod template;
 pub(crate) mod timings;

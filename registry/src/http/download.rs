@@ -12,7 +12,7 @@ use reqwest::header::{
 use reqwest::{StatusCode, Url};
 use sha2::{Digest as _, Sha512};
 
-use super::retry::{self, Attempts, Wait};
+use super::retry::{self, Attempts};
 use super::{Failed, Http, shown};
 use crate::error::{Error, Result};
 
@@ -196,7 +196,7 @@ fn fill(response: &mut Response, part: &mut Part, cancelled: &dyn Fn() -> bool) 
             Ok(count) => count,
             Err(error) => {
                 let reason = format!("it broke off after {} bytes: {}", part.writer.size(), super::cause(&error));
-                return Ok(Err(Failed { reason, wait: Wait::Backoff }));
+                return Ok(Err(Failed::broken(reason)));
             }
         };
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(Ok(())) };

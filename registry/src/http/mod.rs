@@ -5,22 +5,25 @@
 
 mod address;
 mod download;
-mod retry;
+mod failure;
+pub(crate) mod retry;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::blocking::{Client, ClientBuilder, Response};
-use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{NoProxy, Proxy, StatusCode, Url};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use reqwest::blocking::{Body, Client, ClientBuilder, Response};
+use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
+use reqwest::{Method, NoProxy, Proxy, StatusCode, Url};
 
-use self::retry::Wait;
+use self::failure::failed;
 use crate::error::{Error, Result};
 
+pub(crate) use self::address::is_loopback;
 pub use self::download::{Download, DownloadRequest, Downloaded, Validators};
+pub(crate) use self::failure::{Failed, FailureKind, cause, refused};
+pub use self::tls::Trust;
 
 /// Most redirects of one request.
 const REDIRECT_LIMIT: usize = 10;
@@ -28,6 +31,12 @@ const REDIRECT_LIMIT: usize = 10;
 const IDLE: Duration = Duration::from_secs(30);
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(15);
+/// Bytes per second below which an upload is given up.
+const LOWEST_RATE: u64 = 32 << 10;
+/// Longest time that a document takes.
+const DOCUMENT_TIME: Duration = Duration::from_secs(60);
+/// Bytes that one read asks for.
+const PIECE: usize = 16 << 10;
 
 /// How the network is reached.
 #[derive(Debug, Clone, Default)]
@@ -57,20 +66,19 @@ pub struct Http {
     client: Client,
     /// Refuses names that lead to private addresses.
     public_only: Client,
+    /// For one origin alone, with the trust that was set up for it.
+    own: Option<(String, Client)>,
     /// A proxy resolves names: which addresses they have is not known here.
     proxied: bool,
 }
 
-/// Why one attempt failed, and whether another may succeed.
-struct Failed {
-    reason: String,
-    wait: Wait,
-}
-
-impl Failed {
-    fn for_good(reason: impl Into<String>) -> Failed {
-        Failed { reason: reason.into(), wait: Wait::Never }
-    }
+/// One request, with all that a redirect needs to make it again.
+#[derive(Debug)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: &'a Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<bytes::Bytes>,
 }
 
 impl Http {
@@ -79,10 +87,15 @@ impl Http {
     /// # Errors
     /// When the certificates or a proxy's URL cannot be read.
     pub fn new(options: &HttpOptions) -> Result<Http> {
-        let tls = tls(options)?;
-        let build = |builder: ClientBuilder| -> Result<Client> {
+        Http::trusting(options, None)
+    }
+
+    /// The same with a trust of its own for one host and port, and for no other.
+    pub(crate) fn trusting(options: &HttpOptions, own: Option<(String, &Trust)>) -> Result<Http> {
+        let tls = tls::config(options, &Trust::default())?;
+        let build = |builder: ClientBuilder, tls: rustls::ClientConfig| -> Result<Client> {
             let mut builder = builder
-                .tls_backend_preconfigured(tls.clone())
+                .tls_backend_preconfigured(tls)
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
@@ -96,18 +109,35 @@ impl Http {
             builder.build().map_err(|error| Error::Network(cause(&error)))
         };
         let Proxies { http, https, all, .. } = &options.proxies;
+        let own = match own {
+            Some((host, trust)) => Some((host, build(Client::builder(), tls::config(options, trust)?)?)),
+            None => None,
+        };
         Ok(Http {
-            client: build(Client::builder())?,
-            public_only: build(Client::builder().dns_resolver(Arc::new(address::PublicOnly)))?,
+            client: build(Client::builder(), tls.clone())?,
+            public_only: build(Client::builder().dns_resolver(Arc::new(address::PublicOnly)), tls)?,
+            own,
             proxied: http.is_some() || https.is_some() || all.is_some(),
         })
     }
 
     /// One GET with its redirects, and no second attempt. What is returned is a success, or 304.
     fn get(&self, first: &Url, headers: &HeaderMap) -> Result<Response, Failed> {
+        let response =
+            self.exchange(Exchange { method: Method::GET, url: first, headers: headers.clone(), body: None })?;
+        if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(response);
+        }
+        Err(refused(&response))
+    }
+
+    /// One request with its redirects, whatever is answered at the end of them.
+    pub(crate) fn exchange(&self, exchange: Exchange<'_>) -> Result<Response, Failed> {
+        let first = exchange.url;
         let mut url = first.clone();
-        let mut headers = headers.clone();
+        let mut headers = exchange.headers;
         let mut from_private = None;
+        let patience = patience(exchange.body.as_ref().map_or(0, bytes::Bytes::len));
         for _ in 0..=REDIRECT_LIMIT {
             let foreign = url.host_str() != first.host_str();
             // A URL that itself names a private address may lead to others: it is in the user's own network.
@@ -115,14 +145,17 @@ impl Http {
             if guarded && address::literal(&url).is_some_and(address::is_private) {
                 return Err(Failed::for_good(format!("it leads to the private address {}", shown(&url))));
             }
-            let client = if guarded { &self.public_only } else { &self.client };
-            let response = client.get(url.clone()).headers(headers.clone()).send().map_err(|error| failed(&error))?;
-            let status = response.status();
-            if status.is_success() || status == StatusCode::NOT_MODIFIED {
-                return Ok(response);
+            let client = if guarded { &self.public_only } else { self.client_for(&url) };
+            let mut request = client.request(exchange.method.clone(), url.clone()).headers(headers.clone());
+            if let Some(body) = &exchange.body {
+                request = request.body(Body::from(body.clone())).timeout(patience);
             }
-            if !status.is_redirection() {
-                return Err(refused(&response));
+            let response = request.send().map_err(|error| failed(&error))?;
+            let status = response.status();
+            let same_method = matches!(exchange.method, Method::GET | Method::HEAD)
+                || matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+            if !status.is_redirection() || status == StatusCode::NOT_MODIFIED || !same_method {
+                return Ok(response);
             }
             let next = target(&response, &url)?;
             if next.origin() != url.origin() {
@@ -131,6 +164,18 @@ impl Http {
             url = next;
         }
         Err(Failed::for_good(format!("it redirects more than {REDIRECT_LIMIT} times")))
+    }
+
+    fn client_for(&self, url: &Url) -> &Client {
+        match &self.own {
+            Some((host, client)) if *host == host_and_port(url) => client,
+            _ => &self.client,
+        }
+    }
+
+    /// A URL that a server named, seen from another: whether it leads from the internet into this machine's networks.
+    pub(crate) fn leads_inside(&self, from: &Url, to: &Url) -> bool {
+        from.host_str() != to.host_str() && self.is_private(to) && !self.is_private(from)
     }
 
     fn is_private(&self, url: &Url) -> bool {
@@ -154,43 +199,37 @@ fn target(response: &Response, from: &Url) -> Result<Url, Failed> {
     }
 }
 
-fn refused(response: &Response) -> Failed {
-    let status = response.status();
-    let again = matches!(
-        status,
-        StatusCode::REQUEST_TIMEOUT
-            | StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::INTERNAL_SERVER_ERROR
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT
-    );
-    let asked = response.headers().get(RETRY_AFTER).and_then(|value| retry::after(value.to_str().ok()?));
-    let wait = match asked {
-        _ if !again => Wait::Never,
-        Some(wait) => Wait::Asked(wait),
-        None => Wait::Backoff,
-    };
-    Failed { reason: format!("the server answers {status}"), wait }
+/// How long an answer to so many bytes may take: at the lowest rate that is of use.
+fn patience(bytes: usize) -> Duration {
+    IDLE + Duration::from_secs(bytes as u64 / LOWEST_RATE)
 }
 
-fn failed(error: &reqwest::Error) -> Failed {
-    // Nobody listens, or the name is not known: that seldom changes within seconds.
-    let wait = if error.is_connect() { Wait::Briefly } else { Wait::Backoff };
-    let wait = if error.is_builder() { Wait::Never } else { wait };
-    let reason = if error.is_timeout() { format!("no answer within {} seconds", IDLE.as_secs()) } else { cause(error) };
-    // A certificate that is not trusted stays so.
-    let wait = if reason.contains("certificate") { Wait::Never } else { wait };
-    Failed { reason, wait }
+/// `host:port`, the port also where the scheme implies it.
+pub(crate) fn host_and_port(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
 }
 
-/// The innermost cause: what is around it only says "error sending request".
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
+/// The whole body, when it is no more than `limit`.
+pub(crate) fn bounded(response: Response, limit: u64) -> Result<Vec<u8>, Failed> {
+    use std::io::Read;
+    let begun = std::time::Instant::now();
+    let (mut bytes, mut response) = (Vec::new(), response.take(limit + 1));
+    loop {
+        let before = bytes.len();
+        bytes.resize(before + PIECE, 0);
+        let read = response.read(bytes.get_mut(before..).unwrap_or_default());
+        let count = read.map_err(|error| Failed::broken(format!("the answer broke off: {}", cause(&error))))?;
+        bytes.truncate(before + count);
+        if bytes.len() as u64 > limit {
+            return Err(Failed::for_good(format!("the answer has more than {limit} bytes")));
+        }
+        if count == 0 {
+            return Ok(bytes);
+        }
+        if begun.elapsed() > DOCUMENT_TIME {
+            return Err(Failed::broken(format!("the answer was not whole after {} seconds", DOCUMENT_TIME.as_secs())));
+        }
     }
-    inner.to_string()
 }
 
 /// A URL without what may be secret in it.
@@ -200,23 +239,6 @@ pub(crate) fn shown(url: &Url) -> String {
     let _ = url.set_password(None);
     let _ = url.set_username("");
     url.to_string()
-}
-
-fn tls(options: &HttpOptions) -> Result<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = &options.certificates {
-        let bytes = std::fs::read(path).map_err(Error::read(path))?;
-        let certificates: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(&bytes)
-            .collect::<Result<_, _>>()
-            .map_err(|error| Error::document(path.display().to_string(), error))?;
-        // Some systems ship certificates that are none by today's rules.
-        roots.add_parsable_certificates(certificates);
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Network(error.to_string()))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn proxies(names: &Proxies) -> Result<Vec<Proxy>> {

@@ -17,7 +17,7 @@ const BUDGET: Duration = Duration::from_secs(600);
 
 /// Whether and when another attempt makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(crate) enum Wait {
     /// It would fail again.
     Never,
     /// A few times, soon.
@@ -30,18 +30,18 @@ pub(super) enum Wait {
 
 /// The attempts of one request.
 #[derive(Debug)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     used: u32,
     began: Instant,
 }
 
 impl Attempts {
-    pub(super) fn begin() -> Attempts {
+    pub(crate) fn begin() -> Attempts {
         Attempts { used: 0, began: Instant::now() }
     }
 
     /// Takes one more attempt: the pause before it, or `None` when there have been enough.
-    pub(super) fn next(&mut self, wait: Wait) -> Option<Duration> {
+    pub(crate) fn next(&mut self, wait: Wait) -> Option<Duration> {
         self.used += 1;
         let step = FIRST.saturating_mul(2_u32.saturating_pow(self.used - 1)).min(LONGEST);
         let (tries, pause) = match wait {
@@ -53,7 +53,7 @@ impl Attempts {
         (self.used < tries && self.began.elapsed() + pause < BUDGET).then_some(pause)
     }
 
-    pub(super) fn used(&self) -> u32 {
+    pub(crate) fn used(&self) -> u32 {
         self.used
     }
 }
@@ -68,7 +68,7 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3). What is neither, or in the past, is as if it were not there.
-pub(super) fn after(text: &str) -> Option<Duration> {
+pub(crate) fn after(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
@@ -77,7 +77,7 @@ pub(super) fn after(text: &str) -> Option<Duration> {
 }
 
 /// A date of HTTP (RFC 9110, 5.6.7) in Unix seconds.
-pub(super) fn unix_seconds(date: &str) -> Option<i64> {
+pub(crate) fn unix_seconds(date: &str) -> Option<i64> {
     let parser = jiff::fmt::rfc2822::DateTimeParser::new();
     parser.parse_timestamp(date.trim()).ok().map(|time| time.as_second())
 }

@@ -4,6 +4,7 @@ mod groups;
 mod lines;
 mod plain;
 mod rawjson;
+pub(crate) mod transfers;
 mod tty;
 
 use std::collections::BTreeMap;
