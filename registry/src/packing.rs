@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_bytes_do_not_depend_on_the_number_of_threads() {
-        let plain: Vec<u8> = (0..9_000_000_u32).map(|at| (at / 7 ^ at / 1000) as u8).collect();
+        let plain: Vec<u8> = (0..9_000_000_u32).map(|at| ((at / 7) ^ (at / 1000)) as u8).collect();
         for compression in [LayerCompression::Gzip(6), LayerCompression::Zstd(3), LayerCompression::None] {
             let one = packed(1, compression, &plain);
             assert_eq!(one, packed(5, compression, &plain));
