@@ -215,7 +215,7 @@ fn runtime_o06_features_are_those_that_work() {
     let Some(bundle) = Bundle::new() else { return };
     let features: Value = serde_json::from_str(&bundle.run(["features"]).ok().stdout).unwrap();
     assert_eq!(features["linux"]["cgroup"]["systemd"], false);
-    assert_eq!(features["linux"]["namespaces"].as_array().unwrap().len(), 6);
+    assert_eq!(features["linux"]["namespaces"].as_array().unwrap().len(), 7);
     let version = bundle.run(["--version"]).ok().stdout;
     assert!(version.lines().next().unwrap().starts_with("dunnage-oci version "), "{version}");
     bundle.run(["--systemd-cgroup", "list"]).fails(1, "cgroupfs");
@@ -320,6 +320,36 @@ fn a_filter_from_json_decides() {
             "{ran:?}"
         );
     }
+}
+
+#[test]
+fn a_user_namespace_has_its_own_ids() {
+    let Some(mut bundle) = Bundle::new() else { return };
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    for map in ["uidMappings", "gidMappings"] {
+        bundle.config["linux"][map] = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+    }
+    bundle.config["root"]["readonly"] = json!(false);
+    bundle.config["process"]["user"] = json!({"uid": 7, "gid": 8});
+    let rootfs = bundle.path("bundle/rootfs");
+    assert!(Command::new("chown").args(["-R", "100000:100000"]).arg(&rootfs).status().unwrap().success());
+    bundle.script("id -u; cat /proc/self/uid_map | tr -s ' '; stat -c %u:%g /dev /bin/sh; echo x > /dev/null && echo null; exec sleep 100");
+    symlink("busybox", rootfs.join("bin/tr")).unwrap();
+    bundle.create("one");
+    bundle.run(["start", "one"]).ok();
+    let begun = Instant::now();
+    while !bundle.output().contains("null") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", bundle.output());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(bundle.output(), "7\n 0 100000 1000\n0:0\n0:0\nnull\n");
+    let pid = bundle.state("one")["pid"].to_string();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains("Uid:\t100007\t"), "{status}");
+    let said =
+        bundle.run(["exec", "--user", "0:0", "one", "sh", "-c", "id -u; echo x > /tmp/made; stat -c %u /tmp/made"]);
+    assert_eq!(said.stdout, "0\n0\n", "{said:?}");
+    bundle.run(["delete", "--force", "one"]).ok();
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod emulation;
 mod given;
 mod hooks;
 mod host;
+mod idmap;
 mod plan;
 mod pretend;
 mod probe;
@@ -51,6 +52,7 @@ pub use given::{
 };
 pub use hooks::HookCall;
 pub use host::{make_fifo, out_of_memory_kills};
+pub use idmap::{IdRange, IdRanges};
 pub use mount::{BindSource, Content, Mount, default_masked_paths, default_read_only_paths};
 pub use plan::{SetupOp, SetupPlan, Slot};
 pub use pretend::OwnerAttributes;

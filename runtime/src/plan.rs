@@ -9,6 +9,7 @@ use crate::capability::CapabilitySet;
 use crate::cgroup::Cgroup;
 use crate::given::{GivenDevice, MountAttributes, Propagation};
 use crate::hooks::PreparedHook;
+use crate::idmap::IdRanges;
 use crate::mount::{BindSource, Content};
 use crate::rootfs::Rootfs;
 use crate::running::Running;
@@ -35,6 +36,8 @@ pub struct SetupPlan {
     pub(crate) namespaces: NewNamespaces,
     /// The pid namespace to be born in, where it is neither new nor the caller's.
     pub(crate) birth: Option<Birth>,
+    /// The ids of its own user namespace.
+    pub(crate) ids: Option<IdRanges>,
     /// The control group to be born in.
     pub(crate) cgroup: Option<Arc<Cgroup>>,
     pub(crate) ops: Vec<SetupOp>,
@@ -248,6 +251,15 @@ pub(crate) enum Missing {
     Note,
 }
 
+/// What the caller does when it is its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Gives the user namespace its ids.
+    Ids,
+    /// What it was asked to do when everything is mounted.
+    Mounted,
+}
+
 /// What a setting that the kernel refuses means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -292,7 +304,11 @@ pub(crate) enum Op {
     /// Moves into a namespace.
     Join(Slot),
     /// Moves into all namespaces of a running container but the pid namespace, which it was born in.
-    Enter(Slot),
+    Enter {
+        slot: Slot,
+        /// Whether it has a user namespace of its own.
+        users: bool,
+    },
     PrivateMounts,
     /// Attaches a mount over the host's root, where it is reachable for this process alone.
     Stage(Slot),
@@ -366,7 +382,9 @@ pub(crate) enum Op {
     },
     RootPropagation(Propagation),
     /// Tells the caller, and waits until it has done its part.
-    Turn,
+    Turn(Turn),
+    /// Becomes user 0 of its own user namespace.
+    BecomeRoot,
     /// Runs a program to its end.
     Hook(PreparedHook),
     /// Looks for the program, closes what is not needed any more, and waits for the start.
@@ -546,7 +564,7 @@ impl fmt::Display for SetupOp {
             Op::JoinCgroup(cgroup) => write!(f, "cgroup      {}", cgroup.path().display()),
             Op::CgroupNamespace => f.write_str("namespace   cgroup"),
             Op::Join(slot) => write!(f, "join        {slot}"),
-            Op::Enter(slot) => write!(f, "enter       {slot}"),
+            Op::Enter { slot, .. } => write!(f, "enter       {slot}"),
             Op::PrivateMounts => f.write_str("mounts      private"),
             Op::Stage(slot) => write!(f, "stage       {slot}"),
             Op::Kernel { filesystem, attributes, at, .. } => {
@@ -584,7 +602,8 @@ impl fmt::Display for SetupOp {
             }
             Op::Restrict { slot, attributes } => write!(f, "restrict    {slot}{}", Attributes(*attributes)),
             Op::RootPropagation(propagation) => write!(f, "spread      {:?}", propagation.kind),
-            Op::Turn => f.write_str("wait        for the caller"),
+            Op::Turn(turn) => write!(f, "wait        for the caller: {turn:?}"),
+            Op::BecomeRoot => f.write_str("ids         0:0 of the user namespace"),
             Op::Hook(hook) => write!(f, "hook        {}", hook.path.to_string_lossy().escape_debug()),
             Op::Gate { .. } => f.write_str("wait        for the start"),
             Op::PivotRoot => f.write_str("pivot       root"),

@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::mount::{BindSource, Content, Mount};
 use crate::plan::{
     Device, DeviceKind, KernelFilesystem, Missing, MountPoint, Op, Place, PointKind, Preparation, Program, SetupOp,
-    SetupPlan, Slot, StagedFile,
+    SetupPlan, Slot, StagedFile, Turn,
 };
 use crate::pretend;
 use crate::sandbox::{Base, CapabilitySets, DEFAULT_PATH, Namespace, NetworkMode, Sandbox, Seccomp, Stdio};
@@ -56,7 +56,16 @@ pub(crate) fn plan(sandbox: &Sandbox, host: &Host) -> Result<SetupPlan> {
     planner.stdio()?;
     let (namespaces, birth) = sandbox.new_namespaces();
     let Planner { prepare, ops, notes, .. } = planner;
-    Ok(SetupPlan { prepare, namespaces, birth, cgroup: sandbox.cgroup.clone(), ops, program, notes })
+    Ok(SetupPlan {
+        prepare,
+        namespaces,
+        birth,
+        ids: sandbox.ids.clone(),
+        cgroup: sandbox.cgroup.clone(),
+        ops,
+        program,
+        notes,
+    })
 }
 
 struct Planner<'a> {
@@ -74,6 +83,13 @@ impl Planner<'_> {
     }
 
     fn guard(&mut self) {
+        if self.sandbox.ids.is_some() || self.sandbox.gate.is_some() {
+            self.prepare.push((Slot::Turn, Preparation::Turn));
+        }
+        if self.sandbox.ids.is_some() {
+            self.push(Op::Turn(Turn::Ids));
+            self.push(Op::BecomeRoot);
+        }
         self.push(Op::HideMemory);
         self.die_with_parent();
         if !self.sandbox.keep_keyring {
@@ -448,7 +464,9 @@ impl Planner<'_> {
             Stdio::Inherit { stdin: false } => [Preparation::Null, Preparation::Inherit, Preparation::Inherit],
             Stdio::Pipes => [Preparation::Null, pipe.clone(), pipe],
             Stdio::AllPipes => [pipe.clone(), pipe.clone(), pipe],
-            Stdio::Terminal(size) => [Preparation::Terminal { size, uid }, Preparation::Same, Preparation::Same],
+            Stdio::Terminal(size) => {
+                [Preparation::Terminal { size, uid: self.outer_user(uid) }, Preparation::Same, Preparation::Same]
+            }
         };
         for (number, source) in (0_u8..).zip(sources) {
             self.prepare.push((Slot::Stdio(number), source));
@@ -462,6 +480,11 @@ impl Planner<'_> {
         self.push(Op::DefaultSignals);
         self.push(Op::CloseOnExec { from: 3_u32.saturating_add(self.sandbox.descriptors) });
         self.last_steps()
+    }
+
+    /// What a user of the sandbox is for the caller, who makes the descriptors.
+    fn outer_user(&self, inside: u32) -> u32 {
+        self.sandbox.ids.as_ref().and_then(|ids| ids.user(inside)).unwrap_or(inside)
     }
 
     /// Everything is ready; what is left is to be told to start.
@@ -487,8 +510,7 @@ impl Planner<'_> {
             self.prepare.push((Slot::State, Preparation::Memory));
         }
         if self.sandbox.gate.is_some() {
-            self.prepare.push((Slot::Turn, Preparation::Turn));
-            self.push(Op::Turn);
+            self.push(Op::Turn(Turn::Mounted));
         }
         for hook in &hooks.create {
             self.push(Op::Hook(PreparedHook::new(hook)?));

@@ -116,6 +116,13 @@ impl Running {
         Ok(Arc::new(opened))
     }
 
+    /// Whether it is in another user namespace than this process.
+    pub(crate) fn has_own_users(&self) -> Result<bool> {
+        let failed = |source| Error::Container { doing: "looking at the user namespace", source };
+        let theirs = fs::read_link(format!("/proc/{}/ns/user", self.pid)).map_err(failed)?;
+        Ok(theirs != fs::read_link("/proc/thread-self/ns/user").map_err(failed)?)
+    }
+
     /// Its /dev/shm, for a sandbox that joins its ipc namespace.
     ///
     /// A mount can be cloned only from within its own namespace: a thread goes there, and ends there.

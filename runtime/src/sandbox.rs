@@ -8,6 +8,7 @@ use crate::capability::CapabilitySet;
 use crate::cgroup::Cgroup;
 use crate::given::GivenLayout;
 use crate::hooks::HookCall;
+use crate::idmap::IdRanges;
 use crate::mount::{Mount, default_masked_paths, default_read_only_paths};
 use crate::pretend::OwnerAttributes;
 use crate::rootfs::Rootfs;
@@ -35,6 +36,8 @@ pub struct Sandbox {
     pub network: NetworkMode,
     /// Which of the other namespaces are its own.
     pub namespaces: Namespaces,
+    /// A user namespace of its own with these ids; all ids of the sandbox are those inside.
+    pub ids: Option<IdRanges>,
     /// The control group that the process is born in; without one it stays in the caller's.
     pub cgroup: Option<Arc<Cgroup>>,
     /// The detached mount to show as /dev/shm, of the container whose ipc namespace is joined; it serves one start.
@@ -120,6 +123,7 @@ impl Sandbox {
             mounts: Vec::new(),
             network: NetworkMode::None,
             namespaces: Namespaces::default(),
+            ids: None,
             cgroup: None,
             shared_memory: None,
             layout: None,

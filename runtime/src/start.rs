@@ -13,6 +13,7 @@ use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name
 
 use crate::container::{Container, Parts};
 use crate::error::{Error, Result};
+use crate::idmap::{self, IdRanges};
 use crate::plan::{Birth, Op, SetupOp, SetupPlan};
 use crate::prepare::{Prepared, prepare};
 use crate::pretend::{self, OwnerAttributes};
@@ -47,11 +48,16 @@ impl Sandbox {
         let mut container = Container::new(Parts { pid, pidfd, input, outputs, terminal, created });
         container.add_notes(plan.notes.clone());
         let pid = container.pid();
-        let mut at_turn = || {
-            let text = turn(pid)?;
+        let mut at_turn = |which: u32| {
             let failed = |errno| Error::container("telling the new process to go on")(errno);
-            if let Some(state) = &state {
-                rustix::io::write(state, &text).map_err(failed)?;
+            match (&plan.ids, which) {
+                (Some(ids), IDS) => give_ids(pid, ids)?,
+                _ => {
+                    let text = turn(pid)?;
+                    if let Some(state) = &state {
+                        rustix::io::write(state, &text).map_err(failed)?;
+                    }
+                }
             }
             if let Some(proceed) = &proceed {
                 rustix::io::write(proceed, b"1").map_err(failed)?;
@@ -123,12 +129,24 @@ impl Drop for BirthPlace {
     }
 }
 
+/// The number by which the new process says that it waits for its ids.
+pub(crate) const IDS: u32 = 0;
+
+/// Gives the user namespace of a new process its ids.
+fn give_ids(pid: u32, ids: &IdRanges) -> Result<()> {
+    for (file, ranges) in [("uid_map", &ids.users), ("gid_map", &ids.groups)] {
+        std::fs::write(format!("/proc/{pid}/{file}"), idmap::text(ranges))
+            .map_err(|source| Error::Setup { step: format!("giving the user namespace its {file}"), source })?;
+    }
+    Ok(())
+}
+
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }
 
 /// Reads until the pipe closes, which exec, the wait for the start, or the end of the process does.
-fn listen_to(listen: OwnedFd, at_turn: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Report>> {
+fn listen_to(listen: OwnedFd, at_turn: &mut dyn FnMut(u32) -> Result<()>) -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     let mut listen = File::from(listen);
     let mut bytes = [0_u8; Report::SIZE];
@@ -139,7 +157,7 @@ fn listen_to(listen: OwnedFd, at_turn: &mut dyn FnMut() -> Result<()>) -> Result
             Err(source) => return Err(Error::Container { doing: "listening to the new process", source }),
         }
         match Report::decode(&bytes) {
-            Some(report) if report.kind == ReportKind::Turn => at_turn()?,
+            Some(report) if report.kind == ReportKind::Turn => at_turn(report.step)?,
             report => reports.extend(report),
         }
     }

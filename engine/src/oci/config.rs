@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci_spec::runtime::{Hook, LinuxNamespaceType, Spec};
-use runtime::{HookCall, Namespace, NetworkMode, Resources, Rootfs, Sandbox, Seccomp};
+use oci_spec::runtime::{Hook, LinuxIdMapping, LinuxNamespaceType, Spec};
+use runtime::{HookCall, IdRange, IdRanges, Namespace, NetworkMode, Resources, Rootfs, Sandbox, Seccomp};
 
 use super::{mounts, process, resources, seccomp};
 use crate::error::{Error, Result};
@@ -108,7 +108,7 @@ fn set_namespaces(sandbox: &mut Sandbox, spec: &Spec) -> Result<()> {
     sandbox.network = NetworkMode::Host;
     let all = &mut sandbox.namespaces;
     (all.pid, all.ipc, all.uts, all.cgroup) = (Namespace::Host, Namespace::Host, Namespace::Host, Namespace::Host);
-    let mut own_mounts = false;
+    let (mut own_mounts, mut own_users) = (false, false);
     for listed in spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten() {
         let joined = match listed.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
             Some(path) => Some(open(path)?),
@@ -128,14 +128,16 @@ fn set_namespaces(sandbox: &mut Sandbox, spec: &Spec) -> Result<()> {
                     "a mount namespace by path is not supported: a container has its own",
                 ));
             }
-            other @ (LinuxNamespaceType::User | LinuxNamespaceType::Time) => {
-                return Err(invalid(
-                    "linux.namespaces",
-                    format!("{other} namespaces are not supported by this version"),
-                ));
+            LinuxNamespaceType::User if joined.is_none() => own_users = true,
+            LinuxNamespaceType::User => {
+                return Err(invalid("linux.namespaces", "a user namespace by path is not supported by this version"));
+            }
+            LinuxNamespaceType::Time => {
+                return Err(invalid("linux.namespaces", "time namespaces are not supported by this version"));
             }
         }
     }
+    sandbox.ids = ids(spec, own_users)?;
     if !own_mounts {
         return Err(invalid("linux.namespaces", "the mount namespace is missing: a container has its own"));
     }
@@ -143,6 +145,28 @@ fn set_namespaces(sandbox: &mut Sandbox, spec: &Spec) -> Result<()> {
         return Err(invalid("hostname", "needs a uts namespace of the container's own"));
     }
     Ok(())
+}
+
+/// The ids of a user namespace. Without the namespace there is nobody to have them.
+fn ids(spec: &Spec, own: bool) -> Result<Option<IdRanges>> {
+    let ranges = |list: Option<&Vec<LinuxIdMapping>>| -> Vec<IdRange> {
+        let range =
+            |one: &LinuxIdMapping| IdRange { inside: one.container_id(), outside: one.host_id(), count: one.size() };
+        list.into_iter().flatten().map(range).collect()
+    };
+    let linux = spec.linux().as_ref();
+    let ids = IdRanges {
+        users: ranges(linux.and_then(|linux| linux.uid_mappings().as_ref())),
+        groups: ranges(linux.and_then(|linux| linux.gid_mappings().as_ref())),
+    };
+    match (own, ids.users.is_empty() && ids.groups.is_empty()) {
+        (false, true) => Ok(None),
+        (false, false) => Err(invalid("linux.uidMappings", "needs a user namespace")),
+        (true, _) if ids.user(0).is_none() || ids.group(0).is_none() => {
+            Err(invalid("linux.uidMappings", "must map user 0 and group 0, which set the container up"))
+        }
+        (true, _) => Ok(Some(ids)),
+    }
 }
 
 fn open(path: &Path) -> Result<Arc<OwnedFd>> {
@@ -153,10 +177,7 @@ fn open(path: &Path) -> Result<Arc<OwnedFd>> {
 /// What would be ignored is refused.
 fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    let mapped =
-        |map: &Option<Vec<_>>| map.as_ref().is_some_and(|map: &Vec<oci_spec::runtime::LinuxIdMapping>| !map.is_empty());
     let asked = [
-        (mapped(linux.uid_mappings()) || mapped(linux.gid_mappings()), "linux.uidMappings"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
         (linux.memory_policy().is_some(), "linux.memoryPolicy"),
         (linux.personality().is_some(), "linux.personality"),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Planner, c_string, place, usual_devices};
 use crate::error::{Error, Result};
 use crate::given::{GivenDevice, GivenLayout, GivenMount, GivenSource, NodeKind};
-use crate::plan::{Missing, Op, Place, Preparation, Slot};
+use crate::plan::{Device, DeviceKind, Missing, Op, Place, Preparation, Slot};
 use crate::sandbox::{Namespace, Stdio};
 use crate::sys::mount::{ATTR_RDONLY, Reach};
 use crate::target::Target;
@@ -26,7 +26,10 @@ const DEVICE_LINKS: [(&str, &str); 6] = [
 
 impl Planner<'_> {
     pub(super) fn given(&mut self, layout: &GivenLayout) -> Result<()> {
-        let devices = usual_devices();
+        let mut devices = usual_devices();
+        if self.sandbox.ids.is_some() {
+            devices.extend(layout.devices.iter().enumerate().filter_map(staged));
+        }
         self.prepare.push((Slot::Stage, Preparation::Stage { files: Vec::new(), devices, places: Vec::new() }));
         self.push(Op::Stage(Slot::Stage));
         self.push(Op::Stage(Slot::Root));
@@ -80,8 +83,8 @@ impl Planner<'_> {
                 };
                 let text = |text: &str| c_string("mounts", OsStr::new(text));
                 let mut all = vec![(c"source".to_owned(), Some(text(source)?))];
-                for (name, value) in options {
-                    all.push((text(name)?, value.as_deref().map(text).transpose()?));
+                for (name, value) in self.outer_options(kind, options) {
+                    all.push((text(&name)?, value.as_deref().map(text).transpose()?));
                 }
                 // Later steps may still have to write below it.
                 let attributes = (mount.attributes.set & !ATTR_RDONLY) as u32;
@@ -140,7 +143,8 @@ impl Planner<'_> {
         self.push(Op::MountGiven { slot: Slot::Cgroup, target, over_proc: false, links: false });
         for (number, (view, directory)) in (0_u8..).zip(views) {
             let at = place(Slot::Cgroup, &name(&view));
-            if own {
+            // Version 1 cannot be mounted in a user namespace.
+            if own && self.sandbox.ids.is_none() {
                 let options = view.split(',').filter_map(|option| CString::new(option).ok()).collect();
                 self.push(Op::CgroupView { options, attributes: attributes as u32, at });
             } else {
@@ -158,7 +162,12 @@ impl Planner<'_> {
         if !layout.mounts.iter().any(bound) {
             for device in usual_devices() {
                 let path = Path::new("/dev").join(OsStr::new(device.name.to_str().unwrap_or_default()));
-                if !layout.devices.iter().any(|given| given.path == path) {
+                if layout.devices.iter().any(|given| given.path == path) {
+                    continue;
+                }
+                if self.sandbox.ids.is_some() {
+                    self.show_device(&device.name.to_string_lossy(), &path)?;
+                } else {
                     let number = (device.major, device.minor);
                     self.device(&GivenDevice {
                         path,
@@ -175,8 +184,11 @@ impl Planner<'_> {
                 self.push(Op::Link { parent, name, to: c_string("devices", OsStr::new(to))? });
             }
         }
-        for device in &layout.devices {
-            self.device(device)?;
+        for (number, device) in layout.devices.iter().enumerate() {
+            match staged((number, device)).filter(|_| self.sandbox.ids.is_some()) {
+                Some(ready) => self.show_device(&ready.name.to_string_lossy(), &device.path)?,
+                None => self.device(device)?,
+            }
         }
         if matches!(self.sandbox.stdio, Stdio::Terminal(_)) {
             if !self.prepare.iter().any(|(slot, _)| *slot == Slot::Pts) {
@@ -185,6 +197,27 @@ impl Planner<'_> {
             let target = Target::new(Path::new("/dev/console"))?;
             self.push(Op::Show { from: place(Slot::Pts, "0"), target, attributes: 0 });
         }
+        Ok(())
+    }
+
+    /// The caller makes these file systems, and so in its own ids.
+    fn outer_options(&self, kind: &str, options: &[(String, Option<String>)]) -> Vec<(String, Option<String>)> {
+        let Some(ids) = self.sandbox.ids.as_ref().filter(|_| matches!(kind, "tmpfs" | "devpts")) else {
+            return options.to_vec();
+        };
+        let asked = |name: &str| options.iter().rev().find(|(known, _)| known == name)?.1.as_deref()?.parse().ok();
+        let owner = [("uid", ids.user(asked("uid").unwrap_or(0))), ("gid", ids.group(asked("gid").unwrap_or(0)))];
+        let mut all: Vec<_> = options.iter().filter(|(name, _)| name != "uid" && name != "gid").cloned().collect();
+        for (name, outside) in owner {
+            all.extend(outside.map(|outside| (name.to_owned(), Some(outside.to_string()))));
+        }
+        all
+    }
+
+    /// A user namespace may show nodes that it could not make: the caller has them ready.
+    fn show_device(&mut self, staged: &str, path: &Path) -> Result<()> {
+        let target = Target::new(path)?;
+        self.push(Op::Show { from: place(Slot::Stage, staged), target, attributes: 0 });
         Ok(())
     }
 
@@ -211,6 +244,17 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+/// A node that is made for a user namespace; pipes it can make itself.
+fn staged((number, device): (usize, &GivenDevice)) -> Option<Device> {
+    let kind = match device.kind {
+        NodeKind::Character => DeviceKind::Character,
+        NodeKind::Block => DeviceKind::Block,
+        NodeKind::Fifo => return None,
+    };
+    let (major, minor) = device.number;
+    Some(Device { name: CString::new(format!("given{number}")).ok()?, kind, mode: device.mode, major, minor })
 }
 
 fn parent_and_name(path: &Path) -> Result<(Option<Target>, CString)> {

@@ -18,6 +18,9 @@ impl Sandbox {
         if let Base::Running(container) = &self.base {
             return (new, Some(Birth::Beside(Arc::clone(container))));
         }
+        if self.ids.is_some() {
+            new.insert(Cloneable::User);
+        }
         new.insert(Cloneable::Mount);
         let own = &self.namespaces;
         for (namespace, kind) in [(&own.pid, Cloneable::Pid), (&own.ipc, Cloneable::Ipc), (&own.uts, Cloneable::Uts)] {
@@ -82,7 +85,7 @@ impl Planner<'_> {
             self.settings()?;
             self.labels()?;
         }
-        self.push(Op::Enter(Slot::Join(0)));
+        self.push(Op::Enter { slot: Slot::Join(0), users: container.has_own_users()? });
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use rustix::thread::ThreadNameSpaceType;
 use super::clone::{Cloned, NewNamespaces};
 use super::mount::{ATTR_RDONLY, Reach, set_attributes};
 use super::{capability, clone, given, network, notify, process, seccomp};
-use crate::plan::{KernelFilesystem, Missing, Op, Place, Refusal, SetupOp, Slot};
+use crate::plan::{KernelFilesystem, Missing, Op, Place, Refusal, SetupOp, Slot, Turn};
 use crate::target::{self, Kind, Target, resolve};
 
 /// What the new process needs, all of it made before clone.
@@ -130,7 +130,7 @@ impl Child<'_> {
 
     fn perform(&mut self, op: &Op) -> Result<Done, Errno> {
         match op {
-            Op::Enter(slot) => self.enter(*slot).map(|()| Done::Fully),
+            Op::Enter { slot, users } => self.enter(*slot, *users).map(|()| Done::Fully),
             Op::Filesystem { .. }
             | Op::MountGiven { .. }
             | Op::Device { .. }
@@ -206,8 +206,8 @@ impl Child<'_> {
     }
 
     /// Tells the caller that it is its turn, and waits for its answer. Without one the caller is gone.
-    fn turn(&self) -> Result<(), Errno> {
-        self.tell(ReportKind::Turn, 0, Errno::INTR);
+    fn turn(&self, which: Turn) -> Result<(), Errno> {
+        self.tell(ReportKind::Turn, which as u32, Errno::INTR);
         let mut byte = [0_u8; 1];
         loop {
             match rustix::io::read(self.slot(Slot::Turn)?, &mut byte) {
@@ -290,7 +290,8 @@ impl Child<'_> {
             Op::Ids { uid, gid, groups: None } => capability::set_user_and_group(*uid, *gid)?,
             Op::KeepCapabilities => capability::keep()?,
             Op::CapabilitySets(sets) => capability::set_all(sets)?,
-            Op::Turn => self.turn()?,
+            Op::Turn(turn) => self.turn(*turn)?,
+            Op::BecomeRoot => capability::set_ids(0, 0, &[])?,
             Op::Hook(hook) => super::hook::run(hook, self.slot(Slot::State)?)?,
             Op::Domainname(name) => process::set_domainname(name.to_bytes())?,
             Op::Capabilities(set) => capability::set(*set)?,
@@ -318,8 +319,10 @@ impl Child<'_> {
     }
 
     /// Moves into a running container. The kernel sets the root, and every later path is walked from there.
-    fn enter(&mut self, slot: Slot) -> Result<(), Errno> {
-        let all = ThreadNameSpaceType::MOUNT
+    fn enter(&mut self, slot: Slot, users: bool) -> Result<(), Errno> {
+        let user = if users { ThreadNameSpaceType::USER } else { ThreadNameSpaceType::empty() };
+        let all = user
+            | ThreadNameSpaceType::MOUNT
             | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
             | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
             | ThreadNameSpaceType::NETWORK

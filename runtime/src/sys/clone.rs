@@ -10,7 +10,8 @@ pub(crate) struct NewNamespaces {
     flags: u64,
 }
 
-const NAMES: [(libc::c_int, &str); 5] = [
+const NAMES: [(libc::c_int, &str); 6] = [
+    (libc::CLONE_NEWUSER, "user"),
     (libc::CLONE_NEWNS, "mount"),
     (libc::CLONE_NEWPID, "pid"),
     (libc::CLONE_NEWIPC, "ipc"),
@@ -21,6 +22,7 @@ const NAMES: [(libc::c_int, &str); 5] = [
 /// The kinds that clone makes; the cgroup namespace is made later, from inside the cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cloneable {
+    User,
     Mount,
     Pid,
     Ipc,
@@ -31,6 +33,7 @@ pub(crate) enum Cloneable {
 impl NewNamespaces {
     pub(crate) fn insert(&mut self, kind: Cloneable) {
         let flag = match kind {
+            Cloneable::User => libc::CLONE_NEWUSER,
             Cloneable::Mount => libc::CLONE_NEWNS,
             Cloneable::Pid => libc::CLONE_NEWPID,
             Cloneable::Ipc => libc::CLONE_NEWIPC,
