@@ -55,6 +55,7 @@ impl Engine {
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             storage: self.storage()?.clone(),
             cgroups: cgroups(),
+            networks: runtime::network::probe_networks().map_err(|error| error.to_string()),
             seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
         })
     }
@@ -77,6 +78,8 @@ pub struct Info {
     pub storage: Storage,
     /// How control groups are laid out.
     pub cgroups: Cgroups,
+    /// Whether containers can have networks, or why not.
+    pub networks: std::result::Result<(), String>,
     /// The kernel filters system calls.
     pub seccomp: bool,
 }

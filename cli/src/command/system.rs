@@ -70,6 +70,7 @@ pub(super) fn info(root: Option<PathBuf>, args: StorageArgs, isolation: Option<&
         ("Isolation", isolation.map_or_else(String::new, isolation_text)),
         ("Snapshots", snapshots(&info.storage)),
         ("Control groups", cgroups(info.cgroups).to_owned()),
+        ("Networks", networks(&info.networks)),
         ("Seccomp", if info.seccomp { "yes" } else { "not in this kernel" }.to_owned()),
     ] {
         ui::line(&format!("{name}: {value}"))?;
@@ -92,6 +93,13 @@ fn isolation_text(isolation: &Isolation) -> String {
 fn snapshots(storage: &Storage) -> String {
     let remedy = storage.remedy.as_ref().map_or_else(String::new, |remedy| format!("; for overlay, {remedy}"));
     format!("{} ({}{remedy})", storage.driver, storage.why)
+}
+
+fn networks(probed: &Result<(), String>) -> String {
+    match probed {
+        Ok(()) => "bridge, host, none".to_owned(),
+        Err(reason) => format!("host, none; no bridge ({reason})"),
+    }
 }
 
 fn cgroups(layout: Cgroups) -> &'static str {

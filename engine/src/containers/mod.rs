@@ -79,7 +79,7 @@ impl Engine {
             notes("a process of the container was killed: its memory limit was reached".to_owned());
         }
         drop(launch.group);
-        drop(launch.network);
+        launch.network.leave();
         Ok(exit.status_code())
     }
 }

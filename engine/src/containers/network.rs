@@ -28,7 +28,7 @@ pub(super) struct Network {
     mode: NetworkMode,
     files: EtcFiles,
     notes: Vec<String>,
-    _attachment: Option<Attachment>,
+    attachment: Option<Attachment>,
 }
 
 impl Network {
@@ -57,7 +57,7 @@ impl Network {
     fn alone(mode: NetworkMode, spec: &ContainerSpec) -> Network {
         let extra_hosts = hosts(&spec.names, Ipv4Addr::LOCALHOST.into());
         let files = EtcFiles { hosts: Vec::new(), extra_hosts, resolv_conf: resolv_conf(&spec.names) };
-        Network { mode, files, notes: Vec::new(), _attachment: None }
+        Network { mode, files, notes: Vec::new(), attachment: None }
     }
 
     fn attached(
@@ -83,7 +83,7 @@ impl Network {
         let mut files = attachment.files().clone();
         files.extra_hosts = hosts(&spec.names, attachment.gateway().unwrap_or(Ipv4Addr::LOCALHOST.into()));
         let mode = NetworkMode::Join(attachment.namespace().fd());
-        Ok(Network { mode, files, notes: Vec::new(), _attachment: Some(attachment) })
+        Ok(Network { mode, files, notes: Vec::new(), attachment: Some(attachment) })
     }
 
     /// What the sandbox joins.
@@ -94,6 +94,13 @@ impl Network {
     /// /etc/hosts and /etc/resolv.conf; what is empty is written by the runtime.
     pub(super) fn files(&self) -> EtcFiles {
         self.files.clone()
+    }
+
+    /// Gives it back, as a process that has nothing else to do.
+    pub(super) fn leave(self) {
+        if let Some(attachment) = self.attachment {
+            attachment.leave();
+        }
     }
 
     /// What could not be had, in words for the user.

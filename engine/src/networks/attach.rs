@@ -47,10 +47,10 @@ pub(crate) struct Wanted<'a> {
 /// it any more, then it cannot be reached, then it is off.
 #[derive(Debug)]
 pub(crate) struct Attachment {
-    _endpoints: Vec<EndpointPlace>,
-    _resolver: Resolver,
-    _published: Published,
-    _bridges: Vec<Bridge>,
+    endpoints: Vec<EndpointPlace>,
+    resolver: Resolver,
+    published: Published,
+    bridges: Vec<Bridge>,
     namespace: NetworkNamespace,
     files: EtcFiles,
     gateway: Option<IpAddr>,
@@ -70,6 +70,16 @@ impl Attachment {
     /// The host, as the container sees it.
     pub(crate) fn gateway(&self) -> Option<IpAddr> {
         self.gateway
+    }
+}
+
+impl Attachment {
+    /// Takes the container off, as a process that has nothing else to do: it does not wait for the kernel.
+    pub(crate) fn leave(self) {
+        let Attachment { endpoints, resolver, published, bridges, namespace, .. } = self;
+        drop((endpoints, resolver));
+        drop(namespace);
+        runtime::network::leave(bridges, published);
     }
 }
 
@@ -97,11 +107,10 @@ impl Engine {
         };
         let resolver = Resolver::start(&namespace, Box::new(NetworkNames::new(&self.store, networks, upstreams)))?;
         let gateway = joined.iter().find(|joined| !joined.internal).and_then(|joined| joined.gateway);
-        let (bridges, endpoints) = joined.into_iter().map(|joined| (joined.bridge, joined.endpoint)).unzip();
+        let (bridges, endpoints): (Vec<Bridge>, Vec<EndpointPlace>) =
+            joined.into_iter().map(|joined| (joined.bridge, joined.endpoint)).unzip();
         let files = files(wanted, &own);
-        let (_endpoints, _resolver, _bridges) = (endpoints, resolver, bridges);
-        let _published = published;
-        Ok(Attachment { _endpoints, _resolver, _published, _bridges, namespace, files, gateway })
+        Ok(Attachment { endpoints, resolver, published, bridges, namespace, files, gateway })
     }
 
     /// What is to be published, with the address that each port has or gets.

@@ -9,6 +9,7 @@ use super::firewall::{Firewall, network_table};
 use super::links::{self, Device, Prefixed, Which};
 use super::namespace::{NetworkNamespace, failed};
 use super::netlink::Batch;
+use super::ports::Published;
 use crate::error::{Error, Result};
 
 /// Number of the bridge in its namespace. The kernel puts devices of its own into new namespaces, and counts from below.
@@ -191,6 +192,34 @@ impl Bridge {
     #[must_use]
     pub fn device(&self) -> &str {
         &self.device
+    }
+}
+
+/// Whether this machine lets the caller have networks: all that they need is tried, where it disturbs nobody.
+///
+/// # Errors
+/// What is refused.
+pub fn probe_networks() -> Result<()> {
+    let mut batch = Batch::default();
+    links::touch(&mut batch);
+    NetworkNamespace::current()?.links.execute(batch)?;
+    NetworkNamespace::new()?.within(|| {
+        let gateway = Prefixed { address: std::net::Ipv4Addr::new(10, 0, 0, 1).into(), length: 24 };
+        let (device, gateways) = ("dn-probe".to_owned(), vec![gateway]);
+        Bridge::new(&BridgeOptions { device, gateways, mtu: 1400, internal: false, masquerade: true }).map(drop)
+    })
+}
+
+/// Ends the holding of networks, of which this process may be the last holder, without waiting until the kernel has taken
+/// them away: a process aside does that, and ends.
+pub fn leave(bridges: Vec<Bridge>, published: Published) {
+    let sockets: Vec<Firewall> =
+        bridges.into_iter().filter_map(|bridge| bridge.firewall).chain(published.withdraw()).collect();
+    let mut descriptors: Vec<i32> = sockets.iter().map(|socket| socket.as_fd().as_raw_fd()).collect();
+    descriptors.sort_unstable();
+    if !descriptors.is_empty() {
+        // Without it, this process waits.
+        let _ = crate::sys::process::close_aside(&descriptors);
     }
 }
 

@@ -30,7 +30,7 @@ impl Firewall {
     }
 
     /// Takes the table away now, of which the last holder need not wait.
-    pub(super) fn remove(self) -> Result<()> {
+    pub(super) fn remove(&self) -> Result<()> {
         self.socket.execute(nft::removal(&self.table))
     }
 

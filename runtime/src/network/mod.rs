@@ -19,7 +19,7 @@ mod nft;
 mod ports;
 mod survey;
 
-pub use bridge::{Bridge, BridgeHandle, BridgeOptions, Port};
+pub use bridge::{Bridge, BridgeHandle, BridgeOptions, Port, leave, probe_networks};
 pub use dns::{Known, Names, RESOLVER, Resolver};
 pub use links::Prefixed;
 pub use namespace::{NamespaceLock, NetworkNamespace};

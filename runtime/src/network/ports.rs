@@ -106,6 +106,16 @@ impl Published {
     }
 }
 
+impl Published {
+    /// Nothing leads to the container any more. What is left of it is the socket, whose end the kernel takes its time for.
+    pub(super) fn withdraw(mut self) -> Option<Firewall> {
+        let firewall = self.firewall.take()?;
+        // The end of the socket takes away what this could not.
+        let _ = firewall.remove();
+        Some(firewall)
+    }
+}
+
 impl Drop for Published {
     fn drop(&mut self) {
         if let Some(firewall) = self.firewall.take() {

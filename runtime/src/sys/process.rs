@@ -261,3 +261,23 @@ pub(crate) unsafe fn forget_arguments(range: &std::ops::Range<usize>) {
     // SAFETY: the caller's.
     unsafe { std::ptr::write_bytes(start, 0, range.len()) };
 }
+
+/// Lets a new process hold these descriptors, in ascending order, for as long as it takes it to close them.
+pub(crate) fn close_aside(descriptors: &[i32]) -> Result<(), Errno> {
+    // SAFETY: the child calls nothing but the kernel, and does not return.
+    if unsafe { super::clone::fork() }? != 0 {
+        return Ok(());
+    }
+    let mut first: libc::c_uint = 0;
+    for descriptor in descriptors {
+        let descriptor = descriptor.unsigned_abs();
+        if first < descriptor {
+            // SAFETY: nothing below uses one of these, and their owners are in another process.
+            unsafe { libc::syscall(libc::SYS_close_range, first, descriptor - 1, 0) };
+        }
+        first = descriptor + 1;
+    }
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+    exit_now(0)
+}
