@@ -353,6 +353,11 @@ fn networks_are_listed_filtered_and_pruned() {
     server.stop();
     assert_eq!(machine.run(&["network", "ls", "-q"]).ok().stdout.lines().count(), 4);
     machine.run(&["network", "rm", "-f", "two", "nosuch"]).ok();
+    machine.run(&["network", "create", "three"]).ok();
+    let pruned = machine.run(&["system", "prune", "--force"]).ok().stdout;
+    assert!(pruned.contains("Deleted Networks:\nthree\n"), "{pruned}");
+    let info = machine.run(&["info"]).ok().stdout;
+    assert!(info.contains("Networks: bridge, host, none\n"), "{info}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl BudgetArgs {
 /// Remove what nothing uses
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --all: stopped containers, images without a name, and layers that neither an image nor a
+    after_help = "Without --all: stopped containers, networks without one, images without a name, and layers that neither an image nor a
 cached step has. What running builds and containers work with always stays.
 
 Examples:

@@ -33,7 +33,7 @@ pub(super) fn system(root: Option<PathBuf>, args: &SystemPruneArgs) -> Outcome {
         budget,
         dry_run: args.consent.dry_run,
     };
-    let mut what = vec!["all stopped containers"];
+    let mut what = vec!["all stopped containers", "all networks that no container is on"];
     what.extend(args.volumes.then_some("all anonymous volumes not used by at least one container"));
     what.push(if args.all {
         "all images without at least one container associated to them"
@@ -48,6 +48,7 @@ pub(super) fn system(root: Option<PathBuf>, args: &SystemPruneArgs) -> Outcome {
     what.extend(args.builds_older_than.map(|_| "the records of old builds"));
     let Some(pruned) = perform(root.clone(), &options, &args.consent, &what)? else { return Ok(0) };
     list("Deleted Containers:", &pruned.containers)?;
+    list("Deleted Networks:", &open(root.clone())?.prune_networks(&options.filters, args.consent.dry_run)?)?;
     list("Deleted Volumes:", &pruned.volumes)?;
     list("Deleted Images:", &image_lines(&pruned))?;
     let cache: Vec<String> = pruned.cache.iter().map(|cache| cache.id.clone()).collect();
