@@ -255,3 +255,47 @@ fn compile_with_apt(user: &User) {
     user.run(["build", "-t", "app", "context"]).ok();
     assert_eq!(user.run(["run", "--rm", "app"]).ok().stdout, "hello from a container\n6 * 7 = 42\n");
 }
+
+#[test]
+fn a_user_publishes_ports_through_a_network_of_its_own() {
+    if skipped(&[NEEDS.as_slice(), &[Need::Program("slirp4netns"), Need::OpenDevice("/dev/net/tun")]].concat()) {
+        return;
+    }
+    let user = User::new(BINARY, Granted::Ranges);
+    user.run(["bootstrap", "--from", "busybox", "base"]).ok();
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let publish = format!("{port}:80");
+    let serve = "ip -o addr show tap0; echo through the tap | nc -l -p 80";
+    let mut server =
+        user.command(user.home().join("dunnage"), ["run", "--rm", "-p", &publish, "base", "sh", "-c", serve]);
+    let mut server = server.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    let mut answer = String::new();
+    while answer.is_empty() && begun.elapsed() < std::time::Duration::from_secs(20) {
+        if let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) {
+            // One that reached nobody yet is closed without a word.
+            let _ = std::io::Read::read_to_string(&mut stream, &mut answer);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let ended = server.try_wait().unwrap();
+    if answer.is_empty() && ended.is_none() {
+        server.kill().unwrap();
+    }
+    let output: testdata::Ran = server.wait_with_output().unwrap().into();
+    assert_eq!(answer, "through the tap\n", "{output:?}");
+    assert!(output.ok().stdout.contains("10.0.2.100"));
+
+    let path = format!("PATH={}", user.home().join("bin").display());
+    std::fs::create_dir(user.home().join("bin")).unwrap();
+    for program in ["newuidmap", "newgidmap"] {
+        std::os::unix::fs::symlink(format!("/usr/bin/{program}"), user.home().join("bin").join(program)).unwrap();
+    }
+    let without = |args: &[&str]| -> testdata::Ran {
+        user.command("env", [&path]).arg(user.home().join("dunnage")).args(args).output().unwrap().into()
+    };
+    let ran = without(&["run", "--rm", "base", "true"]).ok();
+    assert!(ran.stderr.contains("the machine's own network, since slirp4netns is not installed"), "{}", ran.stderr);
+    without(&["run", "--rm", "-p", "8080:80", "base", "true"]).fails(125, "slirp4netns is not installed");
+}

@@ -97,6 +97,8 @@ pub struct EngineOptions {
     pub root: PathBuf,
     /// What makes snapshots.
     pub storage: StorageChoice,
+    /// Where programs of this machine are.
+    pub programs: SearchPath,
 }
 
 /// A handle on a store and what works on it.
@@ -104,6 +106,7 @@ pub struct EngineOptions {
 pub struct Engine {
     store: cache::Store,
     choice: StorageChoice,
+    programs: SearchPath,
     storage: OnceLock<Storage>,
 }
 
@@ -114,7 +117,7 @@ impl Engine {
     /// When the directory cannot be made or was written by a newer version.
     pub fn open(options: &EngineOptions) -> Result<Engine> {
         let store = cache::Store::open(&options.root)?;
-        Ok(Engine { store, choice: options.storage, storage: OnceLock::new() })
+        Ok(Engine { store, choice: options.storage, programs: options.programs.clone(), storage: OnceLock::new() })
     }
 
     /// Where the store is.

@@ -41,7 +41,7 @@ impl Host {
             unified_cgroups: has_unified_cgroups(),
             apparmor: fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y")),
             selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
-            user_namespace: userns::is_inside(),
+            user_namespace: userns::in_user_namespace(),
             may_set_groups: userns::may_set_groups(),
             resolv_conf: resolv_conf(),
             devices: if privileged { devices() } else { Vec::new() },

@@ -66,4 +66,4 @@ pub use sandbox::{
 pub use seccomp::{SeccompAbi, SeccompAction, SeccompComparison, SeccompCondition, SeccompProfile, SeccompRule};
 pub use signal::Signal;
 pub use user::{ResolvedUser, USER_FILE_LIMIT, UserIds, resolve_user};
-pub use userns::{IdHelpers, Ids, enter_user_namespace, needs_user_namespace};
+pub use userns::{IdHelpers, Ids, enter_user_namespace, in_user_namespace, needs_user_namespace};

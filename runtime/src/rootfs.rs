@@ -174,7 +174,7 @@ fn add_descriptor(context: &OwnedFd, key: &str, directory: OwnedFd, held: &mut V
 
 /// Redirects and metadata-only copies would make an upper directory mean nothing without its lowers; the upper is the layer here.
 pub(crate) fn overlay_settings(options: &OverlayOptions) -> Vec<(&'static str, Option<&'static str>)> {
-    let mut settings = if crate::userns::is_inside() {
+    let mut settings = if crate::userns::in_user_namespace() {
         // The kernel chooses nofollow and no metacopy itself, and refuses to be told.
         vec![("userxattr", None)]
     } else {

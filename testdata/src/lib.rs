@@ -11,6 +11,7 @@ mod repository;
 mod server;
 mod user;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -91,6 +92,8 @@ pub enum Need {
     Root,
     /// A program on PATH.
     Program(&'static str),
+    /// A device that every user may open, as distributions have it.
+    OpenDevice(&'static str),
 }
 
 /// True when the test must be skipped; says why. Where `DUNNAGE_TESTS_REQUIRE=all` is set, as in CI, a skip is a failure.
@@ -112,6 +115,11 @@ impl Need {
     fn missing(self) -> Option<String> {
         match self {
             Need::Root => (!is_root()).then(|| "needs root".to_owned()),
+            Need::OpenDevice(path) => {
+                let mode = std::fs::metadata(path).map(|metadata| metadata.permissions().mode());
+                let open = mode.is_ok_and(|mode| mode & 0o006 == 0o006);
+                (!open).then(|| format!("needs {path} with mode 0666"))
+            }
             Need::Program(name) => {
                 let path = std::env::var_os("PATH").unwrap_or_default();
                 let found = std::env::split_paths(&path).any(|directory| directory.join(name).is_file());

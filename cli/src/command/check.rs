@@ -48,8 +48,11 @@ pub(super) fn found(
 ) -> Outcome {
     // Base images are looked into where they are; a check makes no store, and needs none.
     let root = config::store_root(root);
-    let engine =
-        if root.is_dir() { Engine::open(&EngineOptions { root, storage: StorageChoice::Auto }).ok() } else { None };
+    let engine = if root.is_dir() {
+        Engine::open(&EngineOptions { root, storage: StorageChoice::Auto, programs: config::search_path() }).ok()
+    } else {
+        None
+    };
     let checked = engine::check(request, choice, engine.as_ref())?;
     match format {
         CheckFormat::Text => text(&checked)?,

@@ -192,11 +192,20 @@ impl Drop for Opened {
 }
 
 fn open(root: Option<PathBuf>) -> Result<Opened, engine::Error> {
-    Engine::open(&EngineOptions { root: config::store_root(root), storage: StorageChoice::Auto }).map(Opened)
+    Engine::open(&EngineOptions {
+        root: config::store_root(root),
+        storage: StorageChoice::Auto,
+        programs: config::search_path(),
+    })
+    .map(Opened)
 }
 
 /// For commands that make snapshots.
 fn open_for_snapshots(root: Option<PathBuf>, storage: StorageArgs) -> Result<Opened, Failure> {
     let storage = config::storage(storage.storage_driver).map_err(Failure::Usage)?;
-    Ok(Opened(Engine::open(&EngineOptions { root: config::store_root(root), storage })?))
+    Ok(Opened(Engine::open(&EngineOptions {
+        root: config::store_root(root),
+        storage,
+        programs: config::search_path(),
+    })?))
 }

@@ -4,6 +4,7 @@ mod launch;
 mod limits;
 mod network;
 mod spec;
+mod uplink;
 
 use cache::{Image, Lease, Snapshot, failpoint};
 use runtime::AttachOptions;

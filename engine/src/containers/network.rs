@@ -7,6 +7,7 @@ use cache::Image;
 use runtime::{EtcFiles, NetworkMode};
 
 use super::spec::ContainerSpec;
+use super::uplink::{self, Uplink};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::networks::{Attachment, DEFAULT, Membership, NameFiles, NetworkChoice, Protocol, Wanted};
@@ -29,6 +30,7 @@ pub(super) struct Network {
     files: EtcFiles,
     notes: Vec<String>,
     attachment: Option<Attachment>,
+    _uplink: Option<Uplink>,
 }
 
 impl Network {
@@ -37,6 +39,17 @@ impl Network {
         match &spec.network {
             NetworkChoice::None => Ok(Network::alone(NetworkMode::None, spec)),
             NetworkChoice::Host => Ok(Network::alone(NetworkMode::Host, spec)),
+            NetworkChoice::Default if runtime::in_user_namespace() => Network::of_user(engine, spec, named),
+            NetworkChoice::Networks(memberships) if runtime::in_user_namespace() => {
+                if memberships.iter().all(|membership| membership.network == DEFAULT) {
+                    return Network::of_user(engine, spec, named);
+                }
+                let name = memberships.first().map_or(DEFAULT, |membership| membership.network.as_str());
+                Err(Error::Usage(format!(
+                    "network `{name}`: networks between containers need root in this version; without it there are the \
+                     default (slirp4netns), `--network host` and `--network none`"
+                )))
+            }
             NetworkChoice::Networks(memberships) => Network::attached(engine, spec, image, named, memberships),
             NetworkChoice::Default => {
                 let membership = Membership { network: DEFAULT.to_owned(), ..Membership::default() };
@@ -54,10 +67,37 @@ impl Network {
         }
     }
 
+    /// Without root: a network of its own with a way out where a program for that is installed, else the host's.
+    fn of_user(engine: &Engine, spec: &ContainerSpec, named: &Named<'_>) -> Result<Network> {
+        let program = engine.programs.find("slirp4netns");
+        let place = engine.root().join("containers").join(named.id);
+        let started = program.map(|program| Uplink::start(&program, &place, &spec.ports, BINDING)).transpose();
+        let why = match started {
+            Ok(Some(uplink)) => return Ok(Network::with_uplink(uplink, spec)),
+            Ok(None) => "slirp4netns is not installed".to_owned(),
+            Err(error) if spec.ports.is_empty() => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        if !spec.ports.is_empty() {
+            return Err(Error::Usage(format!("--publish: ports cannot be published without root, since {why}")));
+        }
+        let mut network = Network::alone(NetworkMode::Host, spec);
+        network.notes.push(format!("the container has the machine's own network, since {why}"));
+        Ok(network)
+    }
+
+    fn with_uplink(uplink: Uplink, spec: &ContainerSpec) -> Network {
+        let mode = NetworkMode::Join(uplink.namespace().fd());
+        let extra_hosts = hosts(&spec.names, uplink::GATEWAY.into());
+        let resolv_conf = uplink::resolv_conf(&spec.names.servers, &resolv_conf(&spec.names));
+        let files = EtcFiles { hosts: Vec::new(), extra_hosts, resolv_conf };
+        Network { mode, files, notes: Vec::new(), attachment: None, _uplink: Some(uplink) }
+    }
+
     fn alone(mode: NetworkMode, spec: &ContainerSpec) -> Network {
         let extra_hosts = hosts(&spec.names, Ipv4Addr::LOCALHOST.into());
         let files = EtcFiles { hosts: Vec::new(), extra_hosts, resolv_conf: resolv_conf(&spec.names) };
-        Network { mode, files, notes: Vec::new(), attachment: None }
+        Network { mode, files, notes: Vec::new(), attachment: None, _uplink: None }
     }
 
     fn attached(
@@ -83,7 +123,7 @@ impl Network {
         let mut files = attachment.files().clone();
         files.extra_hosts = hosts(&spec.names, attachment.gateway().unwrap_or(Ipv4Addr::LOCALHOST.into()));
         let mode = NetworkMode::Join(attachment.namespace().fd());
-        Ok(Network { mode, files, notes: Vec::new(), attachment: Some(attachment) })
+        Ok(Network { mode, files, notes: Vec::new(), attachment: Some(attachment), _uplink: None })
     }
 
     /// What the sandbox joins.

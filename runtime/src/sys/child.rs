@@ -435,7 +435,7 @@ impl Child<'_> {
     fn working_directory(&self, path: &CStr) -> Result<(), Errno> {
         let directory = resolve(self.slot(Slot::Root)?, path, ResolveFlags::empty())?;
         rustix::process::fchdir(&directory)?;
-        if process::working_directory_is_inside() { Ok(()) } else { Err(Errno::XDEV) }
+        if process::working_directory_in_user_namespace() { Ok(()) } else { Err(Errno::XDEV) }
     }
 
     fn stdio(&self) -> Result<(), Errno> {

@@ -147,7 +147,7 @@ pub(crate) fn become_stdio(fd: BorrowedFd<'_>, number: i32) -> Result<(), Errno>
 }
 
 /// Whether the working directory can be reached from the root.
-pub(crate) fn working_directory_is_inside() -> bool {
+pub(crate) fn working_directory_in_user_namespace() -> bool {
     let mut buffer = [0_u8; 4096];
     // SAFETY: the kernel writes at most `buffer.len()` bytes.
     let length = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };

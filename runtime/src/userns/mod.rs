@@ -78,7 +78,8 @@ pub fn enter_user_namespace(helpers: &IdHelpers) -> Result<Ids> {
 }
 
 /// Whether this process is in a user namespace that is not the machine's first. To be asked once it is where it stays.
-pub(crate) fn is_inside() -> bool {
+#[must_use]
+pub fn in_user_namespace() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {
         fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
@@ -87,7 +88,7 @@ pub(crate) fn is_inside() -> bool {
 
 /// Whether processes of this user namespace may choose their groups.
 pub(crate) fn may_set_groups() -> bool {
-    !is_inside() || fs::read_to_string("/proc/self/setgroups").map_or(true, |text| text.trim() != "deny")
+    !in_user_namespace() || fs::read_to_string("/proc/self/setgroups").map_or(true, |text| text.trim() != "deny")
 }
 
 struct Plan {
