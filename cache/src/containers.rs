@@ -1,23 +1,35 @@
 //! Where containers live: one directory each, locked by the process that runs it.
+//!
+//! `container.json` is what was asked for, written once and durable. `state.json` is what became of it, written by the
+//! holder of the lock and never trusted alone: a holder that died cannot correct it.
 
 use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::ImageId;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
-use crate::lease::{entries, is_alive, remove_tree};
-use crate::store::{Store, now, random_hex, write_durably};
+use crate::lease::{entries, is_alive};
+use crate::sealed::{seal, unseal};
+use crate::store::{Store, now, random_hex, write_atomically, write_durably};
 
 /// The mark of a container that goes with its process.
 const REMOVE: &str = "remove";
+const RECORD: &str = "container.json";
+const STATE: &str = "state.json";
+/// Somebody who only looks whether a lock is held holds it for a moment.
+const LOOKS: u32 = 40;
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What is known of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContainerRecord {
     /// 64 hexadecimal digits.
     pub id: String,
@@ -30,14 +42,32 @@ pub struct ContainerRecord {
     /// Names of the volumes that it mounts.
     #[serde(default)]
     pub volumes: Vec<String>,
+    /// What was asked for, in the words of whoever runs it.
+    #[serde(default)]
+    pub spec: serde_json::Value,
 }
 
-/// The directory of a container that this process runs.
+/// A container to be.
+#[derive(Debug)]
+pub struct NewContainer<'a> {
+    /// Its image.
+    pub image: &'a ImageId,
+    /// Its name is its own for as long as it is there.
+    pub name: Option<&'a str>,
+    /// It goes with this process, however that ends.
+    pub remove: bool,
+    /// Names of the volumes that it mounts.
+    pub volumes: Vec<String>,
+    /// What was asked for.
+    pub spec: serde_json::Value,
+}
+
+/// The directory of a container, held by one process at a time.
 #[derive(Debug)]
 pub struct ContainerPlace {
     record: ContainerRecord,
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl ContainerPlace {
@@ -46,9 +76,48 @@ impl ContainerPlace {
         &self.record.id
     }
 
+    /// What is known of it.
+    pub fn record(&self) -> &ContainerRecord {
+        &self.record
+    }
+
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The lock, to be handed to the process that goes on with it.
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
+    /// Notes what became of it. It is whole for every reader, and may be lost in a power cut.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_state(&self, state: &impl Serialize) -> Result<()> {
+        let bytes = seal("the container's state", state)?;
+        write_atomically(&self.path.join(STATE), &self.path.join(".state.json"), &bytes)
+    }
+
+    /// From now on it goes with its process, however that ends.
+    ///
+    /// # Errors
+    /// When that cannot be noted.
+    pub fn remove_at_end(&self) -> Result<()> {
+        let mark = self.path.join(REMOVE);
+        File::create(&mark).map(drop).map_err(Error::path("make", &mark))
+    }
+
+    /// Replaces what was asked for, and the volumes that go with it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn rewrite(&mut self, volumes: Vec<String>, spec: serde_json::Value) -> Result<()> {
+        let record = ContainerRecord { volumes, spec, ..self.record.clone() };
+        write_record(&self.path, &record, true)?;
+        self.record = record;
+        Ok(())
     }
 
     /// Removes it.
@@ -57,34 +126,43 @@ impl ContainerPlace {
     /// When the directory cannot be removed.
     pub fn remove(self) -> Result<()> {
         failpoint("container.remove")?;
-        remove_tree(&self.path).map(drop)
+        match std::fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::path("remove", &self.path)(error)),
+            _ => Ok(()),
+        }
     }
 }
 
+fn write_record(directory: &Path, record: &ContainerRecord, durable: bool) -> Result<()> {
+    let bytes = seal("the container's record", record)?;
+    let (path, draft) = (directory.join(RECORD), directory.join(".container.json"));
+    if durable { write_durably(&path, &draft, &bytes) } else { write_atomically(&path, &draft, &bytes) }
+}
+
+fn read_record(directory: &Path) -> Option<ContainerRecord> {
+    std::fs::read(directory.join(RECORD)).ok().and_then(|bytes| unseal(&bytes))
+}
+
 impl Store {
-    /// Makes the place of a new container. Its name is its own for as long as it is there. With `remove` it goes with
-    /// this process, however that ends.
+    /// Makes the place of a new container.
     ///
     /// # Errors
     /// When the name is taken, or the directory cannot be made.
-    pub fn create_container(&self, image: &ImageId, name: Option<&str>, remove: bool) -> Result<ContainerPlace> {
+    pub fn create_container(&self, new: NewContainer<'_>) -> Result<ContainerPlace> {
         // Exclusive: two containers of one name cannot both look first and then take it.
-        let _lock = self.exclusive()?;
-        if let Some(name) = name {
-            let taken = self.containers_locked()?.into_iter().find(|(record, _)| record.name.as_deref() == Some(name));
-            if let Some((holder, _)) = taken {
-                let id = holder.id.chars().take(12).collect();
-                return Err(Error::NameInUse { name: name.to_owned(), id });
-            }
+        let _lock = if new.name.is_some() { self.exclusive()? } else { self.shared()? };
+        if let Some(name) = new.name {
+            self.name_is_free(name, None)?;
         }
         let record = ContainerRecord {
             id: random_hex(32)?,
-            name: name.map(str::to_owned),
-            image: image.clone(),
+            name: new.name.map(str::to_owned),
+            image: new.image.clone(),
             created: now(),
-            volumes: Vec::new(),
+            volumes: new.volumes,
+            spec: new.spec,
         };
-        let path = self.path("containers").join(&record.id);
+        let path = self.container_dir(&record.id);
         failpoint("container.make")?;
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(Error::path("make", &path))?;
         let lock_path = path.join("lock");
@@ -96,14 +174,82 @@ impl Store {
             .map_err(Error::path("make", &lock_path))?;
         failpoint("container.lock")?;
         flock(&lock, FlockOperation::LockExclusive).map_err(Error::errno("lock", &lock_path))?;
-        let bytes = serde_json::to_vec(&record).map_err(|error| Error::document("the container's record", error))?;
-        if remove {
-            let mark = path.join(REMOVE);
-            File::create_new(&mark).map_err(Error::path("make", &mark))?;
+        let place = ContainerPlace { record, path, lock };
+        if new.remove {
+            place.remove_at_end()?;
         }
         failpoint("container.record")?;
-        write_durably(&path.join("container.json"), &path.join(".container.json"), &bytes)?;
-        Ok(ContainerPlace { record, path, _lock: lock })
+        // One that goes with this process means nothing after a power cut.
+        write_record(&place.path, &place.record, !new.remove)?;
+        Ok(place)
+    }
+
+    /// The directory of a container.
+    pub fn container_dir(&self, id: &str) -> PathBuf {
+        self.path("containers").join(id)
+    }
+
+    /// The place of a container that nobody runs.
+    ///
+    /// # Errors
+    /// When there is none, or a process has it.
+    pub fn lock_container(&self, id: &str) -> Result<ContainerPlace> {
+        let path = self.container_dir(id).join("lock");
+        let missing = || Error::ContainerNotFound(id.to_owned());
+        let lock = match OpenOptions::new().write(true).open(&path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
+            Err(error) => return Err(Error::path("open", path)(error)),
+        };
+        for look in 0..LOOKS {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return self.adopt_container(id, lock.into()),
+                Err(rustix::io::Errno::WOULDBLOCK) if look + 1 < LOOKS => std::thread::sleep(LOOK),
+                Err(rustix::io::Errno::WOULDBLOCK) => break,
+                Err(errno) => return Err(Error::errno("lock", &path)(errno)),
+            }
+        }
+        Err(Error::ContainerInUse { id: id.to_owned() })
+    }
+
+    /// The place of a container whose lock another process handed over.
+    ///
+    /// # Errors
+    /// When the container is gone.
+    pub fn adopt_container(&self, id: &str, lock: OwnedFd) -> Result<ContainerPlace> {
+        let path = self.container_dir(id);
+        let record = read_record(&path).ok_or_else(|| Error::ContainerNotFound(id.to_owned()))?;
+        Ok(ContainerPlace { record, path, lock: lock.into() })
+    }
+
+    /// What became of a container, as its last holder wrote it.
+    pub fn container_state<T: DeserializeOwned>(&self, id: &str) -> Option<T> {
+        std::fs::read(self.container_dir(id).join(STATE)).ok().and_then(|bytes| unseal(&bytes))
+    }
+
+    /// Gives a container another name, whoever runs it.
+    ///
+    /// # Errors
+    /// When there is none, or the name is taken.
+    pub fn rename_container(&self, id: &str, name: &str) -> Result<()> {
+        let _lock = self.exclusive()?;
+        self.name_is_free(name, Some(id))?;
+        let path = self.container_dir(id);
+        let record = read_record(&path).ok_or_else(|| Error::ContainerNotFound(id.to_owned()))?;
+        write_record(&path, &ContainerRecord { name: Some(name.to_owned()), ..record }, true)
+    }
+
+    /// The caller holds the exclusive lock.
+    fn name_is_free(&self, name: &str, except: Option<&str>) -> Result<()> {
+        let records = entries(&self.path("containers"))?.into_iter().filter_map(|(_, path)| read_record(&path));
+        let mut holders = records.filter(|record| record.name.as_deref() == Some(name));
+        match holders.find(|record| Some(record.id.as_str()) != except) {
+            Some(holder) => {
+                let id = holder.id.chars().take(12).collect();
+                Err(Error::NameInUse { name: name.to_owned(), id })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Containers whose process died before it could remove them, or while it made them. A half-made one that lives is
@@ -111,7 +257,7 @@ impl Store {
     pub(crate) fn abandoned_containers(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for (_, path) in entries(&self.path("containers"))? {
-            let unwanted = path.join(REMOVE).exists() || !path.join("container.json").exists();
+            let unwanted = path.join(REMOVE).exists() || !path.join(RECORD).exists();
             if unwanted && !is_alive(&path.join("lock"))? {
                 found.push(path);
             }
@@ -119,7 +265,7 @@ impl Store {
         Ok(found)
     }
 
-    /// All containers, and whether each is running.
+    /// All containers, and whether a process has each.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -132,12 +278,27 @@ impl Store {
         let mut found = Vec::new();
         for (_, path) in entries(&self.path("containers"))? {
             let running = is_alive(&path.join("lock"))?;
-            let Ok(bytes) = std::fs::read(path.join("container.json")) else { continue };
-            if let Ok(record) = serde_json::from_slice(&bytes) {
-                found.push((record, running));
-            }
+            found.extend(read_record(&path).map(|record| (record, running)));
         }
         Ok(found)
+    }
+
+    /// Bytes on the disk of what a container wrote.
+    ///
+    /// # Errors
+    /// When that cannot be looked at.
+    pub fn container_bytes(&self, id: &str) -> Result<u64> {
+        crate::usage::disk_bytes(&self.container_dir(id).join("tree/fs"))
+    }
+
+    /// One container, and whether a process has it.
+    ///
+    /// # Errors
+    /// When its lock cannot be looked at.
+    pub fn container(&self, id: &str) -> Result<Option<(ContainerRecord, bool)>> {
+        let path = self.container_dir(id);
+        let running = is_alive(&path.join("lock"))?;
+        Ok(read_record(&path).map(|record| (record, running)))
     }
 }
 
@@ -147,16 +308,20 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
 
+    fn plain<'a>(image: &'a ImageId, name: Option<&'a str>, remove: bool) -> NewContainer<'a> {
+        NewContainer { image, name, remove, volumes: Vec::new(), spec: serde_json::Value::Null }
+    }
+
     #[test]
     fn a_name_belongs_to_one_container() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let image = ImageId(Digest::sha256_of(b""));
-        let first = store.create_container(&image, Some("n"), false).unwrap();
-        assert!(matches!(store.create_container(&image, Some("n"), false), Err(Error::NameInUse { .. })));
+        let first = store.create_container(plain(&image, Some("n"), false)).unwrap();
+        assert!(matches!(store.create_container(plain(&image, Some("n"), false)), Err(Error::NameInUse { .. })));
         assert!(store.containers().unwrap().first().unwrap().1);
         first.remove().unwrap();
-        drop(store.create_container(&image, Some("n"), false).unwrap());
+        drop(store.create_container(plain(&image, Some("n"), false)).unwrap());
         assert!(!store.containers().unwrap().first().unwrap().1);
     }
 
@@ -165,14 +330,44 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let image = ImageId(Digest::sha256_of(b""));
-        let living = store.create_container(&image, None, true).unwrap();
-        drop(store.create_container(&image, None, true).unwrap());
-        drop(store.create_container(&image, None, false).unwrap());
+        let living = store.create_container(plain(&image, None, true)).unwrap();
+        drop(store.create_container(plain(&image, None, true)).unwrap());
+        drop(store.create_container(plain(&image, None, false)).unwrap());
         std::fs::create_dir(store.path("containers").join("half")).unwrap();
         let store = Store::open(directory.path()).unwrap();
         let left: Vec<bool> = store.containers().unwrap().into_iter().map(|(_, running)| running).collect();
         assert_eq!((left.len(), left.iter().filter(|running| **running).count()), (2, 1));
         assert_eq!(entries(&store.path("containers")).unwrap().len(), 2);
         living.remove().unwrap();
+    }
+
+    #[test]
+    fn one_process_at_a_time_has_the_place_of_a_container() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let image = ImageId(Digest::sha256_of(b""));
+        let place = store.create_container(plain(&image, Some("n"), false)).unwrap();
+        let id = place.id().to_owned();
+        assert!(matches!(store.lock_container(&id), Err(Error::ContainerInUse { .. })));
+        place.write_state(&7).unwrap();
+        drop(place);
+        assert_eq!(store.container_state::<u32>(&id), Some(7));
+        drop(store.lock_container(&id).unwrap());
+        assert!(matches!(store.lock_container("nosuch"), Err(Error::ContainerNotFound(_))));
+        store.rename_container(&id, "other").unwrap();
+        assert_eq!(store.containers().unwrap().first().unwrap().0.name.as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn security_f12_a_damaged_record_is_no_container() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let image = ImageId(Digest::sha256_of(b""));
+        let place = store.create_container(plain(&image, None, false)).unwrap();
+        let path = place.path().join(RECORD);
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.get_mut(10).unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(store.containers().unwrap().is_empty());
     }
 }

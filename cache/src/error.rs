@@ -146,7 +146,7 @@ pub enum Error {
     },
     /// A container of this name exists.
     #[error(
-        "the container name `{name}` is in use by container {id}: choose another, or remove that one with `dunnage system prune`"
+        "the container name `{name}` is in use by container {id}: choose another, or remove that one with `dunnage rm`"
     )]
     NameInUse {
         /// The name.
@@ -170,6 +170,15 @@ pub enum Error {
         name: String,
         /// Who is on it.
         containers: String,
+    },
+    /// No container has this id.
+    #[error("no container `{0}`: `dunnage ps -a` lists them")]
+    ContainerNotFound(String),
+    /// Another process runs the container, or is about to.
+    #[error("container {id} is in use by another process")]
+    ContainerInUse {
+        /// The container.
+        id: String,
     },
     /// A volume's name breaks the rules.
     #[error("`{name}` is not a valid volume name: {reason}")]

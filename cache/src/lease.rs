@@ -168,7 +168,8 @@ pub(crate) fn is_alive(path: &Path) -> Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::path("open", path)(error)),
     };
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    // Shared: two that look do not take each other for a holder.
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(false),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
         Err(errno) => Err(Error::errno("lock", path)(errno)),

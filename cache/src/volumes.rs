@@ -200,11 +200,11 @@ mod tests {
     fn a_volume_that_a_container_has_stays() {
         let (_directory, store) = store();
         store.create_volume(Some("data"), BTreeMap::new()).unwrap();
-        let place = store.create_container(&ImageId(Digest::sha256_of(b"")), None, false).unwrap();
-        let path = place.path().join("container.json");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let named = text.replacen('{', "{\"volumes\":[\"data\"],", 1).replace(",\"volumes\":[]", "");
-        std::fs::write(&path, named).unwrap();
+        let image = ImageId(Digest::sha256_of(b""));
+        let volumes = vec!["data".to_owned()];
+        let spec = serde_json::Value::Null;
+        let new = crate::NewContainer { image: &image, name: None, remove: false, volumes, spec };
+        let place = store.create_container(new).unwrap();
         assert!(matches!(store.remove_volume("data"), Err(Error::VolumeInUse { .. })));
         place.remove().unwrap();
         assert!(store.remove_volume("data").unwrap());

@@ -77,6 +77,52 @@ pub enum Error {
     /// No volume has this name.
     #[error("no volume `{0}`: `dunnage volume ls` lists them")]
     VolumeNotFound(String),
+    /// A container does not run, and must.
+    #[error("container {name} is not running: it is {status}")]
+    NotRunning {
+        /// Its name.
+        name: String,
+        /// What it is.
+        status: &'static str,
+    },
+    /// A container is not in the state that is needed.
+    #[error("{0}")]
+    WrongState(String),
+    /// A container runs, and must not.
+    #[error("container {name} is {status}: stop it first, or remove it with --force")]
+    ContainerRuns {
+        /// Its name.
+        name: String,
+        /// What it is.
+        status: &'static str,
+    },
+    /// The process behind a container failed.
+    #[error("the container's monitor: {doing}: {source}")]
+    Monitor {
+        /// What was being done.
+        doing: &'static str,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A container runs in the foreground of another command.
+    #[error(
+        "container {name} runs in the foreground of `run --rm`, and no other command can join its input and output"
+    )]
+    NoMonitor {
+        /// Its name.
+        name: String,
+    },
+    /// The monitor could not start the container.
+    #[error("{sentence}")]
+    Unstarted {
+        /// What it said.
+        sentence: String,
+        /// Docker's exit code.
+        code: i32,
+    },
+    /// Standard output is gone.
+    #[error("cannot write the output: {0}")]
+    Output(std::io::Error),
     /// A name breaks the rules of references.
     #[error("`{name}` is not a valid image name: {reason}")]
     BadName {
@@ -169,10 +215,17 @@ impl Error {
         }
     }
 
+    /// There is no container of the name that was given.
+    #[must_use]
+    pub fn is_missing_container(&self) -> bool {
+        matches!(self, Error::Store(cache::Error::ContainerNotFound(_)))
+    }
+
     /// The code of `dunnage run` when the container could not be started: 125, 126 or 127.
     pub fn run_exit_code(&self) -> i32 {
         match self {
             Error::Sandbox(error) => error.exit_code(),
+            Error::Unstarted { code, .. } => *code,
             _ => 125,
         }
     }

@@ -63,7 +63,13 @@ pub use cache::{
     arm_failpoints,
 };
 pub use check::{Checked, check};
-pub use containers::{ContainerSpec, LimitSpec, RunRequest, VolumeSpec};
+pub use containers::{
+    AttachRequest, CapabilityChange, ContainerEvent, ContainerInfo, ContainerSpec, ContainerState, CreateRequest,
+    DETACH_KEYS, DeviceSpec, EventWindow, ExecSpec, Health, HealthChange, HealthResult, HealthStatus, Left, LimitSpec,
+    LogChoice, LogDriver, LogLine, LogOutput, LogRequest, MONITOR_COMMAND, MountKind, MountSpec, NamespaceChoice,
+    Phase, RestartPolicy, RunOutcome, RunRequest, Security, Status, Ulimit, VolumesFrom, parse_detach_keys,
+    parse_duration, parse_moment, rfc3339,
+};
 pub use contexts::{ContextSource, DockerfileSource, NamedSource};
 pub use debug::DebugRequest;
 pub use error::{Error, Result};

@@ -45,6 +45,17 @@ impl ForwardedSignals {
         let failed = |source| Error::Container { doing: "catching signals", source };
         Signals::new(FORWARDED.iter().chain(&[SIGWINCH])).map(ForwardedSignals).map_err(failed)
     }
+
+    /// Hands on each that comes, as long as the process lives; `None` is a window of another size.
+    pub fn each(mut self, mut handle: impl FnMut(Option<Signal>)) {
+        for number in self.0.forever() {
+            match Signal::from_number(number) {
+                Ok(_) if number == SIGWINCH => handle(None),
+                Ok(signal) => handle(Some(signal)),
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 /// Waits for the end of a container. Signals are handed on; with a terminal, what it shows is copied to standard output,
@@ -114,14 +125,18 @@ fn forward(signals: &mut Signals, killer: &Killer, terminal: Option<&Terminal>) 
 }
 
 /// The user's terminal without line editing, for as long as this lives.
-struct RawMode<'a> {
+#[derive(Debug)]
+pub struct RawMode<'a> {
     terminal: BorrowedFd<'a>,
     before: Termios,
 }
 
 impl<'a> RawMode<'a> {
     /// `None` where it is no terminal.
-    fn enter(terminal: BorrowedFd<'a>) -> Result<Option<RawMode<'a>>> {
+    ///
+    /// # Errors
+    /// When it cannot be set.
+    pub fn enter(terminal: BorrowedFd<'a>) -> Result<Option<RawMode<'a>>> {
         if !isatty(terminal) {
             return Ok(None);
         }

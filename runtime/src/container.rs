@@ -123,6 +123,13 @@ impl Container {
     }
 }
 
+impl AsFd for Container {
+    /// Ready for reading when the first process has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
 impl Drop for Container {
     fn drop(&mut self) {
         if self.exit.is_none() && !self.left {
@@ -181,6 +188,13 @@ impl Terminal {
         let outer =
             rustix::io::fcntl_dupfd_cloexec(&self.outer, 3).map_err(Error::container("sharing the terminal"))?;
         Ok(Terminal { outer })
+    }
+
+    /// Its inner side, as the programs in the container have it.
+    pub fn peer(&self) -> Result<OwnedFd> {
+        use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        ioctl_tiocgptpeer(&self.outer, flags).map_err(Error::container("opening the terminal"))
     }
 
     /// A file for reading what is shown and writing what is typed. At the end of the session reading gives EIO.

@@ -69,6 +69,11 @@ impl Host {
     }
 }
 
+/// Makes this process small, for it will do little for a long time: what it needs again comes back by itself.
+pub fn give_back_memory() {
+    crate::sys::memory::give_back_program();
+}
+
 /// How many processes the kernel has ended so far because memory ran out, on the whole machine.
 #[must_use]
 pub fn out_of_memory_kills() -> u64 {

@@ -224,6 +224,22 @@ impl Dunnage {
     }
 }
 
+impl Drop for Dunnage {
+    /// Ends the containers that a test left behind, however it ended.
+    fn drop(&mut self) {
+        let left = std::fs::read_dir(self.root().join("containers")).is_ok_and(|mut entries| entries.next().is_some());
+        if !left {
+            return;
+        }
+        // A store that a test broke has nothing to be ended in it.
+        let Ok(list) = self.command(["ps", "-aq", "--no-trunc"]).output() else { return };
+        let ids = String::from_utf8_lossy(&list.stdout).into_owned();
+        if !ids.trim().is_empty() {
+            let _ = self.command(["rm", "-f", "-v"].into_iter().chain(ids.split_whitespace())).output();
+        }
+    }
+}
+
 /// Copies a fixture directory, files and modes.
 ///
 /// # Panics

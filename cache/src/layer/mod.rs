@@ -217,6 +217,13 @@ impl DraftDir {
         Ok(draft)
     }
 
+    /// One that is there already, and stays.
+    pub(crate) fn open(path: &Path) -> Result<DraftDir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::errno("open", path))?;
+        Ok(DraftDir { path: path.to_owned(), directory, released: true })
+    }
+
     /// One flush for all files of the tree: far cheaper than one for each. What failed here is not tried again: the
     /// kernel may have dropped what it could not write.
     fn flush(&self) -> Result<()> {

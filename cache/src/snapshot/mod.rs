@@ -5,6 +5,7 @@
 
 mod canonical;
 mod compare;
+mod container;
 mod copy;
 mod diff;
 mod flatten;
@@ -19,6 +20,7 @@ mod tests;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+pub use self::container::TreeChange;
 pub use self::merged::MergedTree;
 use self::scan::Scanned;
 pub use self::view::TreeView;
@@ -62,7 +64,8 @@ pub struct Snapshot {
     draft: DraftDir,
     /// Directories below, top first; all that overlay mounts, and all that a copy was made of.
     lowers: Vec<PathBuf>,
-    /// Of a copy: what it was before anything changed it.
+    driver: StorageDriver,
+    /// Of a copy: what it was before anything changed it, where that is known.
     before: Option<Scanned>,
 }
 
@@ -117,17 +120,53 @@ impl Store {
         Snapshot::make(self, lease, layers, &lease.draft(), around)
     }
 
-    /// The writable tree of a container, with the places that a sandbox mounts on.
+    /// The writable tree of a container, with the places that a sandbox mounts on: a fresh one, or the one that it has.
     ///
     /// # Errors
     /// When its directories cannot be made.
     pub fn container_snapshot(&self, lease: &Lease, layers: &[Layer], container: &ContainerPlace) -> Result<Snapshot> {
         let around = Around { cover: None, mount_points: Some(self.mount_points_dir()) };
-        Snapshot::make(self, lease, layers, &container.path().join("tree"), around)
+        let path = container.path().join("tree");
+        if path.join("fs").exists() {
+            return Snapshot::open(self, lease, layers, &path, around);
+        }
+        Snapshot::make(self, lease, layers, &path, around)
+    }
+}
+
+/// What a copy was before anything changed it, when nobody remembers: it is made once more.
+fn as_it_began(lease: &Lease, lowers: &MergedTree) -> Result<Scanned> {
+    let draft = DraftDir::make(&lease.draft())?;
+    scan::scan(&copy::copy_tree(lowers, &draft.path.join("fs"))?)
+}
+
+impl Around<'_> {
+    /// Top first.
+    fn lowers(self, layers: &[Layer]) -> Vec<PathBuf> {
+        let mut lowers: Vec<PathBuf> = self.cover.map(Path::to_owned).into_iter().collect();
+        // A layer that is there twice counts where it is on top, and overlay takes no directory twice.
+        let mut seen = HashSet::new();
+        let top_first = layers.iter().rev().map(|layer| layer.path().to_owned());
+        lowers.extend(top_first.filter(|path| seen.insert(path.clone())));
+        lowers.extend(self.mount_points);
+        lowers
     }
 }
 
 impl Snapshot {
+    /// A tree that a container has from before. Which driver made it shows in it, whatever is chosen now.
+    fn open(store: &Store, lease: &Lease, layers: &[Layer], path: &Path, around: Around<'_>) -> Result<Snapshot> {
+        let draft = DraftDir::open(path)?;
+        let is_overlay = path.join("work").exists();
+        let stacked = if is_overlay { store.stackable(lease, layers)? } else { layers.to_vec() };
+        let lowers = around.lowers(&stacked);
+        let driver = if is_overlay { StorageDriver::Overlay } else { StorageDriver::Copy };
+        let snapshot = Snapshot { layers: layers.to_vec(), draft, lowers, driver, before: None };
+        // A mount that ended with its machine may have left marks there.
+        snapshot.renew_work()?;
+        Ok(snapshot)
+    }
+
     fn make(store: &Store, lease: &Lease, layers: &[Layer], path: &Path, around: Around<'_>) -> Result<Snapshot> {
         failpoint("snapshot.make")?;
         let draft = DraftDir::make(path)?;
@@ -135,12 +174,7 @@ impl Snapshot {
             StorageDriver::Overlay => store.stackable(lease, layers)?,
             StorageDriver::Copy => layers.to_vec(),
         };
-        let mut lowers: Vec<PathBuf> = around.cover.map(Path::to_owned).into_iter().collect();
-        // A layer that is there twice counts where it is on top, and overlay takes no directory twice.
-        let mut seen = HashSet::new();
-        let top_first = stacked.iter().rev().map(|layer| layer.path().to_owned());
-        lowers.extend(top_first.filter(|path| seen.insert(path.clone())));
-        lowers.extend(around.mount_points);
+        let lowers = around.lowers(&stacked);
         let before = match store.storage_driver() {
             StorageDriver::Overlay => {
                 let work = path.join("work");
@@ -153,14 +187,16 @@ impl Snapshot {
                 Some(copy::record(&root)?)
             }
         };
-        Ok(Snapshot { layers: layers.to_vec(), draft, lowers, before })
+        Ok(Snapshot { layers: layers.to_vec(), draft, lowers, driver: store.storage_driver(), before })
     }
 
     /// What to mount.
     pub fn writable(&self) -> Writable<'_> {
-        match self.before {
-            Some(_) => Writable::Directory(self.upper()),
-            None => Writable::Overlay { lowers: &self.lowers, upper: self.upper(), work: self.work() },
+        match self.driver {
+            StorageDriver::Copy => Writable::Directory(self.upper()),
+            StorageDriver::Overlay => {
+                Writable::Overlay { lowers: &self.lowers, upper: self.upper(), work: self.work() }
+            }
         }
     }
 
@@ -179,7 +215,7 @@ impl Snapshot {
     /// When it cannot be made anew.
     pub fn renew_work(&self) -> Result<()> {
         let work = self.work();
-        if self.before.is_some() {
+        if self.driver == StorageDriver::Copy {
             return Ok(());
         }
         std::fs::remove_dir_all(&work).map_err(Error::path("remove", &work))?;
@@ -199,11 +235,15 @@ impl Snapshot {
         failpoint("snapshot.commit")?;
         let (work, upper) = (self.work(), self.upper());
         let lowers = MergedTree::of_directories(self.lowers);
-        let Some(before) = self.before else {
+        if self.driver == StorageDriver::Overlay {
             std::fs::remove_dir_all(&work).map_err(Error::path("remove", &work))?;
             canonical::canonicalize(&upper, &lowers)?;
             inherit(&upper, options)?;
             return store.commit_tree(lease, self.draft);
+        }
+        let before = match self.before {
+            Some(before) => before,
+            None => as_it_began(lease, &lowers)?,
         };
         // The copy moves aside; what changed in it moves into the place from which layers are taken.
         let copy = DraftDir::make(&lease.draft())?;

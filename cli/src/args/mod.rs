@@ -4,10 +4,12 @@ mod bake;
 mod build;
 mod builds;
 mod check;
+mod container;
 mod debug;
 mod image;
 mod lent;
 mod limits;
+mod mounts;
 mod network;
 mod networking;
 mod oci;
@@ -29,6 +31,9 @@ pub(crate) use bake::{BakeArgs, BakeList, build_args as bake_build_args};
 pub(crate) use build::{BuildArgs, BuildNetwork, Call, CallMethod, Progress};
 pub(crate) use builds::{Builds, BuildsLogsArgs, BuildsLsArgs, BuildsRmArgs, BuildsShowArgs};
 pub(crate) use check::{CheckArgs, CheckFormat};
+pub(crate) use container::{
+    AttachArgs, EventsArgs, ExecArgs, LogsArgs, MonitorArgs, PsArgs, RenameArgs, StartArgs, Verb,
+};
 pub(crate) use debug::DebugArgs;
 pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
@@ -47,7 +52,7 @@ pub(crate) use prune::{
     filters,
 };
 pub(crate) use registry::{LoginArgs, LogoutArgs, Pull, PullArgs, PushArgs};
-pub(crate) use run::RunArgs;
+pub(crate) use run::{CreateArgs, CreateCommand, Keys, LogOption, RunArgs, SecurityOption};
 pub(crate) use system::{DfArgs, StorageArgs, StorageDriver, StoreCheckArgs, System};
 pub(crate) use volume::{Volume, VolumeCreateArgs, VolumeFilter, VolumeInspectArgs, VolumeLsArgs, VolumeRmArgs};
 pub(crate) use why::{WhyArgs, WhyFormat};
@@ -104,6 +109,12 @@ pub(crate) enum Command {
     Login(LoginArgs),
     /// Log out of a registry
     Logout(LogoutArgs),
+    #[command(flatten)]
+    Verb(Verb),
+    /// Follow what happens to containers
+    Events(EventsArgs),
+    #[command(name = engine::MONITOR_COMMAND, hide = true)]
+    Monitor(MonitorArgs),
     /// List images
     Images(ImagesArgs),
     /// Give an image another name
@@ -188,12 +199,18 @@ pub(crate) enum Builder {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Container {
+    /// Run a command in a new container
+    Run(Box<RunArgs>),
+    #[command(flatten)]
+    Verb(Verb),
+    /// Show all that is known of containers, as JSON
+    Inspect(InspectArgs),
     /// Remove all stopped containers
     Prune(ContainerPruneArgs),
 }
 
 /// Flags of docker that this version does not have: they are refused by name, never ignored.
-const NOT_YET: [&str; 49] = [
+const NOT_YET: [&str; 12] = [
     "--platform",
     "--push",
     "--pull",
@@ -201,48 +218,11 @@ const NOT_YET: [&str; 49] = [
     "-o",
     "--load",
     "--build-context",
-    "--ulimit",
-    "--shm-size",
-    "--cgroup-parent",
-    "--detach",
-    "-d",
-    "--mount",
-    "--tmpfs",
-    "--memory",
-    "-m",
-    "--memory-swap",
     "--oom-kill-disable",
     "--kernel-memory",
-    "--cpus",
-    "--cpu-shares",
-    "-c",
-    "--cpu-period",
-    "--cpu-quota",
-    "--cpuset-mems",
     "--isolation",
-    "--cpuset-cpus",
-    "--pids-limit",
-    "--device",
     "--gpus",
-    "--cap-add",
-    "--cap-drop",
-    "--security-opt",
-    "--restart",
-    "--stop-signal",
-    "--stop-timeout",
-    "--log-driver",
-    "--log-opt",
-    "--label",
-    "-l",
-    "--cidfile",
     "--userns",
-    "--pid",
-    "--ipc",
-    "--uts",
-    "--cgroupns",
-    "--sysctl",
-    "--volumes-from",
-    "--group-add",
 ];
 
 /// Names under which the program is an OCI runtime: callers take a path to one executable.
@@ -279,7 +259,7 @@ fn parse() -> Result<Arguments, ExitCode> {
     let is_run = std::env::args_os()
         .skip(1)
         .find(|argument| !argument.as_encoded_bytes().starts_with(b"-"))
-        .is_some_and(|word| word == "run");
+        .is_some_and(|word| word == "run" || word == "create" || word == "exec");
     Arguments::try_parse().map_err(|error| refuse(&error, if is_run { 125 } else { 2 }))
 }
 

@@ -9,7 +9,8 @@ use engine::{HostEntry, MacAddress, Membership, NameFiles, NetworkChoice, PortSp
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct NetworkArgs {
-    /// Network: the name of one, `none` for a loopback device only, `host` for this machine's [default: bridge]; can be
+    /// Network: the name of one, `none` for a loopback device only, `host` for this machine's,
+    /// `container:NAME` for another container's [default: bridge]; can be
     /// repeated, also as name=NAME,alias=NAME,ip=ADDRESS
     #[arg(long, visible_alias = "net", value_name = "NETWORK", value_parser = network)]
     network: Vec<NetworkFlag>,
@@ -52,6 +53,7 @@ pub(crate) struct NetworkArgs {
 enum NetworkFlag {
     None,
     Host,
+    Container(String),
     Named(Box<Membership>),
 }
 
@@ -92,6 +94,10 @@ impl NetworkArgs {
                 }
                 NetworkFlag::None => return Ok(NetworkChoice::None),
                 NetworkFlag::Host => return Ok(NetworkChoice::Host),
+                NetworkFlag::Container(_) if publishes => {
+                    return Err("ports are published by the container whose network it is".to_owned());
+                }
+                NetworkFlag::Container(name) => return Ok(NetworkChoice::Container(name.clone())),
             }
         }
         if memberships.is_empty() {
@@ -131,6 +137,7 @@ impl NetworkFlag {
         match self {
             NetworkFlag::None => "none",
             NetworkFlag::Host => "host",
+            NetworkFlag::Container(_) => "container",
             NetworkFlag::Named(membership) => &membership.network,
         }
     }
@@ -145,8 +152,11 @@ fn network(text: &str) -> Result<NetworkFlag, String> {
         "default" => return network(engine::DEFAULT_NETWORK),
         _ => {}
     }
-    if text.starts_with("container:") {
-        return Err("the network of another container is not supported by this version".to_owned());
+    if let Some(name) = text.strip_prefix("container:") {
+        return match name.is_empty() {
+            true => Err("it must be container:NAME".to_owned()),
+            false => Ok(NetworkFlag::Container(name.to_owned())),
+        };
     }
     let mut membership = Membership::default();
     if !text.contains('=') {

@@ -1,13 +1,17 @@
-//! `dunnage run`.
+//! `dunnage run` and `dunnage create`.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use engine::{DeviceSpec, LogDriver, MountSpec, NamespaceChoice, RestartPolicy, Security, Signal, Ulimit, VolumesFrom};
 
+use super::container::{detach_keys, signal, timeout};
+use super::lent::size;
 use super::limits::LimitArgs;
+use super::mounts::{mount, tmpfs, volume};
 use super::networking::NetworkArgs;
 use super::{Pull, StorageArgs};
-use engine::VolumeSpec;
+use crate::ui::units::parse_duration;
 
 /// Run a command in a new container
 #[derive(Debug, Args)]
@@ -15,12 +19,38 @@ use engine::VolumeSpec;
   dunnage run --rm app                        the image's own command; its files go when it ends
   dunnage run --rm -it debian:bookworm bash   a shell
   dunnage run --rm -v \"$PWD:/src\" app make    with a directory of this machine
+  dunnage run -d --name web app               on its own; `dunnage logs web`, `dunnage stop web`
 
 The exit code is the container's own; 125 when dunnage failed, 126 when the command cannot be executed, 127 when it is
 not found, 128+n when signal n ended it.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
+    /// Let it run on its own and print its id
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Keys that leave the container running [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
+    pub(crate) detach_keys: Option<Keys>,
+    /// Hand signals on to the container
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) sig_proxy: bool,
+    #[command(flatten)]
+    pub(crate) create: CreateArgs,
+}
+
+/// Make a container without starting it
+#[derive(Debug, Args)]
+pub(crate) struct CreateCommand {
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
+    #[command(flatten)]
+    pub(crate) create: CreateArgs,
+}
+
+/// What a container is asked to be.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
     /// When to pull the image
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pub(crate) pull: Pull,
@@ -42,35 +72,59 @@ pub(crate) struct RunArgs {
     /// File with a variable a line; can be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Vec<PathBuf>,
-    /// Directory or file of this machine, as SOURCE:TARGET or SOURCE:TARGET:ro; can be repeated
-    #[arg(short, long, value_name = "SPEC", value_parser = volume)]
-    pub(crate) volume: Vec<VolumeSpec>,
     /// Working directory [default: the image's]
     #[arg(short, long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
     /// User, as NAME or ID, with :GROUP [default: the image's]
     #[arg(short, long, value_name = "USER")]
     pub(crate) user: Option<String>,
-    /// Name of the container
-    #[arg(long, value_name = "NAME", value_parser = container_name)]
-    pub(crate) name: Option<String>,
+    /// Group besides those of the user; can be repeated
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group_add: Vec<String>,
     /// Host name [default: the container's id]
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     pub(crate) hostname: Option<String>,
+    /// Name of the container
+    #[arg(long, value_name = "NAME", value_parser = container_name)]
+    pub(crate) name: Option<String>,
+    /// Label, as NAME=VALUE; can be repeated
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// File with a label a line; can be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) label_file: Vec<PathBuf>,
+    /// File to write the container's id to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Option<PathBuf>,
     /// Program instead of the image's ENTRYPOINT
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
-    #[command(flatten)]
-    pub(crate) network: NetworkArgs,
-    /// No writing in the container's root
-    #[arg(long)]
-    pub(crate) read_only: bool,
     /// A tiny init as process 1: reaps, and hands signals on
     #[arg(long)]
     pub(crate) init: bool,
-    /// All capabilities, no filter, the machine's devices
-    #[arg(long)]
-    pub(crate) privileged: bool,
+    /// Start it again when it ends: no, on-failure[:N], always, unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no", value_parser = restart)]
+    pub(crate) restart: RestartPolicy,
+    /// Signal that stops it [default: the image's, else TERM]
+    #[arg(long, value_name = "SIGNAL", value_parser = signal)]
+    pub(crate) stop_signal: Option<Signal>,
+    /// Seconds between that signal and the end [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = timeout, allow_hyphen_values = true)]
+    pub(crate) stop_timeout: Option<i64>,
+    /// What keeps the output: json-file, local or none
+    #[arg(long, value_name = "DRIVER", default_value = "json-file", value_parser = log_driver)]
+    pub(crate) log_driver: LogDriver,
+    /// max-size=BYTES [default: 20m], max-file=NUMBER [default: 5]; can be repeated
+    #[arg(long, value_name = "OPTION", value_parser = log_option)]
+    pub(crate) log_opt: Vec<LogOption>,
+    #[command(flatten)]
+    pub(crate) mounts: MountArgs,
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArgs,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) health: HealthArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
     /// Rule for devices that are made inside, as 'c 10:229 rwm'; can be repeated
@@ -79,6 +133,16 @@ pub(crate) struct RunArgs {
     /// Control group to make the container's in [default: dunnage]
     #[arg(long, value_name = "PATH", help_heading = "Limits")]
     pub(crate) cgroup_parent: Option<String>,
+    /// Limit of the processes, as NAME=SOFT[:HARD]; can be repeated
+    #[arg(long, value_name = "LIMIT", value_parser = ulimit, help_heading = "Limits")]
+    pub(crate) ulimit: Vec<Ulimit>,
+    /// Size of /dev/shm [default: 64m]
+    #[arg(long, value_name = "BYTES", value_parser = size, help_heading = "Limits")]
+    pub(crate) shm_size: Option<u64>,
+    /// How readily the kernel ends it when memory runs out, -1000 to 1000
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, help_heading = "Limits",
+        value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    pub(crate) oom_score_adj: Option<i32>,
     /// Name or id of the image
     pub(crate) image: String,
     /// Command and its arguments [default: the image's]
@@ -86,28 +150,257 @@ pub(crate) struct RunArgs {
     pub(crate) command: Vec<String>,
 }
 
-fn volume(text: &str) -> Result<VolumeSpec, String> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, read_only) = match parts.as_slice() {
-        [source, target] | [source, target, "rw"] => (*source, *target, false),
-        [source, target, "ro"] => (*source, *target, true),
-        [_, _, option] => return Err(format!("the option `{option}` is not supported: ro and rw are")),
-        _ => return Err("it must be SOURCE:TARGET or SOURCE:TARGET:ro".to_owned()),
-    };
-    if !source.starts_with(['/', '.']) {
-        return Err(format!(
-            "`{source}` names no directory: named volumes are not supported by this version, write ./{source} for a directory"
-        ));
-    }
-    if !target.starts_with('/') {
-        return Err(format!("the target `{target}` must be an absolute path"));
-    }
-    Ok(VolumeSpec { source: PathBuf::from(source), target: PathBuf::from(target), read_only })
+/// Files.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Files")]
+pub(crate) struct MountArgs {
+    /// Directory of this machine or volume, as SOURCE:TARGET[:ro,nocopy], or TARGET; can be repeated
+    #[arg(short, long, value_name = "SPEC", value_parser = volume)]
+    pub(crate) volume: Vec<MountSpec>,
+    /// The same in words: type=bind|volume|tmpfs,src=SOURCE,dst=TARGET,readonly; can be repeated
+    #[arg(long, value_name = "SPEC", value_parser = mount)]
+    pub(crate) mount: Vec<MountSpec>,
+    /// A file system in memory, as TARGET[:size=64m,mode=1777,exec]; can be repeated
+    #[arg(long, value_name = "SPEC", value_parser = tmpfs)]
+    pub(crate) tmpfs: Vec<MountSpec>,
+    /// All mounts of another container, as NAME[:ro]; can be repeated
+    #[arg(long, value_name = "CONTAINER", value_parser = volumes_from)]
+    pub(crate) volumes_from: Vec<VolumesFrom>,
+    /// No writing in the container's root
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Device of this machine, as SOURCE[:TARGET]; can be repeated
+    #[arg(long, value_name = "DEVICE", value_parser = device)]
+    pub(crate) device: Vec<DeviceSpec>,
 }
 
-fn container_name(text: &str) -> Result<String, String> {
+/// Isolation.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Isolation")]
+pub(crate) struct IsolationArgs {
+    /// All capabilities, no filter, the machine's devices
+    #[arg(long)]
+    pub(crate) privileged: bool,
+    /// Capability besides docker's fourteen, or ALL; can be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cap_add: Vec<String>,
+    /// Capability to take away, or ALL; can be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cap_drop: Vec<String>,
+    /// no-new-privileges, seccomp=unconfined, systempaths=unconfined; can be repeated
+    #[arg(long, value_name = "OPTION", value_parser = security)]
+    pub(crate) security_opt: Vec<SecurityOption>,
+    /// Kernel setting of the container's own namespaces, as NAME=VALUE; can be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) sysctl: Vec<(String, String)>,
+    /// Process numbers: host, or container:NAME
+    #[arg(long, value_name = "MODE", value_parser = pid)]
+    pub(crate) pid: Option<NamespaceChoice>,
+    /// Shared memory: private, shareable, host, or container:NAME
+    #[arg(long, value_name = "MODE", value_parser = ipc)]
+    pub(crate) ipc: Option<NamespaceChoice>,
+    /// Host name: host
+    #[arg(long, value_name = "MODE", value_parser = host_only)]
+    pub(crate) uts: Option<NamespaceChoice>,
+    /// View of control groups: private or host
+    #[arg(long, value_name = "MODE", value_parser = host_only)]
+    pub(crate) cgroupns: Option<NamespaceChoice>,
+}
+
+/// Health checks.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Health")]
+pub(crate) struct HealthArgs {
+    /// Line for the shell that tells whether it is well
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) health_cmd: Option<String>,
+    /// Time between checks [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) health_interval: Option<u64>,
+    /// Longest time of one [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) health_timeout: Option<u64>,
+    /// Failures in a row that make it unhealthy [default: 3]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) health_retries: Option<u32>,
+    /// Time in which failures do not count [default: 0s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) health_start_period: Option<u64>,
+    /// Time between checks meanwhile [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) health_start_interval: Option<u64>,
+    /// No checks, whatever the image says
+    #[arg(long, conflicts_with = "health_cmd")]
+    pub(crate) no_healthcheck: bool,
+}
+
+/// Bytes of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Keys(pub(crate) Vec<u8>);
+
+/// One `--log-opt`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogOption {
+    MaxSize(u64),
+    MaxFile(u32),
+}
+
+/// One `--security-opt`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SecurityOption {
+    NoNewPrivileges(bool),
+    UnconfinedSeccomp,
+    UnconfinedPaths,
+    /// What is so anyway.
+    Usual,
+}
+
+impl SecurityOption {
+    pub(crate) fn all(options: &[SecurityOption]) -> Security {
+        let mut security = Security::default();
+        for option in options {
+            match option {
+                SecurityOption::NoNewPrivileges(on) => security.no_new_privileges = *on,
+                SecurityOption::UnconfinedSeccomp => security.unconfined_seccomp = true,
+                SecurityOption::UnconfinedPaths => security.unconfined_paths = true,
+                SecurityOption::Usual => {}
+            }
+        }
+        security
+    }
+}
+
+fn security(text: &str) -> Result<SecurityOption, String> {
+    let (name, value) = text.split_once(['=', ':']).map_or((text, None), |(name, value)| (name, Some(value)));
+    match (name, value) {
+        ("no-new-privileges", None | Some("true")) => Ok(SecurityOption::NoNewPrivileges(true)),
+        ("no-new-privileges", Some("false")) => Ok(SecurityOption::NoNewPrivileges(false)),
+        ("seccomp", Some("unconfined")) => Ok(SecurityOption::UnconfinedSeccomp),
+        ("seccomp", Some("builtin")) => Ok(SecurityOption::Usual),
+        ("seccomp", Some(_)) => {
+            Err("profiles of one's own are not supported by this version: seccomp=unconfined is".to_owned())
+        }
+        ("systempaths", Some("unconfined")) => Ok(SecurityOption::UnconfinedPaths),
+        ("apparmor", Some("unconfined")) | ("label", Some("disable")) => Ok(SecurityOption::Usual),
+        ("apparmor", Some(profile)) => Err(format!(
+            "the AppArmor profile `{profile}` cannot be applied: this version has only apparmor=unconfined"
+        )),
+        ("label", Some(_)) => Err("SELinux labels are not supported by this version: label=disable is".to_owned()),
+        _ => Err("options are no-new-privileges, seccomp=, systempaths=, apparmor= and label=".to_owned()),
+    }
+}
+
+fn restart(text: &str) -> Result<RestartPolicy, String> {
+    match text.split_once(':') {
+        None => match text {
+            "no" | "" => Ok(RestartPolicy::No),
+            "always" => Ok(RestartPolicy::Always),
+            "unless-stopped" => Ok(RestartPolicy::UnlessStopped),
+            "on-failure" => Ok(RestartPolicy::OnFailure(0)),
+            _ => Err("policies are no, on-failure[:N], always and unless-stopped".to_owned()),
+        },
+        Some(("on-failure", count)) => {
+            count.parse().map(RestartPolicy::OnFailure).map_err(|_| format!("`{count}` is no number of times"))
+        }
+        Some(_) => Err("only on-failure takes a number of times".to_owned()),
+    }
+}
+
+fn log_driver(text: &str) -> Result<LogDriver, String> {
+    match text {
+        "json-file" => Ok(LogDriver::JsonFile),
+        "local" => Ok(LogDriver::Local),
+        "none" => Ok(LogDriver::None),
+        _ => Err("drivers are json-file, local and none".to_owned()),
+    }
+}
+
+fn log_option(text: &str) -> Result<LogOption, String> {
+    match text.split_once('=') {
+        Some(("max-size", "-1")) => Ok(LogOption::MaxSize(0)),
+        Some(("max-size", bytes)) => size(bytes).map(LogOption::MaxSize),
+        Some(("max-file", count)) => match count.parse() {
+            Ok(count @ 1..) => Ok(LogOption::MaxFile(count)),
+            _ => Err(format!("`{count}` is no number of files")),
+        },
+        _ => Err("options are max-size=BYTES and max-file=NUMBER".to_owned()),
+    }
+}
+
+fn ulimit(text: &str) -> Result<Ulimit, String> {
+    let parsed = super::lent::limit(text)?;
+    let name = text.split('=').next().unwrap_or_default().to_owned();
+    Ok(Ulimit { name, soft: parsed.soft, hard: parsed.hard })
+}
+
+fn volumes_from(text: &str) -> Result<VolumesFrom, String> {
+    let (container, read_only) = match text.rsplit_once(':') {
+        Some((container, "ro")) => (container, true),
+        Some((container, "rw")) => (container, false),
+        Some((_, mode)) => return Err(format!("`{mode}` is not supported: ro and rw are")),
+        None => (text, false),
+    };
+    Ok(VolumesFrom { container: container.to_owned(), read_only })
+}
+
+fn device(text: &str) -> Result<DeviceSpec, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_mode = |text: &str| !text.is_empty() && text.bytes().all(|byte| b"rwm".contains(&byte));
+    let (source, target, mode) = match parts.as_slice() {
+        [source] => (*source, *source, None),
+        [source, mode] if is_mode(mode) => (*source, *source, Some(*mode)),
+        [source, target] => (*source, *target, None),
+        [source, target, mode] if is_mode(mode) => (*source, *target, Some(*mode)),
+        _ => return Err("it must be SOURCE[:TARGET[:rwm]]".to_owned()),
+    };
+    if mode.is_some_and(|mode| !mode.contains('r') || !mode.contains('w')) {
+        return Err("a device for reading or writing alone is not supported by this version: rw and rwm are".to_owned());
+    }
+    if !source.starts_with('/') || !target.starts_with('/') {
+        return Err("devices are absolute paths, as in /dev/fuse; names of other kinds are not supported".to_owned());
+    }
+    Ok(DeviceSpec { source: source.into(), target: target.into() })
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it must be NAME=VALUE".to_owned()),
+    }
+}
+
+fn shared(text: &str) -> Option<NamespaceChoice> {
+    match text.split_once(':') {
+        Some(("container", name)) if !name.is_empty() => Some(NamespaceChoice::Container(name.to_owned())),
+        None if text == "host" => Some(NamespaceChoice::Host),
+        _ => None,
+    }
+}
+
+fn pid(text: &str) -> Result<NamespaceChoice, String> {
+    shared(text).ok_or_else(|| "it must be host or container:NAME".to_owned())
+}
+
+fn ipc(text: &str) -> Result<NamespaceChoice, String> {
+    match text {
+        "private" | "shareable" => Ok(NamespaceChoice::Private),
+        _ => shared(text).ok_or_else(|| "it must be private, shareable, host or container:NAME".to_owned()),
+    }
+}
+
+fn host_only(text: &str) -> Result<NamespaceChoice, String> {
+    match text {
+        "private" => Ok(NamespaceChoice::Private),
+        "host" => Ok(NamespaceChoice::Host),
+        _ => Err("it must be private or host".to_owned()),
+    }
+}
+
+pub(crate) fn container_name(text: &str) -> Result<String, String> {
+    let text = text.strip_prefix('/').unwrap_or(text);
     let valid = text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.len() > 1
+        && text.len() <= 255
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
     if valid {
         Ok(text.to_owned())
@@ -125,14 +418,19 @@ fn host_name(text: &str) -> Result<String, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn volumes_are_paths_of_this_machine() {
-        assert!(volume("/a:/b").is_ok() && volume("./a:/b:ro").is_ok_and(|spec| spec.read_only));
-        for bad in ["/a", "name:/b", "/a:b", "/a:/b:z", "/a:/b:ro:x"] {
-            assert!(volume(bad).is_err(), "{bad}");
-        }
+    fn words_are_dockers() {
+        assert_eq!(restart("on-failure:3").unwrap(), RestartPolicy::OnFailure(3));
+        assert!(restart("sometimes").is_err() && restart("always:2").is_err() && restart("on-failure:x").is_err());
+        assert!(pid("private").is_err() && ipc("shareable").is_ok() && host_only("container:x").is_err());
+        assert!(device("/dev/fuse:/dev/f:rwm").is_ok() && device("/dev/fuse:r").is_err() && device("fuse").is_err());
+        assert!(security("seccomp=/p.json").is_err() && security("x").is_err());
+        assert_eq!(security("no-new-privileges:true").unwrap(), SecurityOption::NoNewPrivileges(true));
+        assert!(container_name("a").is_err() && container_name("a b").is_err() && container_name("ok.1").is_ok());
+        assert!(log_option("max-file=0").is_err() && log_option("max-size=10k").is_ok() && log_option("x=1").is_err());
     }
 }

@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use engine::{Cancel, Reference, Removed, StoredImage};
+use engine::{Reference, Removed, StoredImage};
 use serde_json::{Map, Value, json};
 
 use super::{Failure, Outcome, open};
-use crate::args::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
-use crate::config;
+use crate::args::{HistoryArgs, ImagesArgs, RmiArgs, TagArgs};
 use crate::ui::table::{self, Column};
-use crate::ui::template::Template;
 use crate::ui::{self, units};
 
 const IMAGES: [Column; 5] =
@@ -130,38 +128,6 @@ pub(super) fn remove(root: Option<PathBuf>, args: &RmiArgs) -> Outcome {
             })?,
             Err(error) => code = Failure::from(error).tell(),
         }
-    }
-    Ok(code)
-}
-
-pub(super) fn inspect(root: Option<PathBuf>, args: &InspectArgs) -> Outcome {
-    let engine = open(root)?;
-    let template = args
-        .format
-        .as_deref()
-        .filter(|format| *format != "json")
-        .map(Template::parse)
-        .transpose()
-        .map_err(Failure::Usage)?;
-    let mut found = Vec::new();
-    let mut code = 0;
-    for image in &args.images {
-        let inspected = match args.remote {
-            true => config::fetch().inspect_remote(image, args.platform.as_ref(), &Cancel::default()),
-            false => engine.inspect(image),
-        };
-        match inspected {
-            Ok(value) => found.push(value),
-            Err(error) => code = Failure::from(error).tell(),
-        }
-    }
-    match template {
-        Some(template) => {
-            for value in &found {
-                ui::line(&template.render(value).map_err(Failure::Usage)?)?;
-            }
-        }
-        None => ui::line(&serde_json::to_string_pretty(&found).unwrap_or_default())?,
     }
     Ok(code)
 }

@@ -6,14 +6,18 @@ mod build;
 mod builds;
 mod call;
 mod check;
+mod container;
 mod debug;
+mod events;
 mod image;
+mod inspect;
 mod lent;
 mod metadata;
 mod network;
 mod oci;
 mod plan;
 mod prune;
+mod ps;
 mod registry;
 mod run;
 mod system;
@@ -28,7 +32,7 @@ use std::path::PathBuf;
 
 use engine::{Asked, Engine, EngineOptions, Isolation, StorageChoice};
 
-use crate::args::{Arguments, Builder, Command, Container, Image, StorageArgs};
+use crate::args::{Arguments, Builder, Command, Container, Image, StorageArgs, Verb};
 use crate::{config, ui};
 
 /// Why a command ends without success.
@@ -111,15 +115,20 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Builds(args) => builds::builds(root, &args),
         Command::Check(args) => check::check(root, args),
         // `run` has docker's exit codes, all of them its own.
-        Command::Run(args) => return run::run(root, *args),
         Command::Pull(args) | Command::Image(Image::Pull(args)) => registry::pull(root, &args),
         Command::Push(args) | Command::Image(Image::Push(args)) => registry::push(root, &args),
         Command::Login(args) => registry::login(&args),
         Command::Logout(args) => registry::logout(&args),
+        Command::Run(args) | Command::Container(Container::Run(args)) => return run::run(root, *args),
+        Command::Verb(verb) | Command::Container(Container::Verb(verb)) => container::verb(root, verb),
+        Command::Container(Container::Inspect(args)) => inspect::inspect(root, &args, inspect::Kind::Container),
+        Command::Events(args) => events::events(root, &args),
+        Command::Monitor(args) => run::monitor(root, &args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => image::list(root, &args),
         Command::Tag(args) | Command::Image(Image::Tag(args)) => image::tag(root, &args),
         Command::Rmi(args) | Command::Image(Image::Rm(args)) => image::remove(root, &args),
-        Command::Inspect(args) | Command::Image(Image::Inspect(args)) => image::inspect(root, &args),
+        Command::Inspect(args) => inspect::inspect(root, &args, inspect::Kind::Any),
+        Command::Image(Image::Inspect(args)) => inspect::inspect(root, &args, inspect::Kind::Image),
         Command::History(args) | Command::Image(Image::History(args)) => image::history(root, &args),
         Command::Bootstrap(args) => archive::bootstrap(root, &args),
         Command::Import(args) | Command::Image(Image::Import(args)) => archive::import(root, &args),

@@ -1,11 +1,15 @@
-//! `dunnage run`, with the exit codes of `docker run`.
+//! `dunnage run`, `create` and `exec`, with the exit codes of docker.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine::{ContainerSpec, RunRequest};
+use engine::{
+    CapabilityChange, ContainerSpec, CreateRequest, DETACH_KEYS, ExecSpec, HealthChange, LogChoice, RunOutcome,
+    RunRequest,
+};
 
-use super::{Failure, open_for_snapshots};
-use crate::args::RunArgs;
+use super::{Failure, Outcome, open, open_for_snapshots};
+use crate::args::{CreateArgs, CreateCommand, ExecArgs, Keys, LogOption, RunArgs, SecurityOption};
 use crate::{config, ui};
 
 /// Most of a file of variables that is read.
@@ -15,7 +19,27 @@ const ENV_FILE_LIMIT: u64 = 1 << 20;
 const TOOL_FAILED: u8 = 125;
 
 pub(super) fn run(root: Option<PathBuf>, args: RunArgs) -> u8 {
-    match perform(root, args) {
+    with_dockers_codes(perform(root, args))
+}
+
+pub(super) fn create(root: Option<PathBuf>, args: CreateCommand) -> u8 {
+    with_dockers_codes((|| {
+        let (cidfile, pull, quiet) = (args.create.cidfile.clone(), args.create.pull, args.create.quiet);
+        let request = request(args.create, false)?;
+        let engine = open_for_snapshots(root, args.storage)?;
+        super::registry::ensure(&engine, &request.spec.image, pull, quiet)?;
+        let id = engine.create(&request, cidfile.as_deref())?;
+        ui::line(&id)?;
+        Ok(0)
+    })())
+}
+
+pub(super) fn exec(root: Option<PathBuf>, args: ExecArgs) -> u8 {
+    with_dockers_codes(exec_in(root, args))
+}
+
+fn with_dockers_codes(result: Result<i32, Failure>) -> u8 {
+    match result {
         Ok(code) => u8::try_from(code).unwrap_or(TOOL_FAILED),
         Err(Failure::Engine(error)) => {
             ui::error(&error.to_string());
@@ -29,44 +53,137 @@ pub(super) fn run(root: Option<PathBuf>, args: RunArgs) -> u8 {
 }
 
 fn perform(root: Option<PathBuf>, args: RunArgs) -> Result<i32, Failure> {
-    let (storage, pull, quiet) = (args.storage, args.pull, args.quiet);
-    let request = request(args)?;
+    let (storage, pull, quiet) = (args.storage, args.create.pull, args.create.quiet);
+    let request = RunRequest {
+        detach: args.detach,
+        cidfile: args.create.cidfile.clone(),
+        detach_keys: keys(args.detach_keys),
+        signals: args.sig_proxy,
+        create: request(args.create, !args.detach)?,
+    };
     let engine = open_for_snapshots(root, storage)?;
-    super::registry::ensure(&engine, &request.spec.image, pull, quiet)?;
-    Ok(engine.run(&request, &|sentence| ui::note(&sentence))?)
+    super::registry::ensure(&engine, &request.create.spec.image, pull, quiet)?;
+    match engine.run(&request, &|sentence| ui::note(&sentence))? {
+        RunOutcome::Ended(code) => Ok(code),
+        RunOutcome::Detached(id) => {
+            if args.detach {
+                ui::line(&id)?;
+            }
+            Ok(0)
+        }
+    }
 }
 
-fn request(args: RunArgs) -> Result<RunRequest, Failure> {
+pub(super) fn keys(asked: Option<Keys>) -> Vec<u8> {
+    asked.map_or_else(|| DETACH_KEYS.to_vec(), |keys| keys.0)
+}
+
+fn exec_in(root: Option<PathBuf>, args: ExecArgs) -> Result<i32, Failure> {
     let mut env = Vec::new();
     for path in &args.env_file {
-        env.extend(env_file(path)?);
+        env.extend(pairs_file("--env-file", path, variable)?);
     }
     env.extend(args.env.iter().map(|text| variable(text)));
+    let exec = ExecSpec {
+        command: args.command,
+        env,
+        workdir: args.workdir,
+        user: args.user,
+        interactive: args.interactive,
+        tty: args.tty,
+        privileged: args.privileged,
+    };
+    let engine = open(root)?;
+    if args.detach {
+        engine.exec_detached(&args.name, &exec)?;
+        return Ok(0);
+    }
+    Ok(engine.exec(&args.name, &exec, &|sentence| ui::note(&sentence))?)
+}
+
+/// The process behind a container.
+pub(super) fn monitor(root: Option<PathBuf>, args: &crate::args::MonitorArgs) -> Outcome {
+    open_for_snapshots(root, args.storage)?.monitor(&args.id)?;
+    Ok(0)
+}
+
+/// `attached`: the one who makes it is the one who types.
+fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
+    let mut env = Vec::new();
+    for path in &args.env_file {
+        env.extend(pairs_file("--env-file", path, variable)?);
+    }
+    env.extend(args.env.iter().map(|text| variable(text)));
+    let mut labels = BTreeMap::new();
+    for path in &args.label_file {
+        labels.extend(pairs_file("--label-file", path, str::to_owned)?.iter().map(|line| label(line)));
+    }
+    labels.extend(args.label.iter().map(|text| label(text)));
+    let mut log = LogChoice { driver: args.log_driver, ..LogChoice::default() };
+    for option in args.log_opt {
+        match option {
+            LogOption::MaxSize(bytes) => log.max_size = Some(bytes),
+            LogOption::MaxFile(count) => log.max_file = Some(count),
+        }
+    }
     let mut limits = args.limits.spec();
     limits.device_rules = args.device_cgroup_rule;
     limits.cgroup_parent = args.cgroup_parent;
+    let (files, walls, health) = (args.mounts, args.isolation, args.health);
     let spec = ContainerSpec {
         image: args.image,
         command: args.command,
         env,
-        volumes: args.volume,
+        mounts: [files.volume, files.mount, files.tmpfs].concat(),
         workdir: args.workdir,
         user: args.user,
+        groups: args.group_add,
         hostname: args.hostname,
         entrypoint: args.entrypoint,
         network: args.network.choice().map_err(Failure::Usage)?,
+        pid: walls.pid.unwrap_or_default(),
+        ipc: walls.ipc.unwrap_or_default(),
+        uts: walls.uts.unwrap_or_default(),
+        cgroupns: walls.cgroupns.unwrap_or_default(),
         ports: args.network.ports(config::publish_address().map_err(Failure::Usage)?),
         publish_all: args.network.publishes_all(),
         names: args.network.names(),
         interactive: args.interactive,
+        stdin_once: attached,
         tty: args.tty,
         remove: args.rm,
-        read_only: args.read_only,
+        read_only: files.read_only,
         init: args.init,
-        privileged: args.privileged,
+        privileged: walls.privileged,
+        capabilities: CapabilityChange { add: walls.cap_add, drop: walls.cap_drop },
+        security: SecurityOption::all(&walls.security_opt),
+        devices: files.device,
+        sysctls: walls.sysctl.into_iter().collect(),
+        ulimits: args.ulimit,
+        shm_size: args.shm_size,
+        oom_score_adj: args.oom_score_adj,
+        labels,
+        health: HealthChange {
+            none: health.no_healthcheck,
+            command: health.health_cmd,
+            interval: health.health_interval,
+            timeout: health.health_timeout,
+            start_period: health.health_start_period,
+            start_interval: health.health_start_interval,
+            retries: health.health_retries,
+        },
+        stop_signal: args.stop_signal.map(|signal| signal.to_string()),
+        stop_timeout: args.stop_timeout,
+        log,
+        restart: args.restart,
         limits,
     };
-    Ok(RunRequest { name: args.name, spec })
+    Ok(CreateRequest { name: args.name, spec, volumes_from: files.volumes_from })
+}
+
+fn label(text: &str) -> (String, String) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (name.to_owned(), value.to_owned())
 }
 
 /// `NAME` alone takes this process's value; where there is none the name stays bare, which takes the image's away.
@@ -77,13 +194,13 @@ fn variable(text: &str) -> String {
     }
 }
 
-/// A variable a line, taken as it stands: no quotes, no expansion; `#` begins a comment line.
-fn env_file(path: &Path) -> Result<Vec<String>, Failure> {
+/// A pair a line, taken as it stands: no quotes, no expansion; `#` begins a comment line.
+fn pairs_file(flag: &str, path: &Path, take: impl Fn(&str) -> String) -> Result<Vec<String>, Failure> {
     use std::io::Read;
-    let cannot = |error| Failure::usage(format!("cannot read --env-file {}: {error}", path.display()));
+    let cannot = |error| Failure::usage(format!("cannot read {flag} {}: {error}", path.display()));
     let mut text = String::new();
     std::fs::File::open(path).map_err(cannot)?.take(ENV_FILE_LIMIT).read_to_string(&mut text).map_err(cannot)?;
-    let mut variables = Vec::new();
+    let mut pairs = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let line = line.trim_start_matches('\u{feff}').trim_start();
         if line.is_empty() || line.starts_with('#') {
@@ -93,9 +210,9 @@ fn env_file(path: &Path) -> Result<Vec<String>, Failure> {
         if name.is_empty() || name.contains(char::is_whitespace) {
             return Err(Failure::usage(format!("{}:{}: `{name}` is no name of a variable", path.display(), at + 1)));
         }
-        variables.push(variable(line));
+        pairs.push(take(line));
     }
-    Ok(variables)
+    Ok(pairs)
 }
 
 #[cfg(test)]
@@ -106,9 +223,10 @@ mod tests {
     #[test]
     fn a_file_of_variables_is_taken_as_it_stands() {
         let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |path| pairs_file("--env-file", path, variable);
         std::fs::write(file.path(), "# remark\n\nA=1\n  B=\"x y\"\nC=\n").unwrap();
-        assert_eq!(env_file(file.path()).unwrap(), ["A=1", "B=\"x y\"", "C="]);
+        assert_eq!(read(file.path()).unwrap(), ["A=1", "B=\"x y\"", "C="]);
         std::fs::write(file.path(), "A=1\nB C=2\n").unwrap();
-        assert!(env_file(file.path()).unwrap_err().to_string().contains(":2: `B C`"));
+        assert!(read(file.path()).unwrap_err().to_string().contains(":2: `B C`"));
     }
 }

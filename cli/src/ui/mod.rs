@@ -87,6 +87,14 @@ pub(crate) fn say_raw(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Bytes as they are, on standard error.
+///
+/// # Errors
+/// When they cannot be written.
+pub(crate) fn error_bytes(bytes: &[u8]) -> io::Result<()> {
+    io::stderr().lock().write_all(bytes)
+}
+
 /// Bytes of an answer as they are, on standard output.
 ///
 /// # Errors

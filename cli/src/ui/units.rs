@@ -47,6 +47,11 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     if bytes > 9e18 { Err(bad()) } else { Ok(bytes as u64) }
 }
 
+/// Nanoseconds of a duration as docker's flags take it: `30s`, `1m30s`, `500ms`.
+pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
+    engine::parse_duration(text).ok_or(format!("`{text}` is no duration: write it like 30s, 1m30s or 500ms"))
+}
+
 /// `40ms`, `1.2s`, `2m05s`.
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();

@@ -5,11 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cache::{Image, Snapshot, TreeRoot};
-use runtime::{Mount, Sandbox, Stdio};
+use runtime::{
+    CapabilitySet, Namespace, NamespaceKind, NetworkMode, ResolvedUser, Resource, Rlimit, Running, Sandbox, Seccomp,
+    Stdio,
+};
 
 use super::limits::Group;
 use super::network::{Named, Network};
-use super::spec::{ContainerSpec, VolumeSpec};
+use super::spec::{ContainerSpec, NamespaceChoice, Ulimit};
 use crate::Engine;
 use crate::error::{Error, Result};
 
@@ -31,15 +34,18 @@ impl Launch {
         image: &Image,
         (id, name): (&str, &str),
         snapshot: &Snapshot,
+        stdio: Stdio,
     ) -> Result<Launch> {
         let rootfs = Arc::new(builder::rootfs(snapshot, spec.remove)?);
         let root = TreeRoot::from_fd(rootfs.fd())?;
         let config = &image.config.config;
-        let user = resolve_user(&root, spec.user.as_deref().unwrap_or(&config.user))?;
+        let mut user = resolve_user(&root, spec.user.as_deref().unwrap_or(&config.user))?;
+        user.ids.groups.extend(resolve_groups(&root, &spec.groups)?);
         let hostname = spec.hostname.clone().unwrap_or_else(|| id.chars().take(12).collect());
         let cwd = spec.workdir.clone().filter(|dir| !dir.is_empty()).unwrap_or_else(|| config.working_dir.clone());
         let cwd = if cwd.is_empty() { "/".to_owned() } else { cwd };
         make_workdir(&root, &cwd)?;
+        let mounts = engine.mounts(spec, &root)?;
         drop(root);
         let network = Network::prepare(engine, spec, image, &Named { id, name, hostname: &hostname })?;
         let group = Group::prepare(&spec.limits, id)?;
@@ -51,28 +57,118 @@ impl Launch {
         sandbox.hostname = hostname;
         sandbox.network = network.mode();
         sandbox.files = network.files();
+        sandbox.mounts = mounts;
         sandbox.read_only = spec.read_only;
         sandbox.init = spec.init;
-        sandbox.privileged = spec.privileged;
         sandbox.cgroup = group.cgroup();
         sandbox.open_devices = !spec.limits.device_rules.is_empty();
-        sandbox.stdio = if spec.tty {
-            Stdio::Terminal(runtime::terminal_size())
-        } else {
-            Stdio::Inherit { stdin: spec.interactive }
-        };
-        for volume in &spec.volumes {
-            sandbox.mounts.push(volume.mount()?);
+        sandbox.stdio = stdio;
+        spec.walls(&mut sandbox)?;
+        engine.share_namespaces(spec, &mut sandbox)?;
+        if matches!(sandbox.network, NetworkMode::Join(_)) {
+            sandbox.sysctls.splice(0..0, own_network_settings(&spec.sysctls));
         }
         Ok(Launch { sandbox, network, group })
     }
 }
 
+/// As docker: programs need no privilege for low ports and pings in a network of their own.
+fn own_network_settings(asked: &std::collections::BTreeMap<String, String>) -> Vec<(String, String)> {
+    let defaults = [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+    let missing = defaults.into_iter().filter(|(name, _)| !asked.contains_key(*name));
+    missing.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+impl ContainerSpec {
+    /// What the flags say about privileges, limits and settings. Only processes have these: `exec` takes the same.
+    pub(super) fn walls(&self, sandbox: &mut Sandbox) -> Result<()> {
+        sandbox.privileged = self.privileged;
+        sandbox.capabilities = self.capability_set()?;
+        if self.security.unconfined_seccomp {
+            sandbox.seccomp = Seccomp::Unconfined;
+        }
+        sandbox.no_new_privileges = self.security.no_new_privileges;
+        if self.security.unconfined_paths {
+            sandbox.masked.clear();
+            sandbox.read_only_paths.clear();
+        }
+        if let Some(size) = self.shm_size {
+            sandbox.shm_size = size;
+        }
+        sandbox.rlimits = self.ulimits.iter().map(Ulimit::rlimit).collect::<Result<_>>()?;
+        sandbox.sysctls = self.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        sandbox.oom_score_adj = self.oom_score_adj;
+        Ok(())
+    }
+
+    /// The granted capabilities.
+    ///
+    /// # Errors
+    /// When a name is none.
+    pub(crate) fn capability_set(&self) -> Result<CapabilitySet> {
+        Ok(CapabilitySet::DOCKER.adjusted(&self.capabilities.drop, &self.capabilities.add)?)
+    }
+}
+
+impl Ulimit {
+    pub(crate) fn rlimit(&self) -> Result<Rlimit> {
+        let resource = Resource::parse(&self.name)
+            .ok_or_else(|| Error::Usage(format!("--ulimit {}: no such limit; nofile and nproc are some", self.name)))?;
+        Ok(Rlimit { resource, soft: self.soft, hard: self.hard })
+    }
+}
+
+impl Engine {
+    /// Namespaces of the machine and of other containers.
+    fn share_namespaces(&self, spec: &ContainerSpec, sandbox: &mut Sandbox) -> Result<()> {
+        let own = &mut sandbox.namespaces;
+        for (choice, kind, place) in [
+            (&spec.pid, NamespaceKind::Pid, &mut own.pid),
+            (&spec.ipc, NamespaceKind::Ipc, &mut own.ipc),
+            (&spec.uts, NamespaceKind::Uts, &mut own.uts),
+            (&spec.cgroupns, NamespaceKind::Cgroup, &mut own.cgroup),
+        ] {
+            *place = match choice {
+                NamespaceChoice::Private => Namespace::New,
+                NamespaceChoice::Host => Namespace::Host,
+                NamespaceChoice::Container(name) => {
+                    let other = self.running(name)?;
+                    if kind == NamespaceKind::Ipc {
+                        sandbox.shared_memory = Some(other.shared_memory()?);
+                    }
+                    Namespace::Join(other.namespace(kind)?)
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// The running process of a container.
+    pub(super) fn running(&self, name: &str) -> Result<Running> {
+        self.container(name)?.running()
+    }
+}
+
 /// Looks a user up in the files of the tree, and nowhere else.
-pub(super) fn resolve_user(root: &TreeRoot, user: &str) -> Result<runtime::ResolvedUser> {
+pub(super) fn resolve_user(root: &TreeRoot, user: &str) -> Result<ResolvedUser> {
+    let (passwd, group) = user_files(root)?;
+    Ok(runtime::resolve_user(user, &passwd, &group)?)
+}
+
+fn user_files(root: &TreeRoot) -> Result<(Vec<u8>, Vec<u8>)> {
     let passwd = root.read_file(Path::new("etc/passwd"), USER_FILE_LIMIT)?.unwrap_or_default();
     let group = root.read_file(Path::new("etc/group"), USER_FILE_LIMIT)?.unwrap_or_default();
-    Ok(runtime::resolve_user(user, &passwd, &group)?)
+    Ok((passwd, group))
+}
+
+/// `--group-add`: names are those of the tree.
+fn resolve_groups(root: &TreeRoot, groups: &[String]) -> Result<Vec<u32>> {
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (_, file) = user_files(root)?;
+    let resolve = |group: &String| Ok(runtime::resolve_user(&format!("0:{group}"), b"", &file)?.ids.gid);
+    groups.iter().map(resolve).collect()
 }
 
 pub(super) fn pair(entry: &str) -> (OsString, OsString) {
@@ -87,25 +183,4 @@ fn make_workdir(root: &TreeRoot, cwd: &str) -> Result<()> {
         return Err(Error::Usage(format!("the working directory `{cwd}` is invalid: it must be an absolute path")));
     };
     Ok(root.make_dirs(relative, 0o755, cache::Owner { uid: 0, gid: 0 })?)
-}
-
-impl VolumeSpec {
-    fn mount(&self) -> Result<Mount> {
-        if !self.target.is_absolute() {
-            return Err(Error::Usage(format!(
-                "invalid volume target `{}`: it must be absolute",
-                self.target.display()
-            )));
-        }
-        if !self.source.exists() {
-            std::fs::create_dir_all(&self.source)
-                .map_err(|error| Error::file("make the volume", &self.source, error))?;
-        }
-        Ok(Mount::Bind {
-            source: self.source.clone().into(),
-            target: self.target.clone(),
-            read_only: self.read_only,
-            recursive: true,
-        })
-    }
 }

@@ -1,53 +1,156 @@
-//! Containers: `dunnage run` and what goes with it. `spec` is what was asked for, `launch` makes a sandbox of it.
+//! Containers without a daemon. `spec` is what was asked for, `launch` makes a sandbox of it, `monitor` is the process
+//! behind one that runs on its own, `state` is what became of it; the verbs are in the files of their themes.
 
+mod attach;
+mod copying;
+mod events;
+mod exec;
+mod inspect;
 mod launch;
+mod lifecycle;
 mod limits;
+mod log;
+mod logs;
+mod manage;
+mod monitor;
+mod mounts;
+mod names;
 mod network;
+mod spawn;
 mod spec;
+mod state;
+mod time;
 mod uplink;
+mod wire;
 
-use cache::{Image, Lease, Snapshot, failpoint};
-use runtime::AttachOptions;
+use std::path::PathBuf;
 
+use cache::{ContainerPlace, Image, Lease, Snapshot, failpoint};
+use runtime::{AttachOptions, ForwardedSignals, Stdio, start_time};
+
+use self::launch::Launch;
+use self::lifecycle::write_cidfile;
+use self::monitor::HealthPlan;
+use self::state::{ContainerState as State, now};
+use self::wire::Hello;
+pub use self::{
+    attach::{AttachRequest, DETACH_KEYS, Left, parse_detach_keys},
+    events::{ContainerEvent, EventWindow},
+    exec::ExecSpec,
+    lifecycle::CreateRequest,
+    limits::LimitSpec,
+    log::{LogLine, Output as LogOutput},
+    logs::LogRequest,
+    mounts::VolumesFrom,
+    spawn::MONITOR_COMMAND,
+    spec::{
+        CapabilityChange, ContainerSpec, DeviceSpec, HealthChange, LogChoice, LogDriver, MountKind, MountSpec,
+        NamespaceChoice, RestartPolicy, Security, Ulimit,
+    },
+    state::{ContainerInfo, ContainerState, Health, HealthResult, HealthStatus, Phase, Status},
+    time::{parse_duration, parse_moment, rfc3339},
+};
 use crate::Engine;
 use crate::error::Result;
-use launch::Launch;
-pub use limits::LimitSpec;
-pub use spec::{ContainerSpec, VolumeSpec};
+
+const OUT_OF_MEMORY: &str = "a process of the container was killed: its memory limit was reached";
 
 /// What to run, and how the caller stays with it.
 #[derive(Debug, Clone, Default)]
 pub struct RunRequest {
-    /// `--name`.
-    pub name: Option<String>,
     /// The container.
-    pub spec: ContainerSpec,
+    pub create: CreateRequest,
+    /// `--detach`.
+    pub detach: bool,
+    /// `--cidfile`.
+    pub cidfile: Option<PathBuf>,
+    /// `--detach-keys`.
+    pub detach_keys: Vec<u8>,
+    /// `--sig-proxy`.
+    pub signals: bool,
+}
+
+/// What became of `run`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunOutcome {
+    /// It ended, with this code.
+    Ended(i32),
+    /// It runs on its own; its id.
+    Detached(String),
 }
 
 impl Engine {
-    /// Runs a container until it ends. Gives its exit status: its code, or 128+n for a signal.
+    /// Runs a container: until it ends, or, detached, until it has started.
     ///
     /// # Errors
     /// When it could not be started; [`crate::Error::run_exit_code`] tells 125, 126 and 127 apart.
-    pub fn run(&self, request: &RunRequest, notes: &dyn Fn(String)) -> Result<i32> {
-        let spec = &request.spec;
+    pub fn run(&self, request: &RunRequest, notes: &dyn Fn(String)) -> Result<RunOutcome> {
+        let spec = &request.create.spec;
         let image = self.find_image(&spec.image)?;
-        spec.argv(&image)?;
-        let lease = self.store.lease()?;
-        let container = self.store.create_container(&image.id, request.name.as_deref(), spec.remove)?;
-        let snapshot = self.container_snapshot(&lease, &image, &container)?;
-        let result = self.run_in(request, &image, &snapshot, container.id(), notes);
-        failpoint("run.answer")?;
-        if spec.remove {
-            drop(snapshot);
-            container.remove()?;
-        } else {
-            snapshot.keep();
+        let alone = !request.detach && is_plain(spec, &image);
+        let place = self.create_place(&request.create, alone)?;
+        if let Some(path) = &request.cidfile {
+            write_cidfile(path, place.id())?;
         }
+        if alone {
+            return self.run_alone(place, &image, notes).map(RunOutcome::Ended);
+        }
+        let id = place.id().to_owned();
+        if request.detach {
+            let conversation = self.spawn_monitor(place, Hello::default())?;
+            conversation.notes.into_iter().for_each(notes);
+            return Ok(RunOutcome::Detached(id));
+        }
+        let attach = AttachRequest {
+            input: spec.interactive,
+            signals: request.signals,
+            detach_keys: request.detach_keys.clone(),
+        };
+        Ok(match self.start_place(place, &attach, notes)? {
+            Left::Ended(code) => RunOutcome::Ended(code),
+            Left::Detached => RunOutcome::Detached(id),
+        })
+    }
+
+    /// The shortest way: this process is all that the container needs, and both end together.
+    fn run_alone(&self, place: ContainerPlace, image: &Image, notes: &dyn Fn(String)) -> Result<i32> {
+        let info = self.look_at(place.record().clone(), true)?;
+        let lease = self.store.lease()?;
+        let snapshot = self.container_snapshot(&lease, image, &place)?;
+        let stdio = match info.spec.tty {
+            true => Stdio::Terminal(runtime::terminal_size()),
+            false => Stdio::Inherit { stdin: info.spec.interactive },
+        };
+        let result = (|| {
+            let launch = Launch::new(self, &info.spec, image, (place.id(), &info.name()), &snapshot, stdio)?;
+            launch.network.notes().iter().cloned().for_each(notes);
+            let signals = ForwardedSignals::catch()?;
+            failpoint("run.start")?;
+            let mut container = launch.sandbox.start()?;
+            container.notes().iter().cloned().for_each(notes);
+            let (pid, phase) = (container.pid(), Phase::Running);
+            let ticks = start_time(pid).unwrap_or(0);
+            place.write_state(&State { phase, pid, ticks, started: now(), ..State::default() })?;
+            self.note_event_of(&info, "start", &[]);
+            let options = AttachOptions { interactive: info.spec.interactive };
+            let exit = runtime::attach(&mut container, signals, options)?;
+            if launch.group.ran_out_of_memory() {
+                notes(OUT_OF_MEMORY.to_owned());
+            }
+            drop(launch.group);
+            launch.network.leave();
+            self.note_event_of(&info, "die", &[("exitCode", exit.status_code().to_string())]);
+            Ok(exit.status_code())
+        })();
+        failpoint("run.answer")?;
+        drop(snapshot);
+        place.remove()?;
+        self.remove_anonymous_volumes(&info.record.volumes)?;
+        self.note_event_of(&info, "destroy", &[]);
         result
     }
 
-    fn container_snapshot(&self, lease: &Lease, image: &Image, container: &cache::ContainerPlace) -> Result<Snapshot> {
+    fn container_snapshot(&self, lease: &Lease, image: &Image, container: &ContainerPlace) -> Result<Snapshot> {
         let mut layers = Vec::new();
         for id in &image.layers {
             let layer = self.store.layer(lease, id)?.ok_or_else(|| cache::Error::LayerNotFound(id.clone()))?;
@@ -56,31 +159,12 @@ impl Engine {
         runtime::mount_point_layer(&self.store.mount_points_dir())?;
         Ok(self.working_store()?.container_snapshot(lease, &layers, container)?)
     }
+}
 
-    fn run_in(
-        &self,
-        request: &RunRequest,
-        image: &Image,
-        snapshot: &Snapshot,
-        id: &str,
-        notes: &dyn Fn(String),
-    ) -> Result<i32> {
-        let spec = &request.spec;
-        let name = request.name.as_deref().unwrap_or_else(|| id.get(..12).unwrap_or(id));
-        let launch = Launch::new(self, spec, image, (id, name), snapshot)?;
-        launch.network.notes().iter().for_each(|note| notes(note.clone()));
-        let signals = runtime::ForwardedSignals::catch()?;
-        failpoint("run.start")?;
-        let mut container = launch.sandbox.start()?;
-        for note in container.notes() {
-            notes(note.clone());
-        }
-        let exit = runtime::attach(&mut container, signals, AttachOptions { interactive: spec.interactive })?;
-        if launch.group.ran_out_of_memory() {
-            notes("a process of the container was killed: its memory limit was reached".to_owned());
-        }
-        drop(launch.group);
-        launch.network.leave();
-        Ok(exit.status_code())
-    }
+/// Whether the process that starts a container is all that it needs: what is left then is its exit code.
+fn is_plain(spec: &ContainerSpec, image: &Image) -> bool {
+    spec.remove
+        && !(spec.tty && spec.interactive)
+        && spec.restart == RestartPolicy::No
+        && HealthPlan::of(spec, image).is_none()
 }

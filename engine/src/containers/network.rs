@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
 use cache::Image;
-use runtime::{EtcFiles, NetworkMode};
+use runtime::{EtcFiles, NamespaceKind, NetworkMode};
 
 use super::spec::ContainerSpec;
 use super::uplink::{self, Uplink};
@@ -49,6 +49,10 @@ impl Network {
                     "network `{name}`: networks between containers need root in this version; without it there are the \
                      default (slirp4netns), `--network host` and `--network none`"
                 )))
+            }
+            NetworkChoice::Container(name) => {
+                let namespace = engine.running(name)?.namespace(NamespaceKind::Net)?;
+                Ok(Network::alone(NetworkMode::Join(namespace), spec))
             }
             NetworkChoice::Networks(memberships) => Network::attached(engine, spec, image, named, memberships),
             NetworkChoice::Default => {
@@ -108,7 +112,7 @@ impl Network {
         memberships: &[Membership],
     ) -> Result<Network> {
         let exposed = if spec.publish_all { exposed(image) } else { Vec::new() };
-        let attachment = engine.attach(&Wanted {
+        let attachment = engine.attach_to_networks(&Wanted {
             id: named.id,
             name: named.name,
             hostname: named.hostname,

@@ -1,5 +1,6 @@
 //! `ContainerSpec`: what was asked of a container, as durable data: the flags of `run` and `create` after parsing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cache::Image;
@@ -19,12 +20,14 @@ pub struct ContainerSpec {
     pub command: Vec<String>,
     /// `NAME=VALUE`; a bare name takes the image's variable away.
     pub env: Vec<String>,
-    /// Directories and files of the host.
-    pub volumes: Vec<VolumeSpec>,
+    /// `--volume`, `--mount`, `--tmpfs`, and the image's VOLUMEs.
+    pub mounts: Vec<MountSpec>,
     /// `--workdir`.
     pub workdir: Option<String>,
     /// `--user`.
     pub user: Option<String>,
+    /// `--group-add`.
+    pub groups: Vec<String>,
     /// `--hostname`; the first 12 digits of the container's id when absent.
     pub hostname: Option<String>,
     /// `--entrypoint`; an empty text clears the image's.
@@ -35,10 +38,20 @@ pub struct ContainerSpec {
     pub ports: Vec<PortSpec>,
     /// `--publish-all`: what the image exposes.
     pub publish_all: bool,
+    /// `--pid`.
+    pub pid: NamespaceChoice,
+    /// `--ipc`.
+    pub ipc: NamespaceChoice,
+    /// `--uts`.
+    pub uts: NamespaceChoice,
+    /// `--cgroupns`.
+    pub cgroupns: NamespaceChoice,
     /// `--add-host`, `--dns`, `--dns-search`, `--dns-option`.
     pub names: NameFiles,
     /// `--interactive`: standard input stays open.
     pub interactive: bool,
+    /// The first client that closes its input closes the container's.
+    pub stdin_once: bool,
     /// `--tty`.
     pub tty: bool,
     /// `--rm`: the container's files go when it ends.
@@ -51,17 +64,216 @@ pub struct ContainerSpec {
     pub privileged: bool,
     /// `--memory`, `--cpus` and the like.
     pub limits: LimitSpec,
+    /// `--cap-add` and `--cap-drop`.
+    pub capabilities: CapabilityChange,
+    /// `--security-opt`.
+    pub security: Security,
+    /// `--device`.
+    pub devices: Vec<DeviceSpec>,
+    /// `--sysctl`.
+    pub sysctls: BTreeMap<String, String>,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// `--shm-size`.
+    pub shm_size: Option<u64>,
+    /// `--oom-score-adj`.
+    pub oom_score_adj: Option<i32>,
+    /// `--label`, over the image's.
+    pub labels: BTreeMap<String, String>,
+    /// `--health-*`, over the image's HEALTHCHECK.
+    pub health: HealthChange,
+    /// `--stop-signal`.
+    pub stop_signal: Option<String>,
+    /// `--stop-timeout` in seconds; -1 waits for ever.
+    pub stop_timeout: Option<i64>,
+    /// `--log-driver` and `--log-opt`.
+    pub log: LogChoice,
+    /// `--restart`.
+    pub restart: RestartPolicy,
 }
 
-/// `--volume SOURCE:TARGET[:ro]`.
+/// Whose a namespace is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamespaceChoice {
+    /// The container's own.
+    #[default]
+    Private,
+    /// The machine's.
+    Host,
+    /// Another container's.
+    Container(String),
+}
+
+/// Changes of docker's fourteen capabilities.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CapabilityChange {
+    /// Names, or `ALL`.
+    pub add: Vec<String>,
+    /// Names, or `ALL`.
+    pub drop: Vec<String>,
+}
+
+/// `--security-opt`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Security {
+    /// `seccomp=unconfined`.
+    pub unconfined_seccomp: bool,
+    /// `no-new-privileges`.
+    pub no_new_privileges: bool,
+    /// `systempaths=unconfined`.
+    pub unconfined_paths: bool,
+}
+
+/// `--device HOST[:CONTAINER]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VolumeSpec {
-    /// On the host; a directory that is missing is made, as `docker run -v` does.
+pub struct DeviceSpec {
+    /// A device of the machine, or a directory of devices.
     pub source: PathBuf,
+    /// Where it is in the container.
+    pub target: PathBuf,
+}
+
+/// `--ulimit NAME=SOFT[:HARD]`; no number is unlimited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// The kernel's word in small letters.
+    pub name: String,
+    /// What counts until the process changes it.
+    pub soft: Option<u64>,
+    /// What it cannot pass.
+    pub hard: Option<u64>,
+}
+
+/// `--health-*`. What is not said is the image's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthChange {
+    /// `--no-healthcheck`.
+    pub none: bool,
+    /// `--health-cmd`, a line for the shell.
+    pub command: Option<String>,
+    /// Nanoseconds.
+    pub interval: Option<u64>,
+    /// Nanoseconds.
+    pub timeout: Option<u64>,
+    /// Nanoseconds.
+    pub start_period: Option<u64>,
+    /// Nanoseconds.
+    pub start_interval: Option<u64>,
+    /// Failures in a row that make it unhealthy.
+    pub retries: Option<u32>,
+}
+
+/// `--log-driver` and `--log-opt`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogChoice {
+    /// What is written.
+    pub driver: LogDriver,
+    /// `max-size` in bytes; 0 is no limit.
+    pub max_size: Option<u64>,
+    /// `max-file`.
+    pub max_file: Option<u32>,
+}
+
+/// What becomes of the output of a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// A file of JSON lines.
+    #[default]
+    JsonFile,
+    /// The same.
+    Local,
+    /// Nothing is kept.
+    None,
+}
+
+impl LogDriver {
+    /// Docker's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            LogDriver::JsonFile => "json-file",
+            LogDriver::Local => "local",
+            LogDriver::None => "none",
+        }
+    }
+}
+
+/// `--restart`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Never.
+    #[default]
+    No,
+    /// When the exit code is not 0, so often at most; 0 is without end.
+    OnFailure(u32),
+    /// Always, but not after it was stopped.
+    Always,
+    /// The same.
+    UnlessStopped,
+}
+
+impl RestartPolicy {
+    /// Docker's word, and how often at most.
+    #[must_use]
+    pub fn parts(self) -> (&'static str, u32) {
+        match self {
+            RestartPolicy::No => ("no", 0),
+            RestartPolicy::OnFailure(most) => ("on-failure", most),
+            RestartPolicy::Always => ("always", 0),
+            RestartPolicy::UnlessStopped => ("unless-stopped", 0),
+        }
+    }
+}
+
+/// Something that is mounted into a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountSpec {
     /// In the container, absolute.
     pub target: PathBuf,
     /// No writing.
     pub read_only: bool,
+    /// What it is.
+    pub kind: MountKind,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A directory or file of the machine.
+    Bind {
+        /// Absolute.
+        source: PathBuf,
+        /// A source that is missing is made, as `docker run -v` does.
+        make: bool,
+        /// What is mounted below the source is shown too.
+        recursive: bool,
+    },
+    /// A volume of the store.
+    Volume {
+        /// Its name; one is made up when there is none.
+        name: Option<String>,
+        /// An empty volume is not filled with what the image has there.
+        no_copy: bool,
+        /// A directory in it.
+        subpath: Option<PathBuf>,
+    },
+    /// A fresh file system in memory.
+    Tmpfs {
+        /// Bytes.
+        size: Option<u64>,
+        /// Permission bits.
+        mode: Option<u32>,
+        /// What is in it may be executed.
+        executable: bool,
+    },
 }
 
 impl ContainerSpec {

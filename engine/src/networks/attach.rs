@@ -85,7 +85,7 @@ impl Attachment {
 
 impl Engine {
     /// Puts a container on its networks.
-    pub(crate) fn attach(&self, wanted: &Wanted<'_>) -> Result<Attachment> {
+    pub(crate) fn attach_to_networks(&self, wanted: &Wanted<'_>) -> Result<Attachment> {
         for membership in wanted.memberships {
             self.ensure_network(&membership.network)?;
         }

@@ -33,6 +33,8 @@ pub enum NetworkChoice {
     None,
     /// The machine's.
     Host,
+    /// That of another container.
+    Container(String),
     /// Networks by name; the first is the way out.
     Networks(Vec<Membership>),
 }

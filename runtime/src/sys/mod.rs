@@ -7,6 +7,7 @@ pub(crate) mod child;
 pub(crate) mod clone;
 pub(crate) mod given;
 pub(crate) mod hook;
+pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod notify;

@@ -1,0 +1,290 @@
+//! The verbs of containers, at the top and below `dunnage container`.
+
+use clap::{Args, Subcommand};
+use engine::Signal;
+
+use super::run::{CreateCommand, Keys, container_name};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Make a container without starting it
+    Create(Box<CreateCommand>),
+    /// Start containers
+    Start(StartArgs),
+    /// Stop containers: their stop signal, and after a time the end
+    Stop(StopArgs),
+    /// Stop containers and start them again
+    Restart(StopArgs),
+    /// Send containers a signal
+    Kill(KillArgs),
+    /// Remove containers
+    #[command(alias = "remove")]
+    Rm(RmArgs),
+    /// Let the processes of containers stand still
+    Pause(NamesArgs),
+    /// Let them go on
+    Unpause(NamesArgs),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(NamesArgs),
+    /// Join the input and output of a running container
+    Attach(AttachArgs),
+    /// Run a command in a running container
+    Exec(ExecArgs),
+    /// Show what a container wrote
+    Logs(LogsArgs),
+    /// List containers
+    #[command(alias = "ls", alias = "list")]
+    Ps(PsArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
+}
+
+/// Containers.
+#[derive(Debug, Args)]
+pub(crate) struct NamesArgs {
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) names: Vec<String>,
+}
+
+/// One container.
+#[derive(Debug, Args)]
+pub(crate) struct NameArg {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) name: String,
+}
+
+/// Start containers
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// Join the output, and end with the container's exit code
+    #[arg(short, long)]
+    pub(crate) attach: bool,
+    /// Join the input too
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Keys that leave the container running [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
+    pub(crate) detach_keys: Option<Keys>,
+    #[command(flatten)]
+    pub(crate) containers: NamesArgs,
+}
+
+/// Stop containers
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Signal [default: the container's, else TERM]
+    #[arg(short, long, value_name = "SIGNAL", value_parser = signal)]
+    pub(crate) signal: Option<Signal>,
+    /// Seconds between the signal and the end; -1 for any time [default: 10]
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", value_parser = timeout, allow_hyphen_values = true)]
+    pub(crate) time: Option<i64>,
+    #[command(flatten)]
+    pub(crate) containers: NamesArgs,
+}
+
+/// Send containers a signal
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// Signal, by name or number
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL", value_parser = signal)]
+    pub(crate) signal: Signal,
+    #[command(flatten)]
+    pub(crate) containers: NamesArgs,
+}
+
+/// Remove containers
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// Also those that run; one that is not there is no error
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Also their volumes that nobody gave a name
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
+    #[command(flatten)]
+    pub(crate) containers: NamesArgs,
+}
+
+/// Join a running container
+#[derive(Debug, Args)]
+pub(crate) struct AttachArgs {
+    /// Not the input
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
+    /// Hand signals on to the container
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) sig_proxy: bool,
+    /// Keys that leave the container running [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
+    pub(crate) detach_keys: Option<Keys>,
+    #[command(flatten)]
+    pub(crate) container: NameArg,
+}
+
+/// Run a command in a running container
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Let it run on its own
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Variable, as NAME=VALUE, or NAME for the environment's; can be repeated
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// File with a variable a line; can be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<std::path::PathBuf>,
+    /// User, as NAME or ID, with :GROUP [default: the container's]
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Working directory [default: the container's]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// All capabilities
+    #[arg(long)]
+    pub(crate) privileged: bool,
+    /// This process is the one behind a command that runs on its own
+    #[arg(long, hide = true)]
+    pub(crate) in_background: bool,
+    /// Name or id of the container
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) name: String,
+    /// Command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+/// Show what a container wrote
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Go on until the container ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only what is not older: a time, or how long ago, as 10m
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<u64>,
+    /// Only what is not newer
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<u64>,
+    /// The last so many lines, or `all`
+    #[arg(short = 'n', long, value_name = "LINES", default_value = "all", value_parser = tail, allow_hyphen_values = true)]
+    pub(crate) tail: Tail,
+    /// With the time of each line
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    #[command(flatten)]
+    pub(crate) container: NameArg,
+}
+
+/// `--tail`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tail(pub(crate) Option<usize>);
+
+/// List containers
+#[derive(Debug, Args)]
+#[command(after_help = "Filters: id=, name=, label=KEY[=VALUE], status=created|running|paused|restarting|exited,
+exited=CODE, ancestor=IMAGE, volume=NAME, health=starting|healthy|unhealthy|none, before=CONTAINER, since=CONTAINER")]
+pub(crate) struct PsArgs {
+    /// Also those that do not run
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Print ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The newest so many, running or not
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub(crate) last: Option<usize>,
+    /// The newest one
+    #[arg(short, long, conflicts_with = "last")]
+    pub(crate) latest: bool,
+    /// With the size of what was written
+    #[arg(short, long)]
+    pub(crate) size: bool,
+    /// Whole ids and commands
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// KEY=VALUE; can be repeated
+    #[arg(short, long, value_name = "FILTER", value_parser = filter)]
+    pub(crate) filter: Vec<(String, String)>,
+    /// `json`, or a template such as '{{.Names}} {{.Status}}'
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+/// Give a container another name
+#[derive(Debug, Args)]
+pub(crate) struct RenameArgs {
+    #[command(flatten)]
+    pub(crate) container: NameArg,
+    /// The new name
+    #[arg(value_parser = container_name)]
+    pub(crate) new: String,
+}
+
+/// Follow what happens to containers
+#[derive(Debug, Args)]
+#[command(after_help = "Filters: container=NAME, event=create|start|die|stop|kill|destroy|…, label=KEY[=VALUE],
+image=NAME, type=container")]
+pub(crate) struct EventsArgs {
+    /// From this time on: a time, or how long ago, as 10m
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<u64>,
+    /// Until this time [default: without end]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<u64>,
+    /// KEY=VALUE; can be repeated
+    #[arg(short, long, value_name = "FILTER", value_parser = filter)]
+    pub(crate) filter: Vec<(String, String)>,
+    /// `json`, or a template such as '{{.Action}} {{.Actor.ID}}'
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+/// The process behind a container
+#[derive(Debug, Args)]
+pub(crate) struct MonitorArgs {
+    #[command(flatten)]
+    pub(crate) storage: super::StorageArgs,
+    pub(crate) id: String,
+}
+
+pub(super) fn detach_keys(text: &str) -> Result<Keys, String> {
+    let keys = engine::parse_detach_keys(text);
+    keys.map(Keys).ok_or_else(|| format!("`{text}` are no keys: write them like ctrl-p,ctrl-q or ctrl-x"))
+}
+
+pub(super) fn signal(text: &str) -> Result<Signal, String> {
+    Signal::parse(text).map_err(|error| error.to_string())
+}
+
+pub(super) fn timeout(text: &str) -> Result<i64, String> {
+    text.parse().ok().filter(|seconds| *seconds >= -1).ok_or(format!("`{text}` is no number of seconds"))
+}
+
+fn moment(text: &str) -> Result<u64, String> {
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    engine::parse_moment(text, now)
+        .ok_or(format!("`{text}` is no time: write it like 2026-01-02T15:04:05Z, as Unix seconds, or as 10m"))
+}
+
+fn tail(text: &str) -> Result<Tail, String> {
+    match text {
+        "all" | "-1" => Ok(Tail(None)),
+        _ => text.parse().map(|count| Tail(Some(count))).map_err(|_| format!("`{text}` is no number of lines")),
+    }
+}
+
+fn filter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err("it must be KEY=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,220 @@
+//! `--volume`, `--mount` and `--tmpfs` in docker's words.
+
+use std::path::{Path, PathBuf};
+
+use engine::{MountKind, MountSpec};
+
+use super::lent::size;
+
+/// `[SOURCE:]TARGET[:OPTIONS]`.
+pub(super) fn volume(text: &str) -> Result<MountSpec, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [target] => (None, *target, ""),
+        [source, target] => (Some(*source), *target, ""),
+        [source, target, options] => (Some(*source), *target, *options),
+        _ => return Err("it must be SOURCE:TARGET, SOURCE:TARGET:ro or TARGET".to_owned()),
+    };
+    let (mut read_only, mut no_copy) = (false, false);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" | "readonly" => read_only = true,
+            // How it is mounted anyway.
+            "rw" | "rprivate" | "private" => {}
+            "nocopy" => no_copy = true,
+            "z" | "Z" => return Err("SELinux labels are not supported by this version: leave `z` out".to_owned()),
+            _ => return Err(format!("the option `{option}` is not supported: ro, rw and nocopy are")),
+        }
+    }
+    let target = target_of(target)?;
+    let kind = match source {
+        None => MountKind::Volume { name: None, no_copy, subpath: None },
+        Some(source) if source.starts_with(['/', '.', '~']) => {
+            MountKind::Bind { source: absolute(source)?, make: true, recursive: true }
+        }
+        Some(name) => MountKind::Volume { name: Some(volume_name(name)?), no_copy, subpath: None },
+    };
+    Ok(MountSpec { target, read_only, kind })
+}
+
+/// The fields of `--mount`.
+#[derive(Default)]
+struct Fields<'a> {
+    kind: Option<&'a str>,
+    source: Option<&'a str>,
+    target: Option<&'a str>,
+    read_only: bool,
+    no_copy: bool,
+    not_recursive: bool,
+    make: bool,
+    subpath: Option<PathBuf>,
+    size: Option<u64>,
+    mode: Option<u32>,
+}
+
+/// `type=bind|volume|tmpfs,KEY=VALUE,…`.
+pub(super) fn mount(text: &str) -> Result<MountSpec, String> {
+    let mut fields = Fields::default();
+    for field in text.split(',') {
+        let (key, value) = field.split_once('=').map_or((field, None), |(key, value)| (key, Some(value)));
+        fields.set(key.trim(), value)?;
+    }
+    let target = target_of(fields.target.ok_or("it needs a target, as in dst=/data")?)?;
+    let kind = match fields.kind.unwrap_or("volume") {
+        "bind" => {
+            let source = fields.source.ok_or("a bind needs a source, as in src=/host/dir")?;
+            let source = absolute(source)?;
+            if !fields.make && !source.exists() {
+                return Err(format!("the source {} does not exist", source.display()));
+            }
+            MountKind::Bind { source, make: fields.make, recursive: !fields.not_recursive }
+        }
+        "volume" => MountKind::Volume {
+            name: fields.source.map(volume_name).transpose()?,
+            no_copy: fields.no_copy,
+            subpath: fields.subpath.take(),
+        },
+        "tmpfs" if fields.source.is_some() => return Err("a tmpfs has no source".to_owned()),
+        "tmpfs" if fields.read_only => return Err("a tmpfs is empty: it cannot be read-only".to_owned()),
+        "tmpfs" => MountKind::Tmpfs { size: fields.size, mode: fields.mode, executable: false },
+        other => return Err(format!("`{other}` is no type of mount that is supported: bind, volume and tmpfs are")),
+    };
+    Ok(MountSpec { target, read_only: fields.read_only, kind })
+}
+
+impl<'a> Fields<'a> {
+    fn set(&mut self, key: &str, value: Option<&'a str>) -> Result<(), String> {
+        let flag = || match value {
+            None | Some("true" | "1") => Ok(true),
+            Some("false" | "0") => Ok(false),
+            Some(other) => Err(format!("`{key}={other}` must be true or false")),
+        };
+        let needed = || value.filter(|value| !value.is_empty()).ok_or(format!("`{key}` needs a value"));
+        match key {
+            "type" => self.kind = Some(needed()?),
+            "src" | "source" => self.source = Some(needed()?),
+            "dst" | "destination" | "target" => self.target = Some(needed()?),
+            "ro" | "readonly" => self.read_only = flag()?,
+            "volume-nocopy" => self.no_copy = flag()?,
+            "bind-create-src" => self.make = flag()?,
+            "volume-subpath" => self.subpath = Some(subpath(needed()?)?),
+            "tmpfs-size" => self.size = Some(size(needed()?)?),
+            "tmpfs-mode" => self.mode = Some(octal(needed()?)?),
+            "bind-recursive" => match needed()? {
+                "enabled" | "readonly" | "writable" => {}
+                "disabled" => self.not_recursive = true,
+                other => return Err(format!("`bind-recursive={other}` must be enabled or disabled")),
+            },
+            "bind-propagation" => match needed()? {
+                "rprivate" | "private" => {}
+                other => {
+                    return Err(format!("the propagation `{other}` is not supported by this version: rprivate is"));
+                }
+            },
+            "consistency" => {}
+            _ => return Err(format!("`{key}` is not known: type, src, dst and readonly are")),
+        }
+        Ok(())
+    }
+}
+
+/// `TARGET[:OPTIONS]`.
+pub(super) fn tmpfs(text: &str) -> Result<MountSpec, String> {
+    let (target, options) = text.split_once(':').unwrap_or((text, ""));
+    let (mut bytes, mut mode, mut executable) = (None, None, false);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("size", value)) => bytes = Some(size(value)?),
+            Some(("mode", value)) => mode = Some(octal(value)?),
+            None if option == "exec" => executable = true,
+            // How it is mounted anyway.
+            None if matches!(option, "rw" | "noexec" | "nosuid" | "nodev") => {}
+            _ => return Err(format!("the option `{option}` is not supported: size, mode and exec are")),
+        }
+    }
+    let kind = MountKind::Tmpfs { size: bytes, mode, executable };
+    Ok(MountSpec { target: target_of(target)?, read_only: false, kind })
+}
+
+fn target_of(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if !path.is_absolute() || path.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(format!("the target `{text}` must be an absolute path without `..`"));
+    }
+    if path == Path::new("/") {
+        return Err("the target must not be the root itself".to_owned());
+    }
+    Ok(path.components().collect())
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| format!("the source `{text}` cannot be used: {error}"))
+}
+
+fn subpath(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let inside = path.is_relative() && path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    if inside { Ok(path) } else { Err(format!("the subpath `{text}` must be a path below the volume")) }
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or(format!("`{text}` is no mode, as 1777 is"))
+}
+
+fn volume_name(name: &str) -> Result<String, String> {
+    let valid = name.len() > 1
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if valid {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("`{name}` is no name of a volume; a directory of this machine is a path, as ./{name}"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_paths_names_or_nothing() {
+        assert!(matches!(volume("/a:/b:ro").unwrap(), MountSpec { read_only: true, kind: MountKind::Bind { .. }, .. }));
+        let named = volume("data:/b:nocopy").unwrap();
+        assert_eq!(named.kind, MountKind::Volume { name: Some("data".into()), no_copy: true, subpath: None });
+        assert!(matches!(volume("/b").unwrap().kind, MountKind::Volume { name: None, .. }));
+        for bad in ["a:/b", "/a:b", "/a:/b:z", "/a:/b:ro:x", "", "/a:/b/../c", "data:/"] {
+            assert!(volume(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mounts_are_fields() {
+        let bind = mount("type=bind,src=/,dst=/m,readonly").unwrap();
+        assert_eq!(bind.kind, MountKind::Bind { source: "/".into(), make: false, recursive: true });
+        assert!(bind.read_only);
+        let tmpfs = mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700").unwrap();
+        assert_eq!(tmpfs.kind, MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o700), executable: false });
+        let part = mount("src=vol,dst=/v,volume-subpath=a/b").unwrap();
+        assert!(matches!(part.kind, MountKind::Volume { subpath: Some(_), .. }));
+        for bad in [
+            "type=bind,dst=/m",
+            "type=bind,src=/missing-source,dst=/m",
+            "type=npipe,src=/a,dst=/m",
+            "src=vol",
+            "src=vol,dst=/v,volume-subpath=../x",
+            "type=tmpfs,src=/a,dst=/m",
+            "type=bind,src=/,dst=/m,bind-propagation=rshared",
+            "what=1,dst=/m",
+        ] {
+            assert!(mount(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tmpfs_has_options() {
+        let spec = tmpfs("/t:size=1m,mode=700,exec").unwrap();
+        assert_eq!(spec.kind, MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o700), executable: true });
+        assert!(tmpfs("t").is_err() && tmpfs("/t:size=x").is_err() && tmpfs("/t:uid=1").is_err());
+    }
+}

@@ -1,0 +1,230 @@
+//! A client of a container: the user's terminal, input and signals joined to it through its monitor.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use runtime::{ForwardedSignals, RawMode, terminal_size};
+
+use super::monitor::short;
+use super::spawn::Conversation;
+use super::state::ContainerInfo;
+use super::wire::{Frame, Hello};
+use crate::Engine;
+use crate::error::{Error, Result};
+
+/// How a client joins a container.
+#[derive(Debug, Clone)]
+pub struct AttachRequest {
+    /// What is typed goes to the container.
+    pub input: bool,
+    /// Signals of this process go to the container.
+    pub signals: bool,
+    /// The keys that leave it; none where it is empty.
+    pub detach_keys: Vec<u8>,
+}
+
+/// Ctrl-P Ctrl-Q.
+pub const DETACH_KEYS: [u8; 2] = [16, 17];
+
+/// How it came that a client no longer hears of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// It ended, with this code.
+    Ended(i32),
+    /// The user left it.
+    Detached,
+}
+
+/// Reads docker's `--detach-keys`: letters, and `ctrl-` with a letter or one of `@[\]^_`, separated by commas.
+#[must_use]
+pub fn parse_detach_keys(text: &str) -> Option<Vec<u8>> {
+    let key = |part: &str| match (part.strip_prefix("ctrl-"), part.as_bytes()) {
+        (Some(name), _) => match name.as_bytes() {
+            [letter @ (b'a'..=b'z' | b'A'..=b'Z' | b'@' | b'['..=b'_')] => Some(letter.to_ascii_uppercase() & 0x1f),
+            _ => None,
+        },
+        (None, [byte]) => Some(*byte),
+        _ => None,
+    };
+    if text.is_empty() { Some(Vec::new()) } else { text.split(',').map(key).collect() }
+}
+
+impl Engine {
+    /// Joins a container that runs already.
+    ///
+    /// # Errors
+    /// When it does not run, or runs in the foreground of another command.
+    pub fn attach(&self, name: &str, request: &AttachRequest) -> Result<Left> {
+        let info = self.container(name)?;
+        info.running()?;
+        let hello = hello(&info, request.input, true);
+        let conversation = self.converse(&info, hello)?;
+        talk(conversation, info.spec.tty, request)
+    }
+
+    /// Begins a talk with the monitor of a container.
+    pub(super) fn converse(&self, info: &ContainerInfo, hello: Hello) -> Result<Conversation> {
+        let no_monitor = |_| Error::NoMonitor { name: info.name() };
+        let directory = short(&self.store.container_dir(&info.record.id)).map_err(no_monitor)?;
+        let stream = UnixStream::connect(directory.path()).map_err(no_monitor)?;
+        Frame::Hello(hello).send(&stream).map_err(no_monitor)?;
+        Ok(Conversation { stream, received: Vec::new(), notes: Vec::new() })
+    }
+}
+
+pub(super) fn hello(info: &ContainerInfo, input: bool, output: bool) -> Hello {
+    let input = input && info.spec.interactive;
+    let size = terminal_size();
+    let window = (info.spec.tty && size.rows > 0).then_some((size.rows, size.columns));
+    Hello { input, output, window }
+}
+
+/// Joins the user to a container until it ends or the user leaves.
+pub(super) fn talk(mut conversation: Conversation, tty: bool, request: &AttachRequest) -> Result<Left> {
+    let failed = |source| Error::Monitor { doing: "talking to it", source };
+    let writer = Arc::new(Mutex::new(conversation.stream.try_clone().map_err(failed)?));
+    let detached = Arc::new(AtomicBool::new(false));
+    let stdin = io::stdin();
+    let raw = if tty && request.input { RawMode::enter(stdin.as_fd())? } else { None };
+    let signals = ForwardedSignals::catch()?;
+    let (forward, sender) = (request.signals, Arc::clone(&writer));
+    std::thread::spawn(move || {
+        signals.each(|signal| {
+            let frame = match signal {
+                Some(signal) if forward => Frame::Signal(signal.number()),
+                // Without it they mean this client; leaving it leaves the container alone.
+                Some(signal) => return leave(&sender, signal.number()),
+                None if tty => Frame::Resize(terminal_size()),
+                None => return,
+            };
+            send(&sender, &frame);
+        });
+    });
+    if request.input {
+        let keyboard = Keyboard { writer, keys: request.detach_keys.clone(), detached: Arc::clone(&detached), tty };
+        // It may wait for a key for ever, so nobody waits for it: it ends with the process.
+        std::thread::spawn(move || keyboard.read());
+    }
+    let left = listen(&mut conversation, &detached);
+    drop(raw);
+    left
+}
+
+fn leave(writer: &Mutex<UnixStream>, _signal: i32) {
+    let stream = writer.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+}
+
+fn listen(conversation: &mut Conversation, detached: &AtomicBool) -> Result<Left> {
+    let failed = |source| Error::Monitor { doing: "talking to it", source };
+    let shown = |error| Error::Monitor { doing: "showing its output", source: error };
+    loop {
+        match conversation.next() {
+            Ok(Some(Frame::Output(bytes))) => {
+                let mut out = io::stdout().lock();
+                out.write_all(&bytes).and_then(|()| out.flush()).map_err(shown)?;
+            }
+            Ok(Some(Frame::Errors(bytes))) => io::stderr().lock().write_all(&bytes).map_err(shown)?,
+            Ok(Some(Frame::Exited(code))) => return Ok(Left::Ended(code)),
+            Ok(Some(Frame::Failed(sentence, code))) => return Err(Error::Unstarted { sentence, code }),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) if detached.load(Ordering::SeqCst) => return Ok(Left::Detached),
+            Ok(None) => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+fn send(writer: &Mutex<UnixStream>, frame: &Frame) {
+    // A monitor that is gone is found by who listens to it.
+    let _ = frame.send(&*writer.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+/// What the user types, on its way to the container.
+struct Keyboard {
+    writer: Arc<Mutex<UnixStream>>,
+    keys: Vec<u8>,
+    detached: Arc<AtomicBool>,
+    tty: bool,
+}
+
+impl Keyboard {
+    fn read(self) {
+        let mut bytes = [0; 16 << 10];
+        let mut filter = KeyFilter { keys: if self.tty { self.keys } else { Vec::new() }, matched: 0 };
+        loop {
+            let count = match io::stdin().read(&mut bytes) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => 0,
+            };
+            if count == 0 {
+                return send(&self.writer, &Frame::InputEnd);
+            }
+            let (typed, leaves) = filter.pass(bytes.get(..count).unwrap_or_default());
+            if !typed.is_empty() {
+                send(&self.writer, &Frame::Input(typed));
+            }
+            if leaves {
+                self.detached.store(true, Ordering::SeqCst);
+                let stream = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+                return;
+            }
+        }
+    }
+}
+
+/// Holds back the keys that may be the beginning of those that leave.
+struct KeyFilter {
+    keys: Vec<u8>,
+    matched: usize,
+}
+
+impl KeyFilter {
+    fn pass(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
+        let mut passed = Vec::new();
+        for byte in bytes {
+            if self.keys.get(self.matched) == Some(byte) {
+                self.matched += 1;
+                if self.matched == self.keys.len() {
+                    return (passed, true);
+                }
+                continue;
+            }
+            passed.extend_from_slice(self.keys.get(..self.matched).unwrap_or_default());
+            self.matched = usize::from(self.keys.first() == Some(byte));
+            if self.matched == 0 {
+                passed.push(*byte);
+            }
+        }
+        (passed, false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_as_docker_reads_them() {
+        assert_eq!(parse_detach_keys("ctrl-p,ctrl-q").as_deref(), Some(&DETACH_KEYS[..]));
+        assert_eq!(parse_detach_keys("ctrl-@,x,ctrl-\\").as_deref(), Some(&[0, b'x', 28][..]));
+        assert_eq!(parse_detach_keys("").as_deref(), Some(&[][..]));
+        for bad in ["ctrl-", "ctrl-1", "xy", ","] {
+            assert_eq!(parse_detach_keys(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_whole_sequence_leaves() {
+        let mut filter = KeyFilter { keys: DETACH_KEYS.to_vec(), matched: 0 };
+        assert_eq!(filter.pass(b"a\x10"), (b"a".to_vec(), false));
+        assert_eq!(filter.pass(b"b"), (b"\x10b".to_vec(), false));
+        assert_eq!(filter.pass(b"\x10\x10"), (b"\x10".to_vec(), false));
+        assert_eq!(filter.pass(b"\x11x"), (Vec::new(), true));
+    }
+}

@@ -1,0 +1,113 @@
+//! `dunnage exec`: a process more in a running container.
+
+use std::sync::Arc;
+
+use cache::{Image, TreeRoot};
+use runtime::{AttachOptions, Cgroup, ForwardedSignals, Running, Sandbox, Stdio};
+
+use super::launch::{pair, resolve_user};
+use super::spec::{ContainerSpec, set_variables};
+use super::state::Status;
+use crate::Engine;
+use crate::error::{Error, Result};
+
+/// What to run in a container.
+#[derive(Debug, Clone, Default)]
+pub struct ExecSpec {
+    /// The command.
+    pub command: Vec<String>,
+    /// `NAME=VALUE`, over the container's.
+    pub env: Vec<String>,
+    /// `--workdir`; the container's when absent.
+    pub workdir: Option<String>,
+    /// `--user`; the container's when absent.
+    pub user: Option<String>,
+    /// `--interactive`.
+    pub interactive: bool,
+    /// `--tty`.
+    pub tty: bool,
+    /// `--privileged`.
+    pub privileged: bool,
+}
+
+impl Engine {
+    /// Runs a command in a container, in the foreground. Gives its exit status.
+    ///
+    /// # Errors
+    /// When the container does not run, or the command cannot be started.
+    pub fn exec(&self, name: &str, exec: &ExecSpec, notes: &dyn Fn(String)) -> Result<i32> {
+        let mut sandbox = self.exec_in(name, exec)?;
+        sandbox.stdio = match exec.tty {
+            true => Stdio::Terminal(runtime::terminal_size()),
+            false => Stdio::Inherit { stdin: exec.interactive },
+        };
+        let signals = ForwardedSignals::catch()?;
+        let mut container = sandbox.start()?;
+        container.notes().iter().cloned().for_each(notes);
+        let exit = runtime::attach(&mut container, signals, AttachOptions { interactive: exec.interactive })?;
+        Ok(exit.status_code())
+    }
+
+    /// Runs a command in a container that goes on when this process ends: whoever is process 1 there reaps it.
+    ///
+    /// # Errors
+    /// When the container does not run, or the command cannot be started.
+    pub fn exec_detached(&self, name: &str, exec: &ExecSpec) -> Result<()> {
+        let mut sandbox = self.exec_in(name, exec)?;
+        sandbox.stdio = match exec.tty {
+            true => Stdio::Terminal(runtime::terminal_size()),
+            false => Stdio::Null,
+        };
+        sandbox.outlives_caller = true;
+        sandbox.start()?.leave();
+        Ok(())
+    }
+
+    fn exec_in(&self, name: &str, exec: &ExecSpec) -> Result<Sandbox> {
+        let info = self.container(name)?;
+        if info.status == Status::Paused {
+            return Err(Error::NotRunning { name: info.name(), status: "paused" });
+        }
+        let running = Arc::new(info.running()?);
+        let image = self.find_image(&info.record.image.to_string())?;
+        let cgroup = Cgroup::open(info.spec.limits.cgroup_path(&info.record.id))?;
+        let sandbox = exec_sandbox(&info.spec, &image, running, cgroup, exec)?;
+        self.note_event_of(&info, &format!("exec_start: {}", exec.command.join(" ")), &[]);
+        Ok(sandbox)
+    }
+}
+
+/// The sandbox of a process more: what is not said is as for the container's own.
+pub(super) fn exec_sandbox(
+    spec: &ContainerSpec,
+    image: &Image,
+    running: Arc<Running>,
+    cgroup: Option<Cgroup>,
+    exec: &ExecSpec,
+) -> Result<Sandbox> {
+    let config = &image.config.config;
+    let root = TreeRoot::from_fd(running.root())?;
+    let asked = exec.user.as_deref().or(spec.user.as_deref()).unwrap_or(&config.user);
+    let user = resolve_user(&root, asked)?;
+    let hostname = spec.hostname.clone().unwrap_or_default();
+    let mut env = spec.environment(&config.env, &hostname, &user.home);
+    if spec.hostname.is_none() {
+        env.retain(|entry| entry != "HOSTNAME=");
+    }
+    if exec.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
+    }
+    set_variables(&mut env, &exec.env);
+    let mut sandbox = Sandbox::within(running, exec.command.iter());
+    spec.walls(&mut sandbox)?;
+    sandbox.cgroup = cgroup.map(Arc::new);
+    // These belong to the container, and are set already.
+    sandbox.sysctls.clear();
+    sandbox.oom_score_adj = None;
+    sandbox.privileged |= exec.privileged;
+    sandbox.env = env.iter().map(|entry| pair(entry)).collect();
+    sandbox.user = user.ids;
+    let own = [exec.workdir.as_deref(), spec.workdir.as_deref(), Some(config.working_dir.as_str())];
+    sandbox.cwd = own.into_iter().flatten().find(|path| !path.is_empty()).unwrap_or("/").into();
+    Ok(sandbox)
+}

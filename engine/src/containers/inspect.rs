@@ -1,0 +1,303 @@
+//! A container as docker's documents show it, so that scripts written for them work.
+
+use std::collections::BTreeMap;
+
+use cache::Image;
+use serde_json::{Map, Value, json};
+
+use super::log::{MAX_FILES, MAX_SIZE};
+use super::monitor::HealthPlan;
+use super::spec::{ContainerSpec, MountKind, MountSpec, NamespaceChoice};
+use super::state::{ContainerInfo, Status};
+use super::time::rfc3339;
+use crate::Engine;
+use crate::error::Result;
+use crate::networks::NetworkChoice;
+
+impl Engine {
+    /// The document of a container.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn inspect_container(&self, name: &str) -> Result<Value> {
+        let info = self.container(name)?;
+        let image = self.find_image(&info.record.image.to_string())?;
+        let argv = info.spec.argv(&image)?;
+        let (path, args) =
+            argv.split_first().map_or((String::new(), Vec::new()), |(path, args)| (path.clone(), args.to_vec()));
+        let directory = self.store.container_dir(&info.record.id);
+        let log = directory.join("log.json");
+        Ok(json!({
+            "Id": info.record.id,
+            "Created": rfc3339(info.record.created.saturating_mul(1_000_000_000)),
+            "Path": path,
+            "Args": args,
+            "State": state(&info),
+            "Image": info.record.image.to_string(),
+            "ResolvConfPath": "",
+            "HostnamePath": "",
+            "HostsPath": "",
+            "LogPath": if log.exists() { log.display().to_string() } else { String::new() },
+            "Name": format!("/{}", info.name()),
+            "RestartCount": info.state.restarts,
+            "Driver": self.storage()?.driver.to_string(),
+            "Platform": "linux",
+            "MountLabel": "",
+            "ProcessLabel": "",
+            "AppArmorProfile": "",
+            "ExecIDs": null,
+            "HostConfig": host_config(&info.spec),
+            "GraphDriver": { "Name": self.storage()?.driver.to_string(), "Data": null },
+            "Mounts": self.mount_list(&info.spec)?,
+            "Config": config(&info, &image),
+            "NetworkSettings": network_settings(&info),
+        }))
+    }
+
+    fn mount_list(&self, spec: &ContainerSpec) -> Result<Vec<Value>> {
+        let mut list = Vec::new();
+        for mount in &spec.mounts {
+            let mut entry = Map::new();
+            match &mount.kind {
+                MountKind::Bind { source, .. } => {
+                    entry.insert("Type".into(), json!("bind"));
+                    entry.insert("Source".into(), json!(source.display().to_string()));
+                }
+                MountKind::Volume { name, .. } => {
+                    let name = name.clone().unwrap_or_default();
+                    let source = self.volume(&name).map(|(_, data)| data.display().to_string()).unwrap_or_default();
+                    entry.insert("Type".into(), json!("volume"));
+                    entry.insert("Name".into(), json!(name));
+                    entry.insert("Source".into(), json!(source));
+                    entry.insert("Driver".into(), json!("local"));
+                }
+                MountKind::Tmpfs { .. } => {
+                    entry.insert("Type".into(), json!("tmpfs"));
+                    entry.insert("Source".into(), json!(""));
+                }
+            }
+            entry.insert("Destination".into(), json!(mount.target.display().to_string()));
+            entry.insert("Mode".into(), json!(if mount.read_only { "ro" } else { "" }));
+            entry.insert("RW".into(), json!(!mount.read_only));
+            entry.insert(
+                "Propagation".into(),
+                json!(if entry.get("Type") == Some(&json!("bind")) { "rprivate" } else { "" }),
+            );
+            list.push(Value::Object(entry));
+        }
+        Ok(list)
+    }
+}
+
+fn state(info: &ContainerInfo) -> Value {
+    let state = &info.state;
+    let mut shown = json!({
+        "Status": info.status.word(),
+        "Running": info.status.is_running() || info.status == Status::Restarting,
+        "Paused": info.status == Status::Paused,
+        "Restarting": info.status == Status::Restarting,
+        "OOMKilled": state.oom_killed,
+        "Dead": false,
+        "Pid": if info.status.is_running() { state.pid } else { 0 },
+        "ExitCode": if info.status.is_running() { 0 } else { state.exit_code },
+        "Error": state.error,
+        "StartedAt": rfc3339(state.started),
+        "FinishedAt": rfc3339(state.finished),
+    });
+    if let (Some(health), Some(shown)) = (&state.health, shown.as_object_mut()) {
+        let log: Vec<Value> = health
+            .log
+            .iter()
+            .map(|result| {
+                json!({
+                    "Start": rfc3339(result.start),
+                    "End": rfc3339(result.end),
+                    "ExitCode": result.exit_code,
+                    "Output": result.output,
+                })
+            })
+            .collect();
+        let health = json!({ "Status": health.status.word(), "FailingStreak": health.failing_streak, "Log": log });
+        shown.insert("Health".to_owned(), health);
+    }
+    shown
+}
+
+fn config(info: &ContainerInfo, image: &Image) -> Value {
+    let spec = &info.spec;
+    let own = &image.config.config;
+    let hostname = spec.hostname.clone().unwrap_or_else(|| info.short_id().to_owned());
+    let command =
+        if spec.command.is_empty() && spec.entrypoint.is_none() { own.cmd.clone() } else { Some(spec.command.clone()) };
+    let entrypoint = match &spec.entrypoint {
+        Some(text) if text.is_empty() => None,
+        Some(text) => Some(vec![text.clone()]),
+        None => own.entrypoint.clone(),
+    };
+    let mut env = own.env.clone();
+    super::spec::set_variables(&mut env, &spec.env);
+    let mut labels = own.labels.clone();
+    labels.extend(spec.labels.clone());
+    let health = HealthPlan::of(spec, image).map(|plan| {
+        let test: Vec<String> = std::iter::once("CMD".to_owned()).chain(plan.argv.iter().cloned()).collect();
+        json!({
+            "Test": test,
+            "Interval": plan.interval.as_nanos() as u64,
+            "Timeout": plan.timeout.as_nanos() as u64,
+            "StartPeriod": plan.start_period.as_nanos() as u64,
+            "StartInterval": plan.start_interval.as_nanos() as u64,
+            "Retries": plan.retries,
+        })
+    });
+    let mut shown = json!({
+        "Hostname": hostname,
+        "Domainname": "",
+        "User": spec.user.clone().unwrap_or_else(|| own.user.clone()),
+        "AttachStdin": spec.interactive,
+        "AttachStdout": true,
+        "AttachStderr": true,
+        "Tty": spec.tty,
+        "OpenStdin": spec.interactive,
+        "StdinOnce": spec.interactive && spec.stdin_once,
+        "Env": env,
+        "Cmd": command,
+        "Image": spec.image,
+        "Volumes": own.volumes.keys().map(|path| (path.clone(), json!({}))).collect::<Map<_, _>>(),
+        "WorkingDir": spec.workdir.clone().unwrap_or_else(|| own.working_dir.clone()),
+        "Entrypoint": entrypoint,
+        "ExposedPorts": own.exposed_ports.keys().map(|port| (port.clone(), json!({}))).collect::<Map<_, _>>(),
+        "OnBuild": null,
+        "Labels": labels,
+    });
+    if let Some(shown) = shown.as_object_mut() {
+        if let Some(health) = health {
+            shown.insert("Healthcheck".to_owned(), health);
+        }
+        if let Some(signal) = spec.stop_signal.clone().or_else(|| own.stop_signal.clone()) {
+            shown.insert("StopSignal".to_owned(), json!(signal));
+        }
+        if let Some(timeout) = spec.stop_timeout {
+            shown.insert("StopTimeout".to_owned(), json!(timeout));
+        }
+    }
+    shown
+}
+
+fn host_config(spec: &ContainerSpec) -> Value {
+    let (restart, most) = spec.restart.parts();
+    let limits = &spec.limits;
+    let mut security: Vec<String> = Vec::new();
+    security.extend(spec.security.no_new_privileges.then(|| "no-new-privileges".to_owned()));
+    security.extend(spec.security.unconfined_seccomp.then(|| "seccomp=unconfined".to_owned()));
+    let log: BTreeMap<&str, String> = [
+        ("max-size", spec.log.max_size.unwrap_or(MAX_SIZE).to_string()),
+        ("max-file", spec.log.max_file.unwrap_or(MAX_FILES).to_string()),
+    ]
+    .into();
+    let ulimits: Vec<Value> = spec
+        .ulimits
+        .iter()
+        .map(|limit| {
+            let number = |limit: Option<u64>| limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(-1);
+            json!({ "Name": limit.name, "Soft": number(limit.soft), "Hard": number(limit.hard) })
+        })
+        .collect();
+    let devices: Vec<Value> = spec
+        .devices
+        .iter()
+        .map(|device| {
+            json!({
+                "PathOnHost": device.source.display().to_string(),
+                "PathInContainer": device.target.display().to_string(),
+                "CgroupPermissions": "rwm",
+            })
+        })
+        .collect();
+    json!({
+        "Binds": spec.mounts.iter().filter_map(bind).collect::<Vec<_>>(),
+        "LogConfig": { "Type": spec.log.driver.word(), "Config": log },
+        "NetworkMode": spec.network.name(),
+        "RestartPolicy": { "Name": restart, "MaximumRetryCount": most },
+        "AutoRemove": spec.remove,
+        "CapAdd": spec.capabilities.add,
+        "CapDrop": spec.capabilities.drop,
+        "CgroupnsMode": mode(&spec.cgroupns, "private"),
+        "Dns": spec.names.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "DnsOptions": spec.names.options,
+        "DnsSearch": spec.names.search,
+        "ExtraHosts": spec.names.hosts.iter().map(|host| {
+            let address = host.address.map_or_else(|| "host-gateway".to_owned(), |address| address.to_string());
+            format!("{}:{address}", host.name)
+        }).collect::<Vec<_>>(),
+        "GroupAdd": spec.groups,
+        "IpcMode": mode(&spec.ipc, "private"),
+        "OomScoreAdj": spec.oom_score_adj.unwrap_or(0),
+        "PidMode": mode(&spec.pid, ""),
+        "Privileged": spec.privileged,
+        "ReadonlyRootfs": spec.read_only,
+        "SecurityOpt": security,
+        "UTSMode": mode(&spec.uts, ""),
+        "ShmSize": spec.shm_size.unwrap_or(64 << 20),
+        "Sysctls": spec.sysctls,
+        "Init": spec.init,
+        "Memory": limits.memory.unwrap_or(0),
+        "MemorySwap": limits.memory_swap.unwrap_or(0),
+        "MemoryReservation": limits.memory_reservation.unwrap_or(0),
+        "NanoCpus": limits.cpu_thousandths.unwrap_or(0).saturating_mul(1_000_000),
+        "CpuShares": limits.cpu_shares.unwrap_or(0),
+        "CpuPeriod": limits.cpu_period.unwrap_or(0),
+        "CpuQuota": limits.cpu_quota.unwrap_or(0),
+        "CpusetCpus": limits.cpuset_cpus.clone().unwrap_or_default(),
+        "CpusetMems": limits.cpuset_mems.clone().unwrap_or_default(),
+        "PidsLimit": limits.pids,
+        "BlkioWeight": limits.blkio_weight.unwrap_or(0),
+        "CgroupParent": limits.cgroup_parent.clone().unwrap_or_default(),
+        "Devices": devices,
+        "DeviceCgroupRules": limits.device_rules,
+        "Ulimits": ulimits,
+        "PortBindings": {},
+    })
+}
+
+fn bind(mount: &MountSpec) -> Option<String> {
+    let source = match &mount.kind {
+        MountKind::Bind { source, .. } => source.display().to_string(),
+        MountKind::Volume { name, .. } => name.clone()?,
+        MountKind::Tmpfs { .. } => return None,
+    };
+    let mode = if mount.read_only { ":ro" } else { "" };
+    Some(format!("{source}:{}{mode}", mount.target.display()))
+}
+
+fn mode(choice: &NamespaceChoice, own: &str) -> String {
+    match choice {
+        NamespaceChoice::Private => own.to_owned(),
+        NamespaceChoice::Host => "host".to_owned(),
+        NamespaceChoice::Container(name) => format!("container:{name}"),
+    }
+}
+
+impl NetworkChoice {
+    /// Docker's word for it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            NetworkChoice::Default => crate::networks::DEFAULT.to_owned(),
+            NetworkChoice::Networks(memberships) => {
+                memberships.first().map_or_else(String::new, |membership| membership.network.clone())
+            }
+            NetworkChoice::None => "none".to_owned(),
+            NetworkChoice::Host => "host".to_owned(),
+            NetworkChoice::Container(name) => format!("container:{name}"),
+        }
+    }
+}
+
+fn network_settings(info: &ContainerInfo) -> Value {
+    let name = info.spec.network.name();
+    let mut networks = Map::new();
+    if !name.starts_with("container:") {
+        networks.insert(name, json!({ "IPAddress": "", "Gateway": "", "MacAddress": "" }));
+    }
+    json!({ "Bridge": "", "Ports": {}, "IPAddress": "", "Gateway": "", "MacAddress": "", "Networks": networks })
+}

@@ -1,0 +1,218 @@
+//! The log of a container: JSON lines as docker's json-file driver writes them, in files of bounded size.
+//!
+//! `log.json` is the newest file, `log.json.1` the one before it, and so on. A line longer than 16 KiB is cut into
+//! pieces, of which only the last ends with a newline.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::{LogChoice, LogDriver};
+use super::state::now;
+use super::time::rfc3339;
+
+const NAME: &str = "log.json";
+const LONGEST_LINE: usize = 16 << 10;
+/// No log fills a disk unless that is asked for.
+pub(crate) const MAX_SIZE: u64 = 20 << 20;
+pub(crate) const MAX_FILES: u32 = 5;
+
+/// Which of the two outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Output {
+    /// Standard output, or the terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// What was written, with its newline if it had one.
+    pub log: String,
+    /// Where.
+    pub stream: Output,
+    /// When, RFC 3339 in UTC.
+    pub time: String,
+}
+
+/// Writes the log of a container while it runs.
+#[derive(Debug)]
+pub(super) struct LogWriter {
+    directory: PathBuf,
+    file: Option<File>,
+    size: u64,
+    max_size: u64,
+    max_files: u32,
+    /// Lines that have no end yet, of either output.
+    open: [Vec<u8>; 2],
+    lines: Vec<u8>,
+}
+
+impl LogWriter {
+    pub(super) fn open(directory: &Path, choice: &LogChoice) -> io::Result<LogWriter> {
+        let file = match choice.driver {
+            LogDriver::None => None,
+            LogDriver::JsonFile | LogDriver::Local => Some(append(&directory.join(NAME))?),
+        };
+        let size = file.as_ref().map_or(Ok(0), |file| file.metadata().map(|metadata| metadata.len()))?;
+        Ok(LogWriter {
+            directory: directory.to_owned(),
+            file,
+            size,
+            max_size: choice.max_size.unwrap_or(MAX_SIZE),
+            max_files: choice.max_file.unwrap_or(MAX_FILES),
+            open: [Vec::new(), Vec::new()],
+            lines: Vec::new(),
+        })
+    }
+
+    /// Takes what was written. A disk that is full loses lines of the log and nothing else.
+    pub(super) fn write(&mut self, stream: Output, bytes: &[u8]) {
+        if self.file.is_none() {
+            return;
+        }
+        let time = rfc3339(now());
+        let [stdout, stderr] = &mut self.open;
+        let open = if stream == Output::Stdout { stdout } else { stderr };
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let mut piece = piece;
+            while open.len() + piece.len() > LONGEST_LINE {
+                let (head, tail) = piece.split_at(LONGEST_LINE - open.len());
+                open.extend_from_slice(head);
+                piece = tail;
+                take_line(&mut self.lines, open, stream, &time);
+            }
+            open.extend_from_slice(piece);
+            if open.ends_with(b"\n") {
+                take_line(&mut self.lines, open, stream, &time);
+            }
+        }
+        self.flush();
+    }
+
+    /// Writes the lines that never got an end.
+    pub(super) fn finish(&mut self) {
+        let time = rfc3339(now());
+        let [stdout, stderr] = &mut self.open;
+        for (open, stream) in [(stdout, Output::Stdout), (stderr, Output::Stderr)] {
+            if !open.is_empty() {
+                take_line(&mut self.lines, open, stream, &time);
+            }
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        if self.lines.is_empty() {
+            return;
+        }
+        if self.max_size > 0 && self.size > 0 && self.size + self.lines.len() as u64 > self.max_size {
+            self.rotate();
+        }
+        if let Some(file) = &mut self.file {
+            self.size += self.lines.len() as u64;
+            // What cannot be written is lost: the container must not wait for a disk.
+            let _ = file.write_all(&self.lines);
+        }
+        self.lines.clear();
+    }
+
+    fn rotate(&mut self) {
+        for number in (1..self.max_files).rev() {
+            let from = match number {
+                1 => self.directory.join(NAME),
+                _ => rotated(&self.directory, number - 1),
+            };
+            let _ = std::fs::rename(from, rotated(&self.directory, number));
+        }
+        let path = self.directory.join(NAME);
+        if self.max_files <= 1 {
+            let _ = std::fs::remove_file(&path);
+        }
+        if let Ok(file) = append(&path) {
+            (self.file, self.size) = (Some(file), 0);
+        }
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+fn rotated(directory: &Path, number: u32) -> PathBuf {
+    directory.join(format!("{NAME}.{number}"))
+}
+
+fn take_line(lines: &mut Vec<u8>, open: &mut Vec<u8>, stream: Output, time: &str) {
+    let line = LogLine { log: String::from_utf8_lossy(open).into_owned(), stream, time: time.to_owned() };
+    open.clear();
+    if serde_json::to_writer(&mut *lines, &line).is_ok() {
+        lines.push(b'\n');
+    }
+}
+
+/// The files of a container's log that are there, oldest first.
+pub(super) fn log_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        (1..).map(|number| rotated(directory, number)).take_while(|path| path.exists()).collect();
+    files.reverse();
+    files.push(directory.join(NAME));
+    files
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn lines(directory: &Path) -> Vec<LogLine> {
+        let text: String = log_files(directory).iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn lines_are_cut_at_their_end_and_at_16_kib() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = LogWriter::open(directory.path(), &LogChoice::default()).unwrap();
+        log.write(Output::Stdout, b"one\ntw");
+        log.write(Output::Stderr, b"err\n");
+        log.write(Output::Stdout, b"o\n");
+        log.write(Output::Stdout, &vec![b'x'; LONGEST_LINE + 3]);
+        log.finish();
+        let found: Vec<(usize, Output)> =
+            lines(directory.path()).iter().map(|line| (line.log.len(), line.stream)).collect();
+        let out = Output::Stdout;
+        assert_eq!(found, [(4, out), (4, Output::Stderr), (4, out), (LONGEST_LINE, out), (3, out)]);
+    }
+
+    #[test]
+    fn old_files_make_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let choice = LogChoice { max_size: Some(1000), max_file: Some(3), ..LogChoice::default() };
+        let mut log = LogWriter::open(directory.path(), &choice).unwrap();
+        for number in 0..100 {
+            log.write(Output::Stdout, format!("line {number}\n").as_bytes());
+        }
+        assert_eq!(log_files(directory.path()).len(), 3);
+        let kept = lines(directory.path());
+        assert_eq!(kept.last().unwrap().log, "line 99\n");
+        assert!(kept.len() > 20 && kept.len() < 50, "{}", kept.len());
+        assert!(std::fs::metadata(directory.path().join(NAME)).unwrap().len() <= 1000);
+    }
+
+    #[test]
+    fn nothing_is_kept_where_nothing_is_wanted() {
+        let directory = tempfile::tempdir().unwrap();
+        let choice = LogChoice { driver: LogDriver::None, ..LogChoice::default() };
+        let mut log = LogWriter::open(directory.path(), &choice).unwrap();
+        log.write(Output::Stdout, b"x\n");
+        log.finish();
+        assert!(std::fs::read_dir(directory.path()).unwrap().next().is_none());
+    }
+}
