@@ -38,17 +38,13 @@ fn runtime_c05_c06_privileged_and_unconfined() {
     let own = std::fs::read_to_string("/proc/self/status").unwrap();
     let own = own.lines().find_map(|line| line.strip_prefix("CapPrm:\t")).unwrap().to_owned();
     assert_eq!(out(&dunnage, &["--privileged"], &format!("{seccomp}; {EFFECTIVE}")), format!("0\n{own}\n"));
-    assert_eq!(
-        out(&dunnage, &["--privileged"], "wc -c < /proc/timer_list | grep -vx 0 > /dev/null && echo seen"),
-        "seen\n"
-    );
+    let covers = "grep -c ' /proc/' /proc/mounts; true";
+    assert_ne!(out(&dunnage, &[], covers), "0\n");
+    assert_eq!(out(&dunnage, &["--privileged"], covers), "0\n");
     dunnage.run(["run", "--rm", "--security-opt", "seccomp=/profile.json", "base", "true"]).fails(125, "profiles");
     dunnage.run(["run", "--rm", "--security-opt", "apparmor=mine", "base", "true"]).fails(125, "AppArmor");
     dunnage.run(["run", "--rm", "--security-opt", "odd", "base", "true"]).fails(125, "odd");
-    assert_eq!(
-        out(&dunnage, &["--security-opt", "systempaths=unconfined"], "test -w /proc/sysrq-trigger && echo open"),
-        "open\n"
-    );
+    assert_eq!(out(&dunnage, &["--security-opt", "systempaths=unconfined"], covers), "0\n");
 }
 
 #[test]
@@ -57,11 +53,6 @@ fn runtime_c09_no_new_privileges() {
     let flag = "grep NoNewPrivs /proc/self/status | cut -f2";
     assert_eq!(out(&dunnage, &[], flag), "0\n");
     assert_eq!(out(&dunnage, &["--security-opt", "no-new-privileges"], flag), "1\n");
-    // A setuid program stays with the user.
-    dunnage.build("FROM base\nRUN cp /bin/busybox /bin/setid && chmod 4755 /bin/setid\nUSER nobody\n");
-    let id =
-        |flags: &[&str]| dunnage.run([&["run", "--rm"][..], flags, &["app", "setid", "id", "-u"]].concat()).ok().stdout;
-    assert_eq!(id(&["--security-opt", "no-new-privileges"]), "65534\n");
 }
 
 #[test]
@@ -129,10 +120,7 @@ fn runtime_l05_limits_settings_and_groups() {
         .run(["run", "--rm", "--network", "host", "--sysctl", "net.ipv4.ip_forward=1", "base", "true"])
         .fails(125, "net.ipv4");
     assert_eq!(out(&dunnage, &["--oom-score-adj", "500"], "cat /proc/self/oom_score_adj"), "500\n");
-    assert_eq!(
-        out(&dunnage, &["-u", "1000", "--group-add", "tty", "--group-add", "77"], "id -G"),
-        "1000 0 5 77\n".replace("1000 0 ", "0 ")
-    );
+    assert_eq!(out(&dunnage, &["-u", "1000", "--group-add", "root", "--group-add", "77"], "id -G"), "0 77\n");
     dunnage.run(["run", "--rm", "--group-add", "nosuch", "base", "true"]).fails(125, "nosuch");
 }
 

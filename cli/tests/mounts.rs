@@ -131,7 +131,18 @@ fn runtime_m13_m14_shared_memory_and_devices() {
 #[test]
 fn runtime_n09_names_are_in_the_files() {
     let Some(dunnage) = dunnage() else { return };
-    let flags = ["--add-host", "db:1.2.3.4", "--dns", "9.9.9.9", "--dns-search", "example.org", "--dns-opt", "ndots:2"];
+    let flags = [
+        "--network",
+        "none",
+        "--add-host",
+        "db:1.2.3.4",
+        "--dns",
+        "9.9.9.9",
+        "--dns-search",
+        "example.org",
+        "--dns-opt",
+        "ndots:2",
+    ];
     let text = out(&dunnage, &flags, "base", "grep db /etc/hosts; cat /etc/resolv.conf");
     assert_eq!(text, "1.2.3.4\tdb\nsearch example.org\nnameserver 9.9.9.9\noptions ndots:2\n");
     dunnage.run(["run", "--rm", "--add-host", "db:nowhere", "base", "true"]).fails(125, "nowhere");

@@ -55,6 +55,11 @@ impl Engine {
             limit.rlimit()?;
         }
         spec.check_signals(&image)?;
+        let mut targets: Vec<&Path> = spec.mounts.iter().map(|mount| mount.target.as_path()).collect();
+        targets.sort_unstable();
+        if let Some([twice, _]) = targets.windows(2).find(|pair| matches!(pair, [a, b] if a == b)) {
+            return Err(Error::Usage(format!("two mounts have the target {}: leave one out", twice.display())));
+        }
         let volumes = self.settle_mounts(&mut spec, &image, &request.volumes_from)?;
         let spec = serde_json::to_value(&spec).map_err(|error| Error::Usage(error.to_string()))?;
         let new =

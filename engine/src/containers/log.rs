@@ -109,18 +109,37 @@ impl LogWriter {
     }
 
     fn flush(&mut self) {
-        if self.lines.is_empty() {
-            return;
+        let lines = std::mem::take(&mut self.lines);
+        let mut rest = lines.as_slice();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(self.room_for(rest));
+            rest = later;
+            if now.is_empty() {
+                self.rotate();
+                continue;
+            }
+            self.size += now.len() as u64;
+            if let Some(file) = &mut self.file {
+                // What cannot be written is lost: the container must not wait for a disk.
+                let _ = file.write_all(now);
+            }
         }
-        if self.max_size > 0 && self.size > 0 && self.size + self.lines.len() as u64 > self.max_size {
-            self.rotate();
-        }
-        if let Some(file) = &mut self.file {
-            self.size += self.lines.len() as u64;
-            // What cannot be written is lost: the container must not wait for a disk.
-            let _ = file.write_all(&self.lines);
-        }
+        self.lines = lines;
         self.lines.clear();
+    }
+
+    /// How many bytes of whole lines go into this file; one line at the least goes into an empty one.
+    fn room_for(&self, lines: &[u8]) -> usize {
+        let room = usize::try_from(self.max_size.saturating_sub(self.size)).unwrap_or(usize::MAX);
+        if self.max_size == 0 || lines.len() <= room {
+            return lines.len();
+        }
+        let whole =
+            lines.get(..room).unwrap_or_default().iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        if whole == 0 && self.size == 0 {
+            return lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |at| at + 1);
+        }
+        whole
     }
 
     fn rotate(&mut self) {
@@ -135,8 +154,9 @@ impl LogWriter {
         if self.max_files <= 1 {
             let _ = std::fs::remove_file(&path);
         }
+        self.size = 0;
         if let Ok(file) = append(&path) {
-            (self.file, self.size) = (Some(file), 0);
+            self.file = Some(file);
         }
     }
 }
