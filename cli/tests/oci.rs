@@ -446,6 +446,15 @@ fn docker(socket: &str, args: &[&str]) -> Ran {
     Command::new("/usr/bin/docker").args(args).env("DOCKER_HOST", socket).stdin(Stdio::null()).output().unwrap().into()
 }
 
+/// Callers leave the groups above those of their containers; a group with others in it stays.
+fn remove_parents(name: &str) {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path());
+    for directory in hierarchies.chain([root.to_owned()]) {
+        let _ = std::fs::remove_dir(directory.join(name));
+    }
+}
+
 /// A root file system of busybox as a tar.
 fn archive(bundle: &Bundle) -> PathBuf {
     let tar = bundle.path("base.tar");
@@ -539,6 +548,7 @@ fn runtime_o04_docker_runs_its_containers_with_it() {
     .ok();
     assert_eq!(docker(&["ps", "-aq"]).ok().stdout, "");
     drop(daemon);
+    remove_parents("docker");
 }
 
 #[test]
@@ -591,4 +601,5 @@ fn runtime_o04_podman_runs_its_containers_with_it() {
     assert_eq!(podman(&["ps", "-aq"]).ok().stdout, "");
     podman(&["rmi", "-a", "-f"]).ok();
     let _ = Command::new("umount").arg("-l").arg(directory.join("root/overlay")).stderr(Stdio::null()).status();
+    remove_parents("libpod_parent");
 }
