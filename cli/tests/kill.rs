@@ -167,7 +167,7 @@ fn security_f01_f14_kills_at_random_moments_lose_nothing() {
     for name in known.iter().flat_map(|known| known.images.keys()) {
         dunnage.run(["run", "--rm", name, "cat", "/g"]).ok();
     }
-    before.expect(&dunnage.root());
+    before.expect_after(&dunnage.root(), || drop(dunnage.run(["images", "-q"])));
     eprintln!("{kills} kills, {landed} of them before the end, {round} full checks, seed {}", random.seed());
     assert!(landed > 0, "no process was killed before its end");
 }
@@ -193,7 +193,7 @@ fn security_f14_kills_of_run_and_build_leave_the_machine_as_it_was() {
         let _ = child.kill();
         let _ = child.wait();
         swept(&dunnage, &moment);
-        before.expect(&dunnage.root());
+        before.expect_after(&dunnage.root(), || drop(dunnage.run(["images", "-q"])));
         let begun = Instant::now();
         while containers() > 0 {
             assert!(begun.elapsed() < Duration::from_secs(10), "{moment}: a container stayed");
@@ -235,7 +235,7 @@ fn security_f20_signals_end_a_command_soon_and_cleanly() {
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap());
         assert!(code == 128 + number || code == 0, "{moment}: {status:?}");
         swept(&dunnage, &moment);
-        before.expect(&dunnage.root());
+        before.expect_after(&dunnage.root(), || drop(dunnage.run(["images", "-q"])));
         gone("sleep 4245", &moment);
     }
     dunnage.run(["system", "check"]).ok();

@@ -123,6 +123,7 @@ impl Engine {
     /// When the directory cannot be made or was written by a newer version.
     pub fn open(options: &EngineOptions) -> Result<Engine> {
         let store = cache::Store::open(&options.root)?;
+        runtime::sweep_control_groups();
         Ok(Engine { store, choice: options.storage, programs: options.programs.clone(), storage: OnceLock::new() })
     }
 

@@ -36,6 +36,15 @@ impl Host {
     /// When it does not become so.
     #[track_caller]
     pub fn expect(&self, store: &Path) {
+        self.expect_after(store, || {});
+    }
+
+    /// The same, doing something between two looks: what a killed process left behind goes with the next command.
+    ///
+    /// # Panics
+    /// When it does not become so.
+    #[track_caller]
+    pub fn expect_after(&self, store: &Path, mut step: impl FnMut()) {
         let begun = Instant::now();
         let mut now = Host::look(store);
         // Containers of other stores come and go meanwhile: what stays all the time was left behind.
@@ -43,6 +52,7 @@ impl Host {
         while !(left.is_empty() && now.without_groups() == self.without_groups())
             && begun.elapsed() < Duration::from_secs(10)
         {
+            step();
             std::thread::sleep(Duration::from_millis(20));
             now = Host::look(store);
             left.retain(|group| now.cgroups.contains(group));

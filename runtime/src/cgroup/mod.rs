@@ -6,9 +6,11 @@ mod limits;
 mod place;
 mod probe;
 mod stats;
+mod sweep;
 mod v1;
 mod v2;
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ pub use devices::{DeviceAccess, DeviceClass, DeviceRule, DeviceSet};
 pub use limits::{Bound, DeviceWeight, Resources, Throttle, ThrottleKind};
 pub use probe::Controller;
 pub use stats::{CgroupStats, CpuStats, IoStats, MemoryStats};
+pub use sweep::sweep_control_groups;
 
 use crate::error::{Error, Result};
 use crate::signal::Signal;
@@ -50,6 +53,8 @@ pub struct Cgroup {
     path: PathBuf,
     v1: Vec<Place1>,
     v2: Option<Place2>,
+    /// Locked as long as its maker lives: one that nobody holds and nobody is in was left behind by a kill.
+    _held: Option<File>,
 }
 
 /// Its directory in a hierarchy of version 1.
@@ -85,8 +90,13 @@ impl Cgroup {
                 return Err(no_controller(*controller, limit));
             }
         }
+        let own = path.starts_with(CGROUP_PARENT);
+        // Held until the new group is: nobody takes it for one that was left behind.
+        let entering = if own { sweep::enter(&hierarchies) } else { None };
         let mut made = Made::default();
-        let group = Cgroup::make(&path, extent, resources, hierarchies, &mut made)?;
+        let mut group = Cgroup::make(&path, extent, resources, hierarchies, &mut made)?;
+        group._held = if own { group.any_place().and_then(sweep::hold) } else { None };
+        drop(entering);
         group.apply(resources)?;
         made.keep();
         Ok(group)
@@ -100,7 +110,7 @@ impl Cgroup {
         made: &mut Made,
     ) -> Result<Cgroup> {
         let needs = resources.needs();
-        let mut group = Cgroup { path: path.to_owned(), v1: Vec::new(), v2: None };
+        let mut group = Cgroup { path: path.to_owned(), v1: Vec::new(), v2: None, _held: None };
         let mut in_v2 = needs.clone();
         for hierarchy in hierarchies.v1 {
             let has = |controller| hierarchy.controllers.contains(&controller);
@@ -152,7 +162,7 @@ impl Cgroup {
     pub fn open(path: impl AsRef<Path>) -> Result<Option<Cgroup>> {
         let path = relative(path.as_ref())?;
         let hierarchies = Hierarchies::probe()?;
-        let mut group = Cgroup { path, v1: Vec::new(), v2: None };
+        let mut group = Cgroup { path, v1: Vec::new(), v2: None, _held: None };
         for hierarchy in hierarchies.v1 {
             let directory = hierarchy.mount.join(&group.path);
             if directory.is_dir() {

@@ -200,6 +200,26 @@ fn security_s07_a_limit_that_cannot_be_had_is_an_error_and_leaves_nothing() {
 }
 
 #[test]
+fn security_f14_groups_of_killed_makers_go_with_the_next() {
+    if skipped(&[Need::Root]) {
+        return;
+    }
+    let path = |name: &str| format!("dunnage/{}-{name}", std::process::id());
+    let held = Cgroup::create(path("held"), Extent::Whole, &Resources::default()).unwrap();
+    // As a kill leaves it: the directories, and nobody who holds them.
+    let left: Vec<PathBuf> = held
+        .directories()
+        .map(|(_, directory)| directory.with_file_name(format!("{}-left", std::process::id())))
+        .collect();
+    left.iter().for_each(|directory| fs::create_dir(directory).unwrap());
+    let next = Cgroup::create(path("next"), Extent::Whole, &Resources::default()).unwrap();
+    assert!(left.iter().all(|directory| !directory.exists()), "{left:?}");
+    assert!(held.directories().all(|(_, directory)| directory.exists()));
+    next.remove().unwrap();
+    held.remove().unwrap();
+}
+
+#[test]
 fn version_2_alone_does_the_same() {
     if skipped(&[Need::Root, Need::Program("unshare")]) {
         return;
