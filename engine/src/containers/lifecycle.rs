@@ -299,7 +299,7 @@ impl Engine {
         Ok(())
     }
 
-    fn phase_of(&self, id: &str) -> Option<Phase> {
+    pub(super) fn phase_of(&self, id: &str) -> Option<Phase> {
         self.store.container_state::<ContainerState>(id).map(|state| state.phase)
     }
 }

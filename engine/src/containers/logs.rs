@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::log::{LogLine, log_files};
 use super::spec::LogDriver;
-use super::state::Status;
+use super::state::Phase;
 use super::time::parse_moment;
 use crate::Engine;
 use crate::error::{Error, Result};
@@ -77,9 +77,10 @@ impl Engine {
             return Ok(());
         }
         loop {
-            // Asked before reading: what was written before the end is read after it.
+            // Asked before reading: what was written before the end is read after it. The monitor notes the end when the
+            // log is whole, which is later than that of the process.
             let ended = !self.store.container(&info.record.id)?.is_some_and(|(_, held)| held)
-                || self.container(&info.record.id)?.status == Status::Exited;
+                || self.phase_of(&info.record.id) == Some(Phase::Exited);
             while let Some(line) = reader.line().map_err(failed)? {
                 if is_wanted(&line, &request) {
                     show(&line).map_err(Error::Output)?;
