@@ -91,6 +91,8 @@ pub struct RunSettings {
     pub limits: Vec<runtime::Rlimit>,
     /// `--shm-size` in bytes.
     pub shm_size: Option<u64>,
+    /// `--cgroup-parent`: the control group below which steps are; in no key, as with BuildKit.
+    pub cgroup_parent: Option<String>,
 }
 
 /// Proxy variables that need no ARG, reach RUN, and stay out of keys, history and configuration.

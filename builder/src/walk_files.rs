@@ -159,6 +159,13 @@ impl StageWalk<'_> {
                 }
             }
         }
+        if let Some((_, span)) = copy.keep_git_dir
+            && !sources.iter().any(|source| matches!(source, CopySource::Git(_)))
+        {
+            let message = "--keep-git-dir is for a git source, and none of these is one";
+            let help = "leave the flag out, or name a repository: `ADD --keep-git-dir https://HOST/PATH.git DESTINATION`";
+            return Err(self.at(span, "K0337", message).help(help).into());
+        }
         let unique: BTreeSet<&String> = heredocs.iter().collect();
         if unique.len() != heredocs.len() {
             let diagnostic = self.at(span, "K0333", "two heredocs of one instruction have the same file name");
@@ -225,7 +232,7 @@ impl StageWalk<'_> {
             (None, _) => {}
         }
         git.checksum = git.checksum.map(|checksum| checksum.to_ascii_lowercase());
-        match (copy.keep_git_dir, git.keep_git_dir) {
+        match (copy.keep_git_dir.map(|(keep, _)| keep), git.keep_git_dir) {
             (Some(flag), Some(query)) if flag != query => {
                 return Err(invalid(format!("--keep-git-dir={flag} contradicts its query")));
             }

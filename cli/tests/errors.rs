@@ -119,17 +119,23 @@ fn unknown_images_and_names() {
 #[test]
 fn flags_that_this_version_lacks_are_refused() {
     let dunnage = dunnage();
+    let unsupported = |flag: &str| format!("error: {flag} is not supported by this version of dunnage");
     for (args, flag) in [
-        (vec!["build", "--cgroup-parent", "x", "."], "--cgroup-parent"),
         (vec!["build", "--memory", "1g", "."], "--memory"),
-        (vec!["build", "--push", "."], "--push needs a name"),
+        (vec!["build", "--cpu-quota=5", "."], "--cpu-quota"),
+        (vec!["image", "build", "--squash", "."], "--squash"),
     ] {
-        dunnage.run(args).fails(2, flag);
+        dunnage.run(args).fails(2, &unsupported(flag));
     }
-    for (args, flag) in [(vec!["run", "-d", "x"], "-d"), (vec!["run", "--oom-kill-disable", "x"], "--oom-kill-disable")]
-    {
-        dunnage.run(args).fails(125, flag);
+    for (args, flag) in [
+        (vec!["run", "--gpus", "all", "x"], "--gpus"),
+        (vec!["--root", "build", "run", "--oom-kill-disable", "x"], "--oom-kill-disable"),
+    ] {
+        dunnage.run(args).fails(125, &unsupported(flag));
     }
+    // A command that never has such a flag, in docker neither, does not speak of versions.
+    let ran = dunnage.run(["images", "--memory", "1g"]).fails(2, "unexpected argument");
+    assert!(!ran.stderr.contains("version of dunnage"), "{}", ran.stderr);
 }
 
 #[test]

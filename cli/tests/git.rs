@@ -166,3 +166,14 @@ fn add_git_says_when_git_is_not_there() {
     let ran: Ran = dunnage.command(["build", "context"]).env("PATH", "/nowhere").output().unwrap().into();
     ran.fails(1, "needs the program `git`");
 }
+
+#[test]
+fn keeping_a_repository_of_what_is_none_is_refused_at_the_flag() {
+    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
+    dunnage.write("context/f", "");
+    for (source, flag) in [("f", "--keep-git-dir"), ("http://127.0.0.1:1/f", "--keep-git-dir=false")] {
+        dunnage.write("context/Dockerfile", format!("FROM scratch\nADD {flag} {source} /f\n"));
+        let ran = dunnage.run(["build", "context"]).fails(1, "--keep-git-dir is for a git source");
+        assert!(ran.stderr.contains("Dockerfile:2:5"), "{}", ran.stderr);
+    }
+}

@@ -84,3 +84,40 @@ fn limits_that_cannot_be_are_one_sentence_and_leave_nothing() {
     }
     before.expect(&dunnage.root());
 }
+
+#[test]
+fn the_steps_of_a_build_are_born_below_the_group_that_was_named() {
+    let Some(dunnage) = store("pids") else { return };
+    let before = Host::look(&dunnage.root());
+    dunnage.write("context/Dockerfile", "FROM base\nRUN sleep 97 & echo begun; wait\n");
+    let parent = format!("dunnage/of-builds-{}", std::process::id());
+    let mut build = dunnage.command(["build", "--cgroup-parent", &parent, "context"]);
+    let mut build = build.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    let born = || {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        entries.map(|entry| entry.path()).find(|process| {
+            let read = |file| std::fs::read_to_string(process.join(file)).unwrap_or_default();
+            read("cmdline").starts_with("sleep\097") && read("cgroup").contains(&format!(":/{parent}/build-"))
+        })
+    };
+    let found = loop {
+        match born() {
+            None if begun.elapsed() < std::time::Duration::from_secs(60) => {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            found => break found,
+        }
+    };
+    std::process::Command::new("kill").arg(build.id().to_string()).status().unwrap();
+    build.wait().unwrap();
+    assert!(found.is_some(), "no process of the step is below {parent}");
+    before.expect(&dunnage.root());
+    // Where a step was born is in no key.
+    dunnage.write("context/Dockerfile", "FROM base\nRUN echo 1 > /f\n");
+    dunnage.run(["build", "--cgroup-parent", &parent, "context"]).ok();
+    let log = dunnage.run(["build", "context"]).ok().stderr;
+    assert!(log.contains("1 of 1"), "{log}");
+    dunnage.run(["build", "--cgroup-parent", "a/../b", "context"]).fails(2, "must not contain `..`");
+    before.expect(&dunnage.root());
+}

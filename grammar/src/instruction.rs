@@ -205,8 +205,8 @@ pub struct Copy {
     pub exclude: Vec<String>,
     /// `--checksum`.
     pub checksum: Option<Word>,
-    /// `--keep-git-dir`.
-    pub keep_git_dir: Option<bool>,
+    /// `--keep-git-dir`, and its place.
+    pub keep_git_dir: Option<(bool, Span)>,
     /// `--unpack`.
     pub unpack: Option<bool>,
 }

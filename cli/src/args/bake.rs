@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
 
-use super::{Arguments, BuildArgs, Command, NOT_YET, Progress, StorageArgs, StorageDriver};
+use super::{Arguments, BuildArgs, Command, Lacking, Progress, StorageArgs, StorageDriver, unknown_flag};
 
 /// Build the targets of a project file
 #[derive(Debug, Args)]
@@ -79,9 +79,7 @@ pub(crate) fn build_args(words: Vec<OsString>) -> Result<BuildArgs, String> {
         Ok(Arguments { command: Command::Build(args), .. }) => Ok(*args),
         Ok(_) => Err("it is no build".to_owned()),
         Err(error) => {
-            let flag = error.get(clap::error::ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-            let name = flag.split('=').next().unwrap_or(&flag).trim().to_owned();
-            if NOT_YET.contains(&name.as_str()) {
+            if let Some(name) = unknown_flag(&error).filter(|name| Lacking::Build.lacks(name)) {
                 return Err(format!("{name} is not supported by this version of dunnage"));
             }
             let text = error.to_string();

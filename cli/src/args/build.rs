@@ -84,6 +84,9 @@ pub(crate) struct BuildArgs {
     /// Size of /dev/shm in RUN steps [default: 64m]
     #[arg(long, value_name = "BYTES", value_parser = lent::size)]
     pub(crate) shm_size: Option<u64>,
+    /// Control group that RUN steps are below: its limits are theirs together
+    #[arg(long, value_name = "PATH", value_parser = lent::cgroup_parent)]
+    pub(crate) cgroup_parent: Option<String>,
     /// Open a shell in the state of a RUN that fails
     #[arg(long)]
     pub(crate) debug: bool,

@@ -121,6 +121,18 @@ pub(super) fn limit(text: &str) -> Result<Rlimit, String> {
     Ok(Rlimit { resource, soft, hard })
 }
 
+/// A path below the roots of the control groups. The root itself has no limits to give.
+pub(super) fn cgroup_parent(text: &str) -> Result<String, String> {
+    let names = || text.split('/').filter(|name| !matches!(*name, "" | "."));
+    if names().any(|name| name == "..") {
+        return Err("it must not contain `..`".to_owned());
+    }
+    if names().next().is_none() {
+        return Err("it must name a control group, and not the root of all".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 /// Bytes; 0 is the default.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     grammar::parse_size(text).map_err(|error| error.to_string())
@@ -160,6 +172,12 @@ mod tests {
         {
             assert!(secret(bad).unwrap_err().contains(why), "{bad}");
         }
+    }
+
+    #[test]
+    fn control_groups_are_below_the_root() {
+        assert_eq!(cgroup_parent("/builds/ci").unwrap(), "/builds/ci");
+        assert!(cgroup_parent("a/../b").is_err() && cgroup_parent("/").is_err() && cgroup_parent("").is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod debug;
 mod image;
 mod lent;
 mod limits;
+mod missing;
 mod mounts;
 mod network;
 mod networking;
@@ -39,6 +40,7 @@ pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
 pub(crate) use lent::{SecretSource, SecretSpec, SshSpec};
+use missing::Lacking;
 pub(crate) use network::{
     NetworkCommand, NetworkCreateArgs, NetworkFilter, NetworkInspectArgs, NetworkLsArgs, NetworkRmArgs,
 };
@@ -209,22 +211,6 @@ pub(crate) enum Container {
     Prune(ContainerPruneArgs),
 }
 
-/// Flags of docker that this version does not have: they are refused by name, never ignored.
-const NOT_YET: [&str; 12] = [
-    "--platform",
-    "--push",
-    "--pull",
-    "--output",
-    "-o",
-    "--load",
-    "--build-context",
-    "--oom-kill-disable",
-    "--kernel-memory",
-    "--isolation",
-    "--gpus",
-    "--userns",
-];
-
 /// Names under which the program is an OCI runtime: callers take a path to one executable.
 const OCI_NAMES: [&str; 2] = ["dunnage-oci", "dunnage-runtime"];
 
@@ -251,38 +237,39 @@ pub(crate) fn parse_called() -> Result<Called, ExitCode> {
     let words = std::iter::once("dunnage-oci".into()).chain(rest);
     OciArguments::try_parse_from(words)
         .map(|arguments| Called::Oci(Box::new(arguments)))
-        .map_err(|error| refuse(&error, 1))
+        .map_err(|error| {
+            crate::ui::print_clap(&error);
+            end(&error, 1)
+        })
 }
 
 /// Parses the process's arguments, or gives the code to end with. A usage error of `run` has docker's code for it.
 fn parse() -> Result<Arguments, ExitCode> {
-    let is_run = std::env::args_os()
-        .skip(1)
-        .find(|argument| !argument.as_encoded_bytes().starts_with(b"-"))
-        .is_some_and(|word| word == "run" || word == "create" || word == "exec");
-    Arguments::try_parse().map_err(|error| refuse(&error, if is_run { 125 } else { 2 }))
+    Arguments::try_parse().map_err(|error| {
+        let command = Lacking::of(std::env::args_os());
+        let name = unknown_flag(&error);
+        if let Some(name) = name.filter(|name| command.is_some_and(|command| command.lacks(name))) {
+            crate::ui::error(&format!("{name} is not supported by this version of dunnage"));
+        } else {
+            crate::ui::print_clap(&error);
+        }
+        end(&error, if command.is_some_and(Lacking::starts_a_process) { 125 } else { 2 })
+    })
 }
 
-fn refuse(error: &clap::Error, usage: u8) -> ExitCode {
+/// The flag that is not known, where this is what is wrong.
+fn unknown_flag(error: &clap::Error) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let flag = error.get(clap::error::ContextKind::InvalidArg)?.to_string();
+    Some(flag.split('=').next().unwrap_or(&flag).trim().to_owned())
+}
+
+fn end(error: &clap::Error, usage: u8) -> ExitCode {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            crate::ui::print_clap(error);
-            ExitCode::SUCCESS
-        }
-        ErrorKind::UnknownArgument => {
-            let flag = error.get(clap::error::ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-            let name = flag.split('=').next().unwrap_or(&flag).trim();
-            if NOT_YET.contains(&name) {
-                crate::ui::error(&format!("{name} is not supported by this version of dunnage"));
-            } else {
-                crate::ui::print_clap(error);
-            }
-            ExitCode::from(usage)
-        }
-        _ => {
-            crate::ui::print_clap(error);
-            ExitCode::from(usage)
-        }
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(usage),
     }
 }
 

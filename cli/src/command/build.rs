@@ -263,6 +263,7 @@ pub(super) fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
             hosts: args.add_host,
             limits: args.ulimit,
             shm_size: args.shm_size.filter(|size| *size > 0),
+            cgroup_parent: args.cgroup_parent,
         },
         credentials: lent::credentials(args.secret, args.ssh)?,
         jobs: args.jobs.map(usize::from),

@@ -34,7 +34,7 @@ impl Reader<'_> {
             parents: flags.switch("parents")?.unwrap_or(false),
             exclude: flags.texts("exclude"),
             checksum: flags.word("checksum"),
-            keep_git_dir: flags.switch("keep-git-dir")?,
+            keep_git_dir: flags.switch("keep-git-dir")?.zip(flags.take("keep-git-dir").map(|flag| flag.span)),
             unpack: flags.switch("unpack")?,
         })
     }

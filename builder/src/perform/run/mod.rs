@@ -3,6 +3,7 @@
 mod agent;
 mod cover;
 mod failure;
+mod group;
 mod mask;
 mod mounts;
 mod scratch;
@@ -37,7 +38,9 @@ impl Work<'_> {
         runtime::mount_point_layer(&self.solver.store.mount_points_dir())?;
         let cover = opened.places.as_ref().map(|(layer, _)| layer.as_path());
         let snapshot = self.solver.store.sandbox_snapshot(self.solver.lease, self.parent(), cover)?;
-        let sandbox = self.sandbox(op, &snapshot, &opened)?;
+        let mut sandbox = self.sandbox(op, &snapshot, &opened)?;
+        let group = self.step_group()?;
+        group.iter().for_each(|group| group.hold(&mut sandbox));
         let kills = runtime::out_of_memory_kills();
         failpoint("step.start")?;
         let mut container = sandbox.start().map_err(|error| self.not_started(op, error))?;
@@ -51,6 +54,7 @@ impl Work<'_> {
         let exit = container.wait()?;
         drop(watched);
         drop(container);
+        drop(group);
         let places = opened.places.take().map(|(_, scratch)| scratch);
         drop(opened);
         if self.solver.cancel.is_cancelled() {

@@ -1,0 +1,125 @@
+//! Flags of docker that this version does not have: they are refused by name, never ignored.
+
+use std::ffi::OsString;
+
+/// Of `build`: those of buildx, and those of the builder before it.
+const BUILD: [&str; 16] = [
+    "--memory",
+    "-m",
+    "--memory-swap",
+    "--cpu-shares",
+    "-c",
+    "--cpu-period",
+    "--cpu-quota",
+    "--cpuset-cpus",
+    "--cpuset-mems",
+    "--isolation",
+    "--security-opt",
+    "--squash",
+    "--compress",
+    "--force-rm",
+    "--rm",
+    "--builder",
+];
+
+/// Of `run` and `create`.
+const RUN: [&str; 19] = [
+    "--platform",
+    "--attach",
+    "-a",
+    "--volume-driver",
+    "--memory-swappiness",
+    "--oom-kill-disable",
+    "--kernel-memory",
+    "--blkio-weight-device",
+    "--device-read-bps",
+    "--device-write-bps",
+    "--device-read-iops",
+    "--device-write-iops",
+    "--isolation",
+    "--gpus",
+    "--annotation",
+    "--userns",
+    "--domainname",
+    "--runtime",
+    "--storage-opt",
+];
+
+/// The commands whose mistakes docker has flags or an exit code of its own for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lacking {
+    /// `build`, and what takes its flags.
+    Build,
+    /// `run` and `create`.
+    Run,
+    /// `exec`.
+    Exec,
+}
+
+impl Lacking {
+    /// The command that a command line is of, where it is one of these.
+    pub(super) fn of(words: impl IntoIterator<Item = OsString>) -> Option<Lacking> {
+        let mut words = words.into_iter().skip(1);
+        while let Some(word) = words.next() {
+            match word.to_str().unwrap_or_default() {
+                // Their values are no commands.
+                "--root" | "--color" => drop(words.next()),
+                "build" | "plan" => return Some(Lacking::Build),
+                "run" | "create" => return Some(Lacking::Run),
+                "exec" => return Some(Lacking::Exec),
+                // `image build`, in docker's long spelling.
+                "image" | "builder" | "container" => {}
+                word if word.starts_with('-') => {}
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// Whether docker has a flag that this version lacks.
+    pub(super) fn lacks(self, flag: &str) -> bool {
+        match self {
+            Lacking::Build => BUILD.contains(&flag),
+            Lacking::Run => RUN.contains(&flag),
+            Lacking::Exec => false,
+        }
+    }
+
+    /// Below 125 an exit code is that of the process.
+    pub(super) fn starts_a_process(self) -> bool {
+        self != Lacking::Build
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_flag_that_is_called_missing_is_missing() {
+        let command = super::super::Arguments::command();
+        for (name, flags) in [("build", &BUILD[..]), ("run", &RUN[..]), ("create", &RUN[..])] {
+            let command = command.find_subcommand(name).unwrap();
+            let has = |flag: &str| {
+                command.get_arguments().any(|argument| match flag.strip_prefix("--") {
+                    Some(long) => argument.get_long_and_visible_aliases().is_some_and(|all| all.contains(&long)),
+                    None => argument.get_short().is_some_and(|short| flag == format!("-{short}")),
+                })
+            };
+            assert!(has("--network"), "{name}: the question is not asked rightly");
+            let there: Vec<&&str> = flags.iter().filter(|flag| has(flag)).collect();
+            assert!(there.is_empty(), "{name} has {there:?}");
+        }
+    }
+
+    #[test]
+    fn the_command_is_found_behind_flags_and_in_the_long_spelling() {
+        let of = |line: &str| Lacking::of(line.split(' ').map(OsString::from));
+        assert_eq!(of("dunnage --root run build -t x run"), Some(Lacking::Build));
+        assert_eq!(of("dunnage --color=never image build"), Some(Lacking::Build));
+        assert_eq!(of("dunnage --root=x container create --pull"), Some(Lacking::Run));
+        assert_eq!(of("dunnage images --memory"), None);
+    }
+}
