@@ -85,6 +85,9 @@ pub(crate) fn run_key(
     if op.insecure {
         parts.add("security", "insecure");
     }
+    for device in &op.devices {
+        parts.add("device", device.name.as_str());
+    }
     if let Some(script) = &op.script {
         parts.add("script", script.body.as_str());
     }

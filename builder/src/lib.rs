@@ -9,6 +9,7 @@
 mod assemble;
 mod bases;
 mod cancel;
+mod cdi;
 mod config;
 mod context;
 mod credentials;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use grammar::{Diagnostic, Mount, MountKind, Run, Sharing};
+use grammar::{DeviceRequest, Mount, MountKind, Run, Sharing};
 
 use crate::error::{Error, Result};
 use crate::paths::{absolute, clean};
@@ -136,7 +136,7 @@ impl StageWalk<'_> {
         Ok((mounts, inputs))
     }
 
-    /// `network=host` and `security=insecure` need the caller's leave; devices cannot be had.
+    /// `network=host` and `security=insecure` need the caller's leave.
     pub(crate) fn check_entitlements(&mut self, run: &Run, at: grammar::Span) {
         use crate::options::Entitlement;
         let needed = match (run.network.as_deref(), run.security.as_deref()) {
@@ -152,11 +152,34 @@ impl StageWalk<'_> {
             let help = format!("if you trust this file, build with `--allow {entitlement}`");
             self.planner.refuse(diagnostic.help(help));
         }
-        if !run.devices.is_empty() {
-            let message = "RUN --device is not supported by this version of dunnage";
-            let diagnostic: Diagnostic = self.at(at, "K0320", message);
-            self.planner.refuse(diagnostic);
+    }
+
+    /// The devices of a RUN; each needs the caller's leave.
+    pub(crate) fn run_devices(&mut self, run: &Run) -> Result<Vec<DeviceRequest>> {
+        use crate::options::Entitlement;
+        let mut devices = Vec::new();
+        for word in &run.devices {
+            let text = self.expand(word)?;
+            let help = "write `--device=VENDOR/CLASS=DEVICE`, and `,required` behind it where the step fails without";
+            let invalid = |cause: String| self.at(word.span(), "K0320", format!("invalid device: {cause}")).help(help);
+            let device = DeviceRequest::parse(&text).map_err(|error| invalid(error.to_string()))?;
+            let allowed = self.options.allow.iter().any(|entitlement| match entitlement {
+                Entitlement::Devices => true,
+                Entitlement::Device(name) => *name == device.name || *name == device.kind(),
+                Entitlement::NetworkHost | Entitlement::SecurityInsecure => false,
+            });
+            if !allowed && self.planner.only_checks.is_none() {
+                let message =
+                    format!("RUN --device={} is not allowed: it gives the step more of this machine", device.name);
+                let help = format!("if you trust this file, build with `--allow device={}`", device.name);
+                let diagnostic = self.at(word.span(), "K0321", message).help(help);
+                self.planner.refuse(diagnostic);
+            }
+            if !devices.contains(&device) {
+                devices.push(device);
+            }
         }
+        Ok(devices)
     }
 }
 

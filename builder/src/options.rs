@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use cache::{Platform, Reference};
 
@@ -65,20 +66,26 @@ impl Default for Options {
 }
 
 /// What a RUN may ask for only when the caller says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Entitlement {
     /// `RUN --network=host`.
     NetworkHost,
     /// `RUN --security=insecure`.
     SecurityInsecure,
+    /// `RUN --device` of any device.
+    Devices,
+    /// `RUN --device` of this name, or of this kind.
+    Device(String),
 }
 
 impl std::fmt::Display for Entitlement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Entitlement::NetworkHost => "network.host",
-            Entitlement::SecurityInsecure => "security.insecure",
-        })
+        match self {
+            Entitlement::NetworkHost => f.write_str("network.host"),
+            Entitlement::SecurityInsecure => f.write_str("security.insecure"),
+            Entitlement::Devices => f.write_str("device"),
+            Entitlement::Device(name) => write!(f, "device={name}"),
+        }
     }
 }
 
@@ -93,6 +100,8 @@ pub struct RunSettings {
     pub shm_size: Option<u64>,
     /// `--cgroup-parent`: the control group below which steps are; in no key, as with BuildKit.
     pub cgroup_parent: Option<String>,
+    /// Directories with the specifications of devices, the later over the earlier; in no key.
+    pub device_specs: Vec<PathBuf>,
 }
 
 /// Proxy variables that need no ARG, reach RUN, and stay out of keys, history and configuration.

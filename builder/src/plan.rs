@@ -71,6 +71,8 @@ pub struct RunOp {
     pub platform: Platform,
     /// `--mount`.
     pub mounts: Vec<RunMount>,
+    /// `--device`.
+    pub devices: Vec<grammar::DeviceRequest>,
     /// An executable heredoc (`#!` first), mounted for the step.
     pub script: Option<Script>,
 }

@@ -163,7 +163,8 @@ impl StageWalk<'_> {
             && !sources.iter().any(|source| matches!(source, CopySource::Git(_)))
         {
             let message = "--keep-git-dir is for a git source, and none of these is one";
-            let help = "leave the flag out, or name a repository: `ADD --keep-git-dir https://HOST/PATH.git DESTINATION`";
+            let help =
+                "leave the flag out, or name a repository: `ADD --keep-git-dir https://HOST/PATH.git DESTINATION`";
             return Err(self.at(span, "K0337", message).help(help).into());
         }
         let unique: BTreeSet<&String> = heredocs.iter().collect();

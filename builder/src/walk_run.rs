@@ -12,6 +12,7 @@ impl StageWalk<'_> {
     pub(crate) fn run(&mut self, run: &Run, index: Option<usize>, located: &Located<Instruction>) -> Result<()> {
         let (mounts, inputs) = self.run_mounts(run, index)?;
         self.check_entitlements(run, located.span);
+        let devices = self.run_devices(run)?;
         let (argv, script) = self.run_command(run);
         let network = match run.network.as_deref() {
             None | Some("default") => match self.options.network {
@@ -30,6 +31,7 @@ impl StageWalk<'_> {
             insecure: run.security.as_deref() == Some("insecure"),
             platform: self.files_platform.clone(),
             mounts,
+            devices,
             script,
             argv: argv.clone(),
         };

@@ -133,6 +133,14 @@ fn registries() -> RegistryFiles {
     }
 }
 
+/// Where this machine describes its devices (CDI): `$DUNNAGE_CDI_DIRS`, else the places that the interface names.
+pub(crate) fn device_specs() -> Vec<PathBuf> {
+    match std::env::var_os("DUNNAGE_CDI_DIRS").filter(|value| !value.is_empty()) {
+        Some(paths) => std::env::split_paths(&paths).filter(|path| path.is_absolute()).collect(),
+        None => ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
+    }
+}
+
 /// The value of a variable, for `--env NAME` and `--build-arg NAME`.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()

@@ -259,7 +259,7 @@ fn security_d14_more_of_the_machine_needs_a_flag() {
     build(&dunnage, file, &["--no-cache", "--allow", "network.host"]).ok();
     build(&dunnage, "FROM base\nRUN --security=root true\n", &["--allow", "security.insecure"])
         .fails(1, "invalid security mode");
-    build(&dunnage, "FROM base\nRUN --device=nvidia.com/gpu true\n", &[]).fails(1, "--device");
+    build(&dunnage, "FROM base\nRUN --device=nvidia.com/gpu true\n", &[]).fails(1, "--allow device=nvidia.com/gpu");
 }
 
 #[test]

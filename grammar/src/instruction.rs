@@ -140,8 +140,8 @@ pub struct Run {
     pub network: Option<String>,
     /// `--security`.
     pub security: Option<String>,
-    /// `--device`.
-    pub devices: Vec<String>,
+    /// `--device`, not expanded.
+    pub devices: Vec<Word>,
 }
 
 impl Run {

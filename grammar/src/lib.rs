@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod chmod;
+mod device;
 mod diagnostic;
 mod git;
 mod glob;
@@ -19,6 +20,7 @@ mod values;
 mod word;
 
 pub use chmod::Chmod;
+pub use device::DeviceRequest;
 pub use diagnostic::{Diagnostic, Severity};
 pub use git::{GitSource, percent_decoded};
 pub use glob::{glob_match, has_glob};

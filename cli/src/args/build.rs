@@ -72,7 +72,8 @@ pub(crate) struct BuildArgs {
     /// Agent for RUN --mount=type=ssh, as ID or ID=SOCKET [socket: $SSH_AUTH_SOCK]; can be repeated
     #[arg(long, value_name = "SPEC", value_parser = lent::ssh)]
     pub(crate) ssh: Vec<SshSpec>,
-    /// What RUN may ask for: network.host, security.insecure; can be repeated
+    /// What RUN may ask for: network.host, security.insecure, device for every device, device=NAME for one or all of
+    /// its kind; can be repeated
     #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = lent::allow)]
     pub(crate) allow: Vec<Entitlement>,
     /// Line of /etc/hosts in RUN steps, as NAME:ADDRESS or NAME:host-gateway; can be repeated

@@ -81,10 +81,12 @@ pub(super) fn allow(text: &str) -> Result<Entitlement, String> {
     match text {
         "network.host" => Ok(Entitlement::NetworkHost),
         "security.insecure" => Ok(Entitlement::SecurityInsecure),
-        _ if text == "device" || text.starts_with("device=") => {
-            Err("devices are not supported by this version of dunnage".to_owned())
-        }
-        _ => Err(unknown(text, &["network.host", "security.insecure"])),
+        "device" => Ok(Entitlement::Devices),
+        _ => match text.strip_prefix("device=") {
+            Some("") => Err("it must name a device, as in device=VENDOR/CLASS=DEVICE".to_owned()),
+            Some(name) => Ok(Entitlement::Device(name.to_owned())),
+            None => Err(unknown(text, &["network.host", "security.insecure", "device"])),
+        },
     }
 }
 
@@ -191,6 +193,8 @@ mod tests {
         assert_eq!((nofile.soft, nofile.hard), (Some(1), Some(2)));
         assert_eq!(limit("core=-1").unwrap().hard, None);
         assert!(limit("nofile=3:2").is_err() && limit("files=1").is_err() && limit("nofile=-1:2").is_err());
+        assert_eq!(allow("device=v/c=d").unwrap(), Entitlement::Device("v/c=d".to_owned()));
+        assert!(allow("device=").is_err());
         assert!(allow("security.insecur").unwrap_err().contains("security.insecure"));
         assert!(platform("windows/amd64").is_err());
         assert_eq!(ssh("default").unwrap().path, None);

@@ -235,12 +235,10 @@ pub(crate) fn parse_called() -> Result<Called, ExitCode> {
         rest.remove(0);
     }
     let words = std::iter::once("dunnage-oci".into()).chain(rest);
-    OciArguments::try_parse_from(words)
-        .map(|arguments| Called::Oci(Box::new(arguments)))
-        .map_err(|error| {
-            crate::ui::print_clap(&error);
-            end(&error, 1)
-        })
+    OciArguments::try_parse_from(words).map(|arguments| Called::Oci(Box::new(arguments))).map_err(|error| {
+        crate::ui::print_clap(&error);
+        end(&error, 1)
+    })
 }
 
 /// Parses the process's arguments, or gives the code to end with. A usage error of `run` has docker's code for it.

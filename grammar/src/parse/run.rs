@@ -3,6 +3,7 @@
 use super::{MountFlag, Reader, Result};
 use crate::instruction::Run;
 use crate::nearest::nearest;
+use crate::word::Word;
 
 impl Reader<'_> {
     pub(super) fn run(self) -> Result<Run> {
@@ -18,7 +19,10 @@ impl Reader<'_> {
             mounts: flags.all("mount").map(mount).collect(),
             network: self.one_of("network", &["default", "none", "host"])?,
             security: self.one_of("security", &["sandbox", "insecure"])?,
-            devices: flags.texts("device"),
+            devices: flags
+                .all("device")
+                .map(|flag| Word::new(flag.value.as_deref().unwrap_or_default(), self.escape, flag.value_span))
+                .collect(),
         })
     }
 

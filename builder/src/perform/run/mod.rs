@@ -2,6 +2,7 @@
 
 mod agent;
 mod cover;
+mod devices;
 mod failure;
 mod group;
 mod mask;
@@ -144,6 +145,7 @@ impl Work<'_> {
         sandbox.env.extend(opened.env.iter().cloned());
         sandbox.cwd = op.cwd.as_str().into();
         sandbox.user = user.ids;
+        sandbox.user.groups.extend(&opened.groups);
         sandbox.hostname = HOSTNAME.to_owned();
         sandbox.network = op.network.into();
         sandbox.privileged = op.insecure;

@@ -32,6 +32,8 @@ pub(super) struct Opened {
     pub(super) mounts: Vec<Mount>,
     /// Variables that hold secrets or name a socket.
     pub(super) env: Vec<(OsString, OsString)>,
+    /// Groups that the process is in besides its user's.
+    pub(super) groups: Vec<u32>,
     /// What must not be shown.
     pub(super) secrets: Vec<crate::Secret>,
     /// The layer with the places of mounts that the tree does not have.
@@ -56,7 +58,7 @@ impl Work<'_> {
     /// Opens everything. Caches come first, in the order of their ids, so that no two steps wait for each other.
     pub(super) fn open_mounts(&self, op: &RunOp) -> Result<Opened> {
         let mut opened = Opened::default();
-        if op.mounts.is_empty() {
+        if op.mounts.is_empty() && op.devices.is_empty() {
             return Ok(opened);
         }
         self.open_caches(op, &mut opened)?;
@@ -91,6 +93,12 @@ impl Work<'_> {
                 places.push((target, directory));
             }
         }
+        let devices = self.open_devices(op, &mut opened)?;
+        let free =
+            |path: &Path| !op.mounts.iter().any(|mount| mount.target.as_deref().is_some_and(|at| path.starts_with(at)));
+        places.extend(
+            devices.iter().map(|(path, directory)| (path.as_path(), *directory)).filter(|(path, _)| free(path)),
+        );
         self.make_places(&places, &mut opened)?;
         Ok(opened)
     }
