@@ -38,7 +38,7 @@ impl Engine {
     ) -> Result<i32> {
         request.one_platform()?;
         let lease = self.store.lease()?;
-        let fetcher = Fetcher::new(&request.fetch);
+        let fetcher = Fetcher::new(&request.fetch, &request.credentials);
         let prepared = self.prepare(request, &fetcher, &lease, cancel, None)?;
         let (stage, text) = &debug.text;
         let same = |info: &builder::StepInfo| info.number == debug.step && info.stage == *stage && info.text == *text;

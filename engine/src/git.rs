@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use builder::{FetchScope, SourceError};
+use builder::{Credentials, FetchScope, SourceError};
 use cache::{Follow, Kind, TreeRoot};
 use grammar::GitSource;
 
+use crate::source_secrets::Authorization;
 use crate::sources::{FetchOptions, source_error};
 
 /// What git may speak. `file` and `ext` read this machine and run its programs.
@@ -42,6 +43,8 @@ const CONFIG: [(&str, &str); 12] = [
 pub(crate) struct Git<'a> {
     program: PathBuf,
     options: &'a FetchOptions,
+    /// For the repository's own origin.
+    authorization: Option<Authorization>,
     scope: FetchScope<'a>,
     home: PathBuf,
 }
@@ -54,16 +57,22 @@ pub(crate) struct CheckedOut {
 }
 
 impl<'a> Git<'a> {
-    pub(crate) fn find(options: &'a FetchOptions, scope: FetchScope<'a>) -> Result<Git<'a>, SourceError> {
+    pub(crate) fn find(
+        options: &'a FetchOptions,
+        lent: &Credentials,
+        source: &GitSource,
+        scope: FetchScope<'a>,
+    ) -> Result<Git<'a>, SourceError> {
         let Some(program) = options.programs.find("git") else {
             return Err(SourceError {
                 message: "a git source needs the program `git`, which is not on this machine's PATH".to_owned(),
                 help: Some("install git, or give the files as a directory or an archive".to_owned()),
             });
         };
+        let authorization = Authorization::of_git(lent, &remote(source)?)?;
         let home = scope.lease.draft();
         std::fs::create_dir(&home).map_err(source_error)?;
-        Ok(Git { program, options, scope, home })
+        Ok(Git { program, options, authorization, scope, home })
     }
 
     /// The commit that a source means now.
@@ -143,7 +152,9 @@ impl<'a> Git<'a> {
         }
         let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
         let said = lines().find(|line| line.starts_with("fatal:")).or_else(|| lines().next_back());
-        let said = said.map_or_else(|| status.to_string(), |line| line.trim_start_matches("fatal:").trim().to_owned());
+        let said: String =
+            said.map_or_else(|| status.to_string(), |line| line.trim_start_matches("fatal:").trim().to_owned());
+        let said = self.authorization.as_ref().map_or_else(|| said.clone(), |authorization| authorization.mask(&said));
         Err(SourceError::new(format!("git failed: {said}")))
     }
 
@@ -166,11 +177,19 @@ impl<'a> Git<'a> {
             .env("GIT_PROTOCOL_FROM_USER", "0")
             .env("GIT_NO_LAZY_FETCH", "1")
             .env("GIT_LFS_SKIP_SMUDGE", "1")
-            .env("GIT_CONFIG_COUNT", CONFIG.len().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for (index, (key, value)) in CONFIG.iter().enumerate() {
+        let mut config: Vec<(String, String)> =
+            CONFIG.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        if let Some(Authorization { origin, value }) = &self.authorization {
+            config.push((format!("http.{origin}/.extraHeader"), format!("Authorization: {value}")));
+            // Git would take the header along to wherever it is led.
+            config.push((format!("http.{origin}/.followRedirects"), "false".to_owned()));
+        }
+        command.env("GIT_CONFIG_COUNT", config.len().to_string());
+        // The environment of a process is for its own user; its arguments are for everybody.
+        for (index, (key, value)) in config.iter().enumerate() {
             command.env(format!("GIT_CONFIG_KEY_{index}"), key).env(format!("GIT_CONFIG_VALUE_{index}"), value);
         }
         let proxies = &self.options.http.proxies;

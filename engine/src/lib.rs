@@ -36,6 +36,7 @@ mod recorder;
 mod registries;
 mod remote;
 mod remote_caches;
+mod source_secrets;
 mod sources;
 mod storage;
 mod volumes;

@@ -27,7 +27,7 @@ impl Engine {
     pub fn plan(&self, request: &BuildRequest) -> Result<Planned> {
         request.one_platform()?;
         let lease = self.store.lease()?;
-        let fetcher = Fetcher::new(&request.fetch);
+        let fetcher = Fetcher::new(&request.fetch, &request.credentials);
         let prepared = self.prepare(request, &fetcher, &lease, &Cancel::default(), None)?;
         let store = self.working_store()?;
         let caches = OpenCaches::open(request, &|_: Event| {})?;

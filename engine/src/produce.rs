@@ -71,7 +71,7 @@ impl Engine {
         lease: &Lease,
         shown: &Mutex<Vec<StepInfo>>,
     ) -> Result<OnePlatform> {
-        let fetcher = Fetcher::new(&request.fetch);
+        let fetcher = Fetcher::new(&request.fetch, &request.credentials);
         let pulls = |event| call.recorder.event(event);
         let prepared = self.prepare(&request, &fetcher, lease, call.cancel, Some(&pulls))?;
         call.recorder.dockerfile(prepared.plan.source.name());

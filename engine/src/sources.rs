@@ -2,12 +2,13 @@
 
 use std::sync::OnceLock;
 
-use builder::{Checkout, FetchScope, Fetched, SourceError, Sources};
+use builder::{Checkout, Credentials, FetchScope, Fetched, SourceError, Sources};
 use cache::{Digest, DownloadRecord, TreeRoot};
 use grammar::GitSource;
 use registry::{DownloadRequest, Downloaded, Http, HttpOptions, Validators};
 
 use crate::git::Git;
+use crate::source_secrets::Authorization;
 use crate::{RegistryFiles, SearchPath};
 
 /// How the network is reached.
@@ -25,12 +26,13 @@ pub struct FetchOptions {
 #[derive(Debug)]
 pub(crate) struct Fetcher {
     options: FetchOptions,
+    lent: Credentials,
     http: OnceLock<Http>,
 }
 
 impl Fetcher {
-    pub(crate) fn new(options: &FetchOptions) -> Fetcher {
-        Fetcher { options: options.clone(), http: OnceLock::new() }
+    pub(crate) fn new(options: &FetchOptions, lent: &Credentials) -> Fetcher {
+        Fetcher { options: options.clone(), lent: lent.clone(), http: OnceLock::new() }
     }
 
     fn client(&self) -> Result<&Http, SourceError> {
@@ -41,8 +43,8 @@ impl Fetcher {
         Ok(self.http.get_or_init(|| made))
     }
 
-    fn git<'a>(&'a self, scope: FetchScope<'a>) -> Result<Git<'a>, SourceError> {
-        Git::find(&self.options, scope)
+    fn git<'a>(&'a self, source: &GitSource, scope: FetchScope<'a>) -> Result<Git<'a>, SourceError> {
+        Git::find(&self.options, &self.lent, source, scope)
     }
 }
 
@@ -57,7 +59,7 @@ impl Sources for Fetcher {
             checksum: checksum.cloned(),
             // A checksum is held against bytes, not against what a server says of them.
             known: if checksum.is_none() { validators.unwrap_or_default() } else { Validators::default() },
-            authorization: None,
+            authorization: Authorization::of_http(&self.lent, url)?.map(|authorization| authorization.value),
         };
         let cancelled = || scope.cancel.is_cancelled();
         let got = self.client()?.download(&request, scope.store, scope.lease, &cancelled).map_err(source_error)?;
@@ -92,11 +94,11 @@ impl Sources for Fetcher {
     }
 
     fn git_commit(&self, source: &GitSource, scope: FetchScope<'_>) -> Result<String, SourceError> {
-        self.git(scope)?.commit(source)
+        self.git(source, scope)?.commit(source)
     }
 
     fn git_checkout(&self, source: &GitSource, commit: &str, scope: FetchScope<'_>) -> Result<Checkout, SourceError> {
-        let git = self.git(scope)?;
+        let git = self.git(source, scope)?;
         let checked_out = git.checkout(source, commit)?;
         let root = TreeRoot::open(&checked_out.directory).map_err(source_error)?;
         let root = match source.directory.as_deref() {

@@ -21,7 +21,7 @@ pub use distribution::{
     RemoteManifest, Repository, TransferEvent, pull, push, remote_image, wanted,
 };
 pub use error::{Error, Result};
-pub use http::{Download, DownloadRequest, Downloaded, Http, HttpOptions, Proxies, Validators};
+pub use http::{Download, DownloadRequest, Downloaded, Http, HttpOptions, Origin, Proxies, Validators};
 pub use index::{Annotations, Attestation, BuiltImage, ImagePart, package_url};
 pub use load::{LayoutImage, Loaded, load, load_directory, load_layout_image};
 pub use save::{

@@ -6,6 +6,7 @@
 mod address;
 mod download;
 mod failure;
+mod origin;
 pub(crate) mod retry;
 mod tls;
 
@@ -23,6 +24,7 @@ use crate::error::{Error, Result};
 pub(crate) use self::address::is_loopback;
 pub use self::download::{Download, DownloadRequest, Downloaded, Validators};
 pub(crate) use self::failure::{Failed, FailureKind, cause, refused};
+pub use self::origin::Origin;
 pub use self::tls::Trust;
 
 /// Most redirects of one request.
