@@ -225,6 +225,7 @@ mod tests {
             insecure: false,
             platform: cache::Platform::host(),
             mounts: Vec::new(),
+            devices: Vec::new(),
             script: None,
         }
     }

@@ -129,3 +129,58 @@ EOT
     dunnage.write("docker-bake.hcl", "target \"default\" {\n  dockerfile-inline = \"FROM base\\nRUM x\"\n}\n");
     dunnage.run(["bake", "-f", "docker-bake.hcl"]).fails(1, "dockerfile-inline:2");
 }
+
+/// Two targets that cannot end one after the other: each waits for what the other leaves in a cache that both have.
+fn pair(dunnage: &Dunnage, a: &str, b: &str) {
+    let meet = "--mount=type=cache,id=meet,target=/c";
+    let wait =
+        |name: &str| format!("for i in $(seq 600); do [ -e /c/{name} ] && break; sleep 0.1; done; [ -e /c/{name} ]");
+    let target = |own: &str, other: &str, end: &str| {
+        let file = format!("FROM base\nRUN echo shared > /s\nRUN {meet} touch /c/{own}; {} && {end}\n", wait(other));
+        serde_json::json!({"context": "src", "dockerfile-inline": file, "tags": [format!("made/{own}")]})
+    };
+    let file = serde_json::json!({
+        "group": {"default": {"targets": ["a", "b"]}},
+        "target": {"a": target("a", "b", a), "b": target("b", "a", b)},
+    });
+    dunnage.write("docker-bake.json", file.to_string());
+}
+
+#[test]
+fn targets_that_need_nothing_of_each_other_are_built_side_by_side() {
+    let Some(dunnage) = dunnage() else { return };
+    pair(&dunnage, "echo one", "echo two");
+    let log = dunnage.run(["bake", "-f", "docker-bake.json", "--progress", "plain"]).ok().stderr;
+    for part in ["[a stage-0 2/2] RUN", "[b stage-0 2/2] RUN", "a: image sha256:", "b: image sha256:"] {
+        assert!(log.contains(part), "no {part} in {log}");
+    }
+    assert!(
+        log.lines().all(|line| line.starts_with("a") || line.starts_with("b") || line.starts_with("note")),
+        "{log}"
+    );
+    // What both have is done once.
+    let ran = |line: &str| line.split("ran ").nth(1)?.split(' ').next()?.parse::<usize>().ok();
+    assert_eq!(log.lines().filter_map(ran).sum::<usize>(), 3, "{log}");
+    let raw = dunnage.run(["bake", "-f", "docker-bake.json", "--progress", "rawjson"]).ok().stderr;
+    for line in raw.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(event["target"] == "a" || event["target"] == "b", "{line}");
+    }
+}
+
+#[test]
+fn the_first_target_that_fails_stops_the_others_and_what_stands_on_it() {
+    let Some(dunnage) = dunnage() else { return };
+    pair(&dunnage, "exit 3", "sleep 600");
+    let mut file: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(dunnage.dir("").join("docker-bake.json")).unwrap()).unwrap();
+    file["target"]["c"] = serde_json::json!({"contexts": {"a": "target:a"}, "dockerfile-inline": "FROM a\nRUN true\n"});
+    file["group"]["default"]["targets"] = serde_json::json!(["a", "b", "c"]);
+    dunnage.write("docker-bake.json", file.to_string());
+    let ran = dunnage.run(["bake", "-f", "docker-bake.json"]).fails(1, "exit code 3");
+    for part in ["target a failed", "target b was stopped"] {
+        assert!(ran.stderr.contains(part), "no {part} in {}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains("[c "), "{}", ran.stderr);
+    assert!(dunnage.leftovers().is_empty());
+}

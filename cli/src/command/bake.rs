@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use engine::{BakeChoice, BakeFile, BakeFormat, BakePlan, BakeTarget, Project};
 
-use super::build::Besides;
+use super::build::{Besides, Job};
+use super::side_by_side::{Baked, side_by_side};
 use super::{Failure, Outcome};
 use crate::args::{BakeArgs, BakeList, bake_build_args};
+use crate::ui::progress::{Screen, Target};
 use crate::{config, ui};
 
 /// Looked for where no file is named: the first of our own, else all of these.
@@ -45,7 +47,17 @@ pub(super) fn bake(root: Option<PathBuf>, args: &BakeArgs) -> Outcome {
         let inline = target.dockerfile_inline.clone();
         // A text that stands in no file cannot be asked for again.
         let asked = if inline.is_none() { super::asked(&texts) } else { None };
-        builds.push((name, bake_build_args(words).map_err(wrong)?, Besides { asked, inline }));
+        builds.push((name, bake_build_args(words).map_err(wrong)?, Besides { asked, inline, target: None }));
+    }
+    if builds.len() > 1 && builds.iter().all(|(_, build, _)| build.call.is_none()) {
+        let screen = Screen::default();
+        let mut targets = Vec::new();
+        for (name, build, besides) in builds {
+            let target = Target { name: name.clone(), screen: screen.clone() };
+            let job = Job::read(build, Besides { target: Some(target), ..besides })?;
+            targets.push(Baked { job, needs: needs(&plan, name) });
+        }
+        return side_by_side(root, args.storage, &targets);
     }
     for (name, build, besides) in builds {
         if plan.order.len() > 1 {
@@ -153,6 +165,13 @@ fn named(plan: &BakePlan, source: &str) -> String {
     let Some(other) = source.strip_prefix("target:") else { return source.to_owned() };
     let tag = plan.target.get(other).and_then(|target| target.tags.first().cloned());
     format!("docker-image://{}", tag.unwrap_or_else(|| own_tag(other)))
+}
+
+/// Places in the order of what a target stands on.
+fn needs(plan: &BakePlan, name: &str) -> Vec<usize> {
+    let sources = plan.target.get(name).into_iter().flat_map(|target| target.contexts.values());
+    let used = sources.filter_map(|source| source.strip_prefix("target:"));
+    used.filter_map(|used| plan.order.iter().position(|known| known == used)).collect()
 }
 
 /// The targets that others take as a context.

@@ -16,7 +16,7 @@ use super::watch::Starter;
 use super::{Failure, Outcome, lent, open_for_snapshots};
 use crate::args::{BuildArgs, BuildNetwork, CheckFormat, Progress as Mode, StorageArgs, StorageDriver};
 use crate::ui::interrupt::Interrupt;
-use crate::ui::progress::Progress;
+use crate::ui::progress::{Progress, Target};
 use crate::{config, ui};
 
 /// Files that a build is asked to write beside the image.
@@ -33,45 +33,23 @@ pub(super) struct Besides {
     pub(super) asked: Option<Asked>,
     /// The text of its Dockerfile.
     pub(super) inline: Option<String>,
+    /// The target that it is, where several are built side by side.
+    pub(super) target: Option<Target>,
 }
 
 pub(super) fn build(root: Option<PathBuf>, args: BuildArgs, besides: Besides) -> Outcome {
-    let Besides { asked, inline } = besides;
     if args.check {
         return super::check::found(root, &request(args)?, None, CheckFormat::Text);
     }
     if let Some(call) = args.call {
         return super::call::call(root, call, &request(args)?);
     }
-    let mode = mode(args.progress, args.quiet)?;
-    if args.push && args.tag.is_empty() {
-        return Err(Failure::usage("--push needs a name to push under: add -t NAME"));
-    }
-    let outputs = outputs(&args)?;
-    // What goes to standard output is then the image, and nothing else.
-    let streams = outputs.iter().any(Output::is_stream);
     if args.debug && !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(Failure::usage("--debug opens a shell, which needs a terminal on standard input and output"));
     }
     let (storage, watches) = (args.storage, args.watch);
     let starter = args.run.as_deref().map(|flags| starter(root.as_deref(), storage, flags));
-    let mut job = Job {
-        mode,
-        debug: args.debug,
-        quiet: args.quiet,
-        tells_id: args.quiet && !streams,
-        push: args.push,
-        files: Files {
-            iidfile: args.iidfile.clone(),
-            metadata: args.metadata_file.clone(),
-            timings: args.timings.clone(),
-        },
-        request: request(args)?,
-    };
-    job.request = BuildRequest { outputs, owner: config::owner(), stream: Some(ui::stream), asked, ..job.request };
-    if let Some(text) = inline {
-        job.request.dockerfile = Some(DockerfileSource::Text(text));
-    }
+    let job = Job::read(args, besides)?;
     if starter.is_some() && !(job.request.outputs.is_empty() || job.request.outputs.iter().any(Output::is_image)) {
         return Err(Failure::usage("--run needs the image in the store: add --load to the outputs"));
     }
@@ -102,9 +80,61 @@ pub(super) struct Job {
     tells_id: bool,
     push: bool,
     files: Files,
+    target: Option<Target>,
 }
 
 impl Job {
+    /// Reads what a build is asked for; what it is lent is read too.
+    pub(super) fn read(args: BuildArgs, besides: Besides) -> Result<Job, Failure> {
+        let Besides { asked, inline, target } = besides;
+        let mode = mode(args.progress, args.quiet)?;
+        if args.push && args.tag.is_empty() {
+            return Err(Failure::usage("--push needs a name to push under: add -t NAME"));
+        }
+        let outputs = outputs(&args)?;
+        // What goes to standard output is then the image, and nothing else.
+        let streams = outputs.iter().any(Output::is_stream);
+        let mut job = Job {
+            mode,
+            debug: args.debug,
+            quiet: args.quiet,
+            tells_id: args.quiet && !streams,
+            push: args.push,
+            files: Files {
+                iidfile: args.iidfile.clone(),
+                metadata: args.metadata_file.clone(),
+                timings: args.timings.clone(),
+            },
+            target,
+            request: request(args)?,
+        };
+        job.request = BuildRequest { outputs, owner: config::owner(), stream: Some(ui::stream), asked, ..job.request };
+        if let Some(text) = inline {
+            job.request.dockerfile = Some(DockerfileSource::Text(text));
+        }
+        Ok(job)
+    }
+
+    /// Whether it writes the image to standard output.
+    pub(super) fn streams(&self) -> bool {
+        self.request.outputs.iter().any(Output::is_stream)
+    }
+
+    /// Tells why it failed. Of several targets one has failed, and the others were stopped for it.
+    fn tell(&self, failure: &Failure) -> u8 {
+        match &self.target {
+            Some(target) if failure.code() == 130 => {
+                ui::note(&format!("target {} was stopped", target.name));
+                failure.code()
+            }
+            Some(target) => {
+                ui::note(&format!("target {} failed", target.name));
+                failure.tell()
+            }
+            None => failure.tell(),
+        }
+    }
+
     /// What is written besides the outputs.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let Files { iidfile, metadata, timings } = &self.files;
@@ -114,7 +144,7 @@ impl Job {
 
     /// Builds, with everything that is shown and written. What failed has been told.
     pub(super) fn perform(&self, engine: &Engine, cancel: &Cancel, interrupt: &Interrupt) -> Result<Built, Failure> {
-        let progress = Progress::new(self.mode);
+        let progress = Progress::new(self.mode, self.target.as_ref());
         let told = Cell::new(false);
         let announce = |error: &engine::Error| {
             told.set(true);
@@ -138,7 +168,7 @@ impl Job {
         let timed = timings(engine, id.as_deref(), self.files.timings.as_deref());
         match result {
             Ok(built) => {
-                finish(engine, &built, self.quiet, &self.files)?;
+                progress.aside(|| finish(engine, &built, self.quiet, &self.files))?;
                 if self.push {
                     let request = PushRequest { names: built.names.clone(), ..PushRequest::default() };
                     super::registry::perform_push(engine, &request, self.quiet, !self.quiet, cancel, interrupt)?;
@@ -155,7 +185,7 @@ impl Job {
                 let code = if progress.tells_errors() || told.get() {
                     code.unwrap_or(failure.code())
                 } else {
-                    code.unwrap_or(failure.tell())
+                    code.unwrap_or(progress.aside(|| self.tell(&failure)))
                 };
                 if let Err(failure) = timed {
                     failure.tell();
@@ -264,6 +294,7 @@ pub(super) fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
             limits: args.ulimit,
             shm_size: args.shm_size.filter(|size| *size > 0),
             cgroup_parent: args.cgroup_parent,
+            device_specs: config::device_specs(),
         },
         credentials: lent::credentials(args.secret, args.ssh)?,
         jobs: args.jobs.map(usize::from),

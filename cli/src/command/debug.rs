@@ -37,7 +37,7 @@ pub(super) fn debug(root: Option<PathBuf>, args: DebugArgs) -> Outcome {
     config::enter(directory).map_err(Failure::Usage)?;
     let asked = bake_build_args(words.iter().map(OsString::from).collect()).map_err(Failure::Usage)?;
     let (storage, mode) = (asked.storage, super::build::mode(args.progress, false)?);
-    let progress = Progress::new(mode);
+    let progress = Progress::new(mode, None);
     let request = super::build::request(asked)?;
     let engine = open_for_snapshots(root, storage)?;
     let cancel = Cancel::default();

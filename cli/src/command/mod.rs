@@ -20,6 +20,7 @@ mod prune;
 mod ps;
 mod registry;
 mod run;
+mod side_by_side;
 mod system;
 mod timings;
 mod usage;
@@ -106,7 +107,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
     };
     let result = match arguments.command {
         Command::Build(args) | Command::Image(Image::Build(args)) | Command::Builder(Builder::Build(args)) => {
-            build::build(root, *args, build::Besides { asked: asked(&words_of_build()), inline: None })
+            build::build(root, *args, build::Besides { asked: asked(&words_of_build()), ..build::Besides::default() })
         }
         Command::Bake(args) => bake::bake(root, &args),
         Command::Plan(args) => plan::plan(root, *args),

@@ -18,9 +18,19 @@ use super::{BOLD, DIM, units};
 use crate::args;
 use crate::config;
 
+/// One of several targets that are built side by side.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// Its name, which all that is told of it begins with.
+    pub(crate) name: String,
+    /// What all of them are drawn on.
+    pub(crate) screen: Screen,
+}
+
 pub(crate) use lines::Lines;
 use plain::Plain;
 use rawjson::RawJson;
+pub(crate) use tty::Screen;
 use tty::Tty;
 
 /// A renderer for the events of one build; any thread may tell it.
@@ -48,6 +58,7 @@ enum Renderer {
 #[derive(Debug, Default)]
 struct Steps {
     known: BTreeMap<StepId, StepInfo>,
+    target: Option<String>,
 }
 
 impl Steps {
@@ -59,7 +70,8 @@ impl Steps {
     fn title(&self, id: StepId) -> String {
         let Some(info) = self.known.get(&id) else { return String::new() };
         let (place, count) = info.position;
-        super::foreign::line(&format!("[{} {place}/{count}] {}", info.stage, info.text))
+        let target = self.target.as_ref().map_or_else(String::new, |target| format!("{target} "));
+        super::foreign::line(&format!("[{target}{} {place}/{count}] {}", info.stage, info.text))
     }
 }
 
@@ -68,17 +80,22 @@ impl Progress {
     ///
     /// # Errors
     /// The sentence to show when the environment names no mode.
-    pub(crate) fn new(mode: args::Progress) -> Progress {
+    pub(crate) fn new(mode: args::Progress, target: Option<&Target>) -> Progress {
+        let tty = || Renderer::Tty(Tty::new(target.map_or_else(Screen::default, |target| target.screen.clone())));
+        // Sections of a build service's log cannot overlap, and those of several targets would.
+        let service = config::build_service().filter(|_| target.is_none());
+        let name = target.map(|target| target.name.clone());
         let renderer = match mode {
-            args::Progress::Auto if std::io::stderr().is_terminal() && !config::plain_output() => {
-                Renderer::Tty(Tty::new())
-            }
-            args::Progress::Auto | args::Progress::Plain => Renderer::Plain(Plain::new(config::build_service())),
-            args::Progress::Tty => Renderer::Tty(Tty::new()),
-            args::Progress::Rawjson => Renderer::RawJson(RawJson::default()),
+            args::Progress::Auto if std::io::stderr().is_terminal() && !config::plain_output() => tty(),
+            args::Progress::Auto | args::Progress::Plain => Renderer::Plain(Plain::new(service, name.clone())),
+            args::Progress::Tty => tty(),
+            args::Progress::Rawjson => Renderer::RawJson(RawJson::new(name.clone())),
             args::Progress::Quiet => Renderer::Quiet,
         };
-        Progress { begun: Instant::now(), inner: Mutex::new(Inner { steps: Steps::default(), renderer }) }
+        Progress {
+            begun: Instant::now(),
+            inner: Mutex::new(Inner { steps: Steps { known: BTreeMap::new(), target: name }, renderer }),
+        }
     }
 
     /// Tells what happened.
@@ -99,16 +116,18 @@ impl Progress {
     /// Ends the drawing and, after a success, says what came of it.
     pub(crate) fn finish(&self, built: Result<&Built, &engine::Error>) {
         let mut inner = self.lock();
+        let inner = &mut *inner;
         let took = self.begun.elapsed();
         match (&mut inner.renderer, built) {
             (Renderer::Quiet, _) => {}
             (Renderer::RawJson(raw), built) => raw.finish(built, took),
-            (Renderer::Plain(_), Ok(built)) => summary(built, took),
+            (Renderer::Plain(_), Ok(built)) => summary(inner.steps.target.as_deref(), built, took),
             (Renderer::Plain(_), Err(_)) => {}
             (Renderer::Tty(tty), built) => {
                 tty.clear();
                 if let Ok(built) = built {
-                    summary(built, took);
+                    let target = inner.steps.target.as_deref();
+                    tty.aside(|| summary(target, built, took));
                 }
             }
         }
@@ -118,6 +137,14 @@ impl Progress {
     pub(crate) fn clear(&self) {
         if let Renderer::Tty(tty) = &mut self.lock().renderer {
             tty.clear();
+        }
+    }
+
+    /// Writes something else to the screen, while other targets may be drawn on it.
+    pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.lock().renderer {
+            Renderer::Tty(tty) => tty.aside(write),
+            _ => write(),
         }
     }
 
@@ -131,10 +158,11 @@ impl Progress {
     }
 }
 
-fn summary(built: &Built, took: std::time::Duration) {
+fn summary(target: Option<&str>, built: &Built, took: std::time::Duration) {
+    let of = target.map_or_else(String::new, |target| format!("{target}: "));
     let total = built.hits + built.performed;
     let time = units::duration(took);
-    super::say(&format!("{BOLD}{} of {total} steps cached{BOLD:#} · ran {} · {time}", built.hits, built.performed));
+    super::say(&format!("{of}{BOLD}{} of {total} steps cached{BOLD:#} · ran {} · {time}", built.hits, built.performed));
     let names = if built.names.is_empty() { String::new() } else { format!(" · {}", built.names.join(", ")) };
-    super::say(&format!("{DIM}image{DIM:#} {} · {}{names}", built.id, units::bytes(built.size)));
+    super::say(&format!("{of}{DIM}image{DIM:#} {} · {}{names}", built.id, units::bytes(built.size)));
 }

@@ -19,11 +19,13 @@ const CHANGES: usize = 3;
 pub(super) struct Plain {
     running: BTreeMap<StepId, (Instant, Lines)>,
     groups: Option<Groups>,
+    /// What every line begins with.
+    target: Option<String>,
 }
 
 impl Plain {
-    pub(super) fn new(service: Option<BuildService>) -> Plain {
-        Plain { running: BTreeMap::new(), groups: service.map(Groups::new) }
+    pub(super) fn new(service: Option<BuildService>, target: Option<String>) -> Plain {
+        Plain { running: BTreeMap::new(), groups: service.map(Groups::new), target }
     }
 
     pub(super) fn event(&mut self, steps: &Steps, event: &Event) {
@@ -59,7 +61,7 @@ impl Plain {
         let title = format!("#{} {}", steps.number(id), steps.title(id));
         match &mut self.groups {
             Some(groups) => groups.open(id, title),
-            None => ui::say(&title),
+            None => self.say(None, title),
         }
         if let MissReason::Changed { changes } = reason {
             let mut parts: Vec<String> = changes.iter().take(CHANGES).map(ToString::to_string).collect();
@@ -91,7 +93,10 @@ impl Plain {
     fn say(&mut self, id: Option<StepId>, line: String) {
         match &mut self.groups {
             Some(groups) => groups.line(id, line),
-            None => ui::say(&line),
+            None => match &self.target {
+                Some(target) => ui::say(&format!("{target} {line}")),
+                None => ui::say(&line),
+            },
         }
     }
 }

@@ -9,12 +9,19 @@ use serde_json::{Value, json};
 use super::Steps;
 use crate::ui::foreign;
 
-/// The renderer; it keeps nothing.
-#[derive(Debug, Default)]
-pub(super) struct RawJson {}
+/// The renderer.
+#[derive(Debug)]
+pub(super) struct RawJson {
+    target: Option<String>,
+}
 
 impl RawJson {
+    pub(super) fn new(target: Option<String>) -> RawJson {
+        RawJson { target }
+    }
+
     pub(super) fn event(&mut self, steps: &Steps, event: &Event) {
+        let emit = |event: &str, fields: Value| emit(self.target.as_deref(), event, fields);
         match event {
             Event::Recorded(build) => emit("build", json!({"build": build})),
             Event::Planned(planned) => {
@@ -58,6 +65,7 @@ impl RawJson {
     }
 
     pub(super) fn finish(&mut self, built: Result<&Built, &engine::Error>, took: Duration) {
+        let emit = |event: &str, fields: Value| emit(self.target.as_deref(), event, fields);
         match built {
             Ok(built) => emit(
                 "built",
@@ -97,8 +105,11 @@ fn changes(reason: &MissReason) -> Value {
     }
 }
 
-fn emit(event: &str, fields: Value) {
+fn emit(target: Option<&str>, event: &str, fields: Value) {
     let mut line = json!({"v": 1, "event": event});
+    if let (Some(line), Some(target)) = (line.as_object_mut(), target) {
+        line.insert("target".to_owned(), target.into());
+    }
     if let (Some(line), Value::Object(fields)) = (line.as_object_mut(), fields) {
         line.extend(fields);
     }

@@ -16,6 +16,16 @@ const TAIL: usize = 5;
 /// How often times and spinners move.
 const TICK: Duration = Duration::from_millis(100);
 
+/// What is drawn on; several builds may share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Screen(MultiProgress);
+
+impl Default for Screen {
+    fn default() -> Screen {
+        Screen(MultiProgress::with_draw_target(ProgressDrawTarget::stderr()))
+    }
+}
+
 /// The drawing.
 #[derive(Debug)]
 pub(super) struct Tty {
@@ -42,8 +52,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 impl Tty {
-    pub(super) fn new() -> Tty {
-        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+    pub(super) fn new(Screen(all): Screen) -> Tty {
         let count = all.add(ProgressBar::new_spinner().with_style(style("{msg}")));
         Tty { all, count, tail: Vec::new(), running: BTreeMap::new(), planned: 0, ended: 0, shown: None }
     }
@@ -65,7 +74,8 @@ impl Tty {
             Event::Failed(id) => self.end(steps, *id, &format!("{RED}✗{RED:#}"), "failed"),
             Event::Cancelled(id) => self.end(steps, *id, &format!("{YELLOW}-{YELLOW:#}"), "stopped"),
         }
-        self.count.set_message(format!("{DIM}{} of {} steps{DIM:#}", self.ended, self.planned));
+        let target = steps.target.as_ref().map_or_else(String::new, |target| format!("{target}: "));
+        self.count.set_message(format!("{DIM}{target}{} of {} steps{DIM:#}", self.ended, self.planned));
     }
 
     /// Takes everything that is redrawn off the screen.
@@ -128,6 +138,11 @@ impl Tty {
             self.draw_tail();
         }
         self.print(&format!("{mark} {} {CYAN}{how}{CYAN:#}", steps.title(id)));
+    }
+
+    /// Something else on the same screen.
+    pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.all.suspend(write)
     }
 
     /// A line that stays, above those that are redrawn.
