@@ -113,6 +113,7 @@ mod armed {
         "prune.trash",
         "record.read",
         "record.write",
+        "remote.write",
         "run.answer",
         "run.start",
         "save.images",

@@ -38,6 +38,11 @@ const OPERATIONS: &[Operation] = &[
     Operation { name: "save", args: &["save", "-o", "out.tar", "kept"], store: Prepared::Used },
     Operation { name: "save oci", args: &["save", "--format", "oci", "-o", "out.oci/", "kept"], store: Prepared::Used },
     Operation { name: "save over", args: &["save", "-o", "out.old.tar", "kept"], store: Prepared::Used },
+    Operation {
+        name: "export cache",
+        args: &["build", "-q", "--cache-to", "type=local,dest=remote", "-t", "new", "known"],
+        store: Prepared::Used,
+    },
     Operation { name: "tag", args: &["tag", "kept", "again"], store: Prepared::Used },
     Operation { name: "rmi", args: &["rmi", "--force", "UNWANTED"], store: Prepared::Used },
     Operation { name: "prune", args: &["system", "prune", "--force"], store: Prepared::Used },

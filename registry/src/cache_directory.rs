@@ -132,7 +132,7 @@ fn write(path: &Path, size: u64, content: &mut dyn Read) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
     std::fs::create_dir_all(parent).map_err(|error| Error::at("make", parent, error))?;
     let mut file = OutputFile::create(path)?;
-    failpoint("layout.write")?;
+    failpoint("remote.write")?;
     io::copy(content, &mut file).map_err(|error| Error::at("write", path, error).needing(size))?;
     file.commit()
 }
