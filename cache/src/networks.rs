@@ -276,12 +276,12 @@ impl Store {
         Ok(found)
     }
 
-    /// Whether a container is on a network.
+    /// A container's place on a network, while it is there.
     ///
     /// # Errors
     /// When its file cannot be read.
-    pub fn has_endpoint(&self, network: &str, container: &str) -> Result<bool> {
-        Ok(living(&self.network_endpoints_dir(network).join(container))?.is_some())
+    pub fn endpoint(&self, network: &str, container: &str) -> Result<Option<EndpointRecord>> {
+        living(&self.network_endpoints_dir(network).join(container))
     }
 
     /// Removes a network.

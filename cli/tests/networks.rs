@@ -388,3 +388,73 @@ fn a_port_is_free_again_at_once() {
     assert_eq!(machine.page("127.0.0.1:8080").ok().stdout, "next\n");
     drop(server);
 }
+
+#[test]
+fn runtime_n11_the_network_of_another_container() {
+    let Some(machine) = Machine::new() else { return };
+    machine.run(&["run", "-d", "--name", "own", "base", "sleep", "600"]).ok();
+    let inside = machine.run(&["exec", "own", "readlink", "/proc/self/ns/net"]).ok().stdout;
+    let joined = machine.shell(&["--network", "container:own"], "readlink /proc/self/ns/net").ok().stdout;
+    assert_eq!(joined, inside);
+    machine.shell(&["--network", "container:own", "-p", "80:80"], "true").fails(125, "container");
+    machine.run(&["rm", "-f", "own"]).ok();
+}
+
+#[test]
+fn runtime_n03_port_ps_and_inspect_tell_what_is_published() {
+    let Some(machine) = Machine::new() else { return };
+    machine
+        .run(&["run", "-d", "--name", "own", "-p", "127.0.0.1:0:80", "-p", "0.0.0.0::53/udp", "base", "sleep", "600"])
+        .ok();
+    let all = machine.run(&["port", "own"]).ok().stdout;
+    let one = machine.run(&["port", "own", "80"]).ok().stdout;
+    let one = one.trim();
+    assert!(one.starts_with("127.0.0.1:") && all.contains(&format!("80/tcp -> {one}\n")), "{all}{one}");
+    assert!(all.contains("53/udp -> 0.0.0.0:"), "{all}");
+    machine.run(&["port", "own", "81"]).fails(1, "port 81/tcp of container `own` is not published");
+    let listed = machine.run(&["ps", "--format", "{{.Ports}}"]).ok().stdout;
+    assert!(listed.contains(&format!("{one}->80/tcp")), "{listed}");
+    let inspected = machine.run(&["inspect", "own"]).ok().stdout;
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    let settings = &inspected[0]["NetworkSettings"];
+    assert_eq!(settings["Ports"]["80/tcp"][0]["HostIp"], "127.0.0.1");
+    assert!(settings["Networks"]["bridge"]["IPAddress"].as_str().unwrap().starts_with("10."), "{settings}");
+    machine.run(&["rm", "-f", "own"]).ok();
+}
+
+/// A real server, from beginning to end.
+#[test]
+fn redis_runs_detached_is_found_restarts_stops_and_leaves_nothing() {
+    let Some(machine) = Machine::new() else { return };
+    if skipped(&[Need::Program("mmdebstrap")]) {
+        return;
+    }
+    let before = machine.look();
+    machine.dunnage.run(["bootstrap", "--from", "debian:bookworm", "debian:bookworm"]).ok();
+    let install = "apt-get update && apt-get install -y --no-install-recommends redis-server";
+    let command = r#"["redis-server", "--protected-mode", "no", "--dir", "/var/lib/redis", "--appendonly", "yes"]"#;
+    machine.dunnage.build(&format!("FROM debian:bookworm\nRUN {install}\nEXPOSE 6379\nCMD {command}\n"));
+    machine.run(&["network", "create", "data"]).ok();
+    machine.run(&["run", "-d", "--name", "redis", "--network", "data", "-p", "6379:6379", "app"]).ok();
+    let script = "for i in $(seq 100); do exec 3<>/dev/tcp/127.0.0.1/6379 && break; sleep 0.1; done 2>/dev/null
+                  echo PING >&3; head -n 1 <&3";
+    let ping = || {
+        let ran = machine.inside("timeout").args(["20", "bash", "-c", script]).output().unwrap();
+        Ran::from(ran).ok().stdout
+    };
+    assert_eq!(ping(), "+PONG\r\n");
+    let client = |words: &[&str]| {
+        let all = [&["run", "--rm", "--network", "data", "app", "redis-cli", "-h", "redis"], words].concat();
+        machine.run(&all).ok().stdout
+    };
+    assert_eq!(client(&["set", "key", "value"]), "OK\n");
+    machine.run(&["restart", "redis"]).ok();
+    assert_eq!(ping(), "+PONG\r\n");
+    assert_eq!(client(&["get", "key"]), "value\n");
+    let begun = Instant::now();
+    machine.run(&["stop", "--time", "30", "redis"]).ok();
+    assert!(begun.elapsed() < Duration::from_secs(30), "it was killed");
+    machine.run(&["rm", "redis"]).ok();
+    machine.run(&["network", "rm", "data"]).ok();
+    machine.is_as_it_was(&before);
+}

@@ -37,6 +37,8 @@ pub(crate) enum Verb {
     Ps(PsArgs),
     /// Give a container another name
     Rename(RenameArgs),
+    /// Show which ports of this machine lead to a container
+    Port(PortArgs),
 }
 
 /// Containers.
@@ -45,6 +47,17 @@ pub(crate) struct NamesArgs {
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) names: Vec<String>,
+}
+
+/// Show which ports of this machine lead to a container
+#[derive(Debug, Args)]
+pub(crate) struct PortArgs {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) name: String,
+    /// One port of the container, as 80 or 53/udp
+    #[arg(value_name = "PORT")]
+    pub(crate) port: Option<String>,
 }
 
 /// One container.

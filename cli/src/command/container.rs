@@ -34,6 +34,7 @@ pub(super) fn verb(root: Option<PathBuf>, verb: Verb) -> Outcome {
         Verb::Logs(args) => logs(root, &args),
         Verb::Ps(args) => ps::ps(root, &args),
         Verb::Rename(args) => rename(root, &args),
+        Verb::Port(args) => super::network::port(root, &args),
     }
 }
 

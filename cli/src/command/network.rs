@@ -1,12 +1,15 @@
 //! `network create`, `ls`, `inspect`, `rm`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use engine::{NetworkInfo, NewNetwork};
 use serde_json::{Map, Value, json};
 
 use super::{Failure, Outcome, open, prune};
-use crate::args::{NetworkCommand, NetworkCreateArgs, NetworkFilter, NetworkInspectArgs, NetworkLsArgs, NetworkRmArgs};
+use crate::args::{
+    NetworkCommand, NetworkCreateArgs, NetworkFilter, NetworkInspectArgs, NetworkLsArgs, NetworkRmArgs, PortArgs,
+};
 use crate::ui::table::{self, Column};
 use crate::ui::template::Template;
 use crate::ui::{self, units};
@@ -155,6 +158,25 @@ fn containers(network: &NetworkInfo) -> Map<String, Value> {
         (endpoint.container.clone(), shown)
     };
     network.endpoints.iter().map(each).collect()
+}
+
+pub(super) fn port(root: Option<PathBuf>, args: &PortArgs) -> Outcome {
+    let engine = open(root)?;
+    let ports = engine.port_bindings(&engine.container(&args.name)?.record.id)?;
+    let key = |port: &engine::PortBinding| format!("{}/{}", port.container, port.protocol.word());
+    let host = |port: &engine::PortBinding| SocketAddr::new(port.address, port.host);
+    let Some(wanted) = &args.port else {
+        ports.iter().try_for_each(|port| ui::line(&format!("{} -> {}", key(port), host(port))))?;
+        return Ok(0);
+    };
+    let wanted = if wanted.contains('/') { wanted.clone() } else { format!("{wanted}/tcp") };
+    let mut found = ports.iter().filter(|port| key(port) == wanted).peekable();
+    if found.peek().is_none() {
+        ui::error(&format!("port {wanted} of container `{}` is not published", args.name));
+        return Ok(1);
+    }
+    found.try_for_each(|port| ui::line(&host(port).to_string()))?;
+    Ok(0)
 }
 
 /// Every network is tried; those that could not be removed are told one by one.

@@ -46,6 +46,11 @@ pub(super) fn ps(root: Option<PathBuf>, args: &PsArgs) -> Outcome {
     Ok(0)
 }
 
+fn ports(engine: &Engine, info: &ContainerInfo) -> Result<String, Failure> {
+    let ports = if info.status.is_running() { engine.port_bindings(&info.record.id)? } else { Vec::new() };
+    Ok(ports.iter().map(engine::PortBinding::words).collect::<Vec<_>>().join(", "))
+}
+
 fn row(engine: &Engine, info: &ContainerInfo, args: &PsArgs) -> Result<Map<String, Value>, Failure> {
     let command = engine.command_of(info)?.join(" ");
     let short = |text: &str| match text.char_indices().nth(COMMAND_WIDTH) {
@@ -65,7 +70,7 @@ fn row(engine: &Engine, info: &ContainerInfo, args: &PsArgs) -> Result<Map<Strin
         ("RunningFor", json!(units::ago_unix(created))),
         ("State", json!(info.status.word())),
         ("Status", json!(status(info))),
-        ("Ports", json!("")),
+        ("Ports", json!(ports(engine, info)?)),
         ("Names", json!(info.name())),
         ("Labels", json!(labels.join(","))),
         ("Mounts", json!(mounts.join(","))),

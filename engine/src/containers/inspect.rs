@@ -50,7 +50,7 @@ impl Engine {
             "GraphDriver": { "Name": self.storage()?.driver.to_string(), "Data": null },
             "Mounts": self.mount_list(&info.spec)?,
             "Config": config(&info, &image),
-            "NetworkSettings": network_settings(&info),
+            "NetworkSettings": self.network_settings(&info)?,
         }))
     }
 
@@ -255,7 +255,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "Devices": devices,
         "DeviceCgroupRules": limits.device_rules,
         "Ulimits": ulimits,
-        "PortBindings": {},
+        "PortBindings": asked_ports(spec),
     })
 }
 
@@ -293,11 +293,71 @@ impl NetworkChoice {
     }
 }
 
-fn network_settings(info: &ContainerInfo) -> Value {
-    let name = info.spec.network.name();
-    let mut networks = Map::new();
-    if !name.starts_with("container:") {
-        networks.insert(name, json!({ "IPAddress": "", "Gateway": "", "MacAddress": "" }));
+/// By port of the container: where it was asked to be published.
+fn asked_ports(spec: &ContainerSpec) -> Value {
+    let mut ports: Map<String, Value> = Map::new();
+    for port in &spec.ports {
+        for at in 0..port.count {
+            let key = format!("{}/{}", port.container.saturating_add(at), port.protocol.word());
+            let address = port.address.map_or_else(String::new, |address| address.to_string());
+            let host = port.host.map_or_else(String::new, |host| host.saturating_add(at).to_string());
+            let binding = json!({ "HostIp": address, "HostPort": host });
+            if let Some(list) = ports.entry(key).or_insert_with(|| json!([])).as_array_mut() {
+                list.push(binding);
+            }
+        }
     }
-    json!({ "Bridge": "", "Ports": {}, "IPAddress": "", "Gateway": "", "MacAddress": "", "Networks": networks })
+    Value::Object(ports)
+}
+
+impl Engine {
+    fn network_settings(&self, info: &ContainerInfo) -> Result<Value> {
+        let mut networks = Map::new();
+        for (record, endpoint) in self.container_endpoints(&info.record.id)? {
+            let own = |ipv4: bool| {
+                let address = endpoint.addresses.iter().find(|address| address.is_ipv4() == ipv4);
+                let subnet = record.subnets.iter().find(|subnet| subnet.address.is_ipv4() == ipv4);
+                address.zip(subnet).map_or_else(
+                    || (String::new(), String::new(), 0),
+                    |(address, subnet)| (address.to_string(), subnet.gateway.to_string(), subnet.length),
+                )
+            };
+            let ((four, gateway, length), (six, gateway6, length6)) = (own(true), own(false));
+            let shown = json!({
+                "NetworkID": record.id,
+                "EndpointID": "",
+                "Aliases": endpoint.aliases,
+                "MacAddress": endpoint.mac,
+                "IPAddress": four,
+                "IPPrefixLen": length,
+                "Gateway": gateway,
+                "GlobalIPv6Address": six,
+                "GlobalIPv6PrefixLen": length6,
+                "IPv6Gateway": gateway6,
+            });
+            networks.insert(record.name, shown);
+        }
+        let name = info.spec.network.name();
+        let first = networks.get(&name).cloned().unwrap_or_default();
+        let of_first = |key: &str| first.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        if networks.is_empty() && !name.starts_with("container:") {
+            networks.insert(name, json!({ "IPAddress": "", "Gateway": "", "MacAddress": "" }));
+        }
+        let mut ports: Map<String, Value> = Map::new();
+        for port in self.port_bindings(&info.record.id)? {
+            let key = format!("{}/{}", port.container, port.protocol.word());
+            let binding = json!({ "HostIp": port.address.to_string(), "HostPort": port.host.to_string() });
+            if let Some(list) = ports.entry(key).or_insert_with(|| json!([])).as_array_mut() {
+                list.push(binding);
+            }
+        }
+        Ok(json!({
+            "Bridge": "",
+            "Ports": ports,
+            "IPAddress": of_first("IPAddress"),
+            "Gateway": of_first("Gateway"),
+            "MacAddress": of_first("MacAddress"),
+            "Networks": networks,
+        }))
+    }
 }

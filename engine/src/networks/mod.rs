@@ -129,6 +129,32 @@ impl Engine {
         }
     }
 
+    /// Where a container is on its networks, while it runs.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn container_endpoints(&self, id: &str) -> Result<Vec<(NetworkRecord, EndpointRecord)>> {
+        let mut found = Vec::new();
+        for record in self.store.networks()? {
+            if let Some(endpoint) = self.store.endpoint(&record.name, id)? {
+                found.push((record, endpoint));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The ports of this machine that lead to a container, while it runs.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn port_bindings(&self, id: &str) -> Result<Vec<PortBinding>> {
+        let endpoints = self.container_endpoints(id)?;
+        let words = endpoints.first().map(|(_, endpoint)| endpoint.ports.clone()).unwrap_or_default();
+        let mut ports: Vec<PortBinding> = words.iter().filter_map(|words| words.parse().ok()).collect();
+        ports.sort_by_key(|port| (port.container, port.protocol));
+        Ok(ports)
+    }
+
     /// Makes a network.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ impl NetworkNames {
 
     fn lives(&self, network: &Network, endpoint: &EndpointRecord) -> bool {
         // One whose process was killed has left its file behind.
-        self.store.has_endpoint(&network.name, &endpoint.container).unwrap_or(false)
+        self.store.endpoint(&network.name, &endpoint.container).is_ok_and(|found| found.is_some())
     }
 }
 

@@ -224,6 +224,21 @@ impl PortBinding {
     }
 }
 
+impl std::str::FromStr for PortBinding {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = || {
+            let (host, container) = text.split_once("->")?;
+            let (container, protocol) = container.split_once('/')?;
+            let host: SocketAddr = host.parse().ok()?;
+            let protocol = if protocol == "udp" { Protocol::Udp } else { Protocol::Tcp };
+            Some(PortBinding { container: container.parse().ok()?, protocol, address: host.ip(), host: host.port() })
+        };
+        read().ok_or_else(|| format!("`{text}` is no published port"))
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -252,6 +267,14 @@ mod tests {
         for bad in ["", "x", "80:", "70000", "0", "8000-8001:80", "9-8", "80/sctp", "host:80:80", "1:2:3:4", "-1"] {
             assert!(spec(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn published_ports_are_read_as_they_are_written() {
+        for text in ["127.0.0.1:8080->80/tcp", "[::1]:53->53/udp"] {
+            assert_eq!(text.parse::<PortBinding>().unwrap().words(), text);
+        }
+        assert!("x".parse::<PortBinding>().is_err());
     }
 
     #[test]
