@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use testdata::{Dunnage, Need, Ran, skipped};
+use testdata::{Dunnage, Host, Need, Ran, skipped};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -108,6 +109,16 @@ impl Machine {
             .unwrap()
             .into()
     }
+}
+
+/// Whether a process is in this network namespace or has a descriptor of it.
+fn is_held(namespace: &str) -> bool {
+    let leads_there = |path: &Path| std::fs::read_link(path).is_ok_and(|target| target == Path::new(namespace));
+    let mut processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    processes.any(|process| {
+        let mut descriptors = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        leads_there(&process.join("ns/net")) || descriptors.any(|entry| leads_there(&entry.path()))
+    })
 }
 
 impl Drop for Machine {
@@ -412,6 +423,7 @@ fn runtime_n03_port_ps_and_inspect_tell_what_is_published() {
     assert!(one.starts_with("127.0.0.1:") && all.contains(&format!("80/tcp -> {one}\n")), "{all}{one}");
     assert!(all.contains("53/udp -> 0.0.0.0:"), "{all}");
     machine.run(&["port", "own", "81"]).fails(1, "port 81/tcp of container `own` is not published");
+    machine.run(&["port", "own", "80-81"]).fails(2, "not one port");
     let listed = machine.run(&["ps", "--format", "{{.Ports}}"]).ok().stdout;
     assert!(listed.contains(&format!("{one}->80/tcp")), "{listed}");
     let inspected = machine.run(&["inspect", "own"]).ok().stdout;
@@ -429,11 +441,11 @@ fn redis_runs_detached_is_found_restarts_stops_and_leaves_nothing() {
     if skipped(&[Need::Program("mmdebstrap")]) {
         return;
     }
-    let before = machine.look();
     machine.dunnage.run(["bootstrap", "--from", "debian:bookworm", "debian:bookworm"]).ok();
     let install = "apt-get update && apt-get install -y --no-install-recommends redis-server";
     let command = r#"["redis-server", "--protected-mode", "no", "--dir", "/var/lib/redis", "--appendonly", "yes"]"#;
     machine.dunnage.build(&format!("FROM debian:bookworm\nRUN {install}\nEXPOSE 6379\nCMD {command}\n"));
+    let (before, host) = (machine.look(), Host::look(&machine.dunnage.root()));
     machine.run(&["network", "create", "data"]).ok();
     machine.run(&["run", "-d", "--name", "redis", "--network", "data", "-p", "6379:6379", "app"]).ok();
     let script = "for i in $(seq 100); do exec 3<>/dev/tcp/127.0.0.1/6379 && break; sleep 0.1; done 2>/dev/null
@@ -451,10 +463,19 @@ fn redis_runs_detached_is_found_restarts_stops_and_leaves_nothing() {
     machine.run(&["restart", "redis"]).ok();
     assert_eq!(ping(), "+PONG\r\n");
     assert_eq!(client(&["get", "key"]), "value\n");
+    let namespace = machine.run(&["exec", "redis", "readlink", "/proc/self/ns/net"]).ok().stdout;
+    assert!(is_held(namespace.trim()));
     let begun = Instant::now();
     machine.run(&["stop", "--time", "30", "redis"]).ok();
     assert!(begun.elapsed() < Duration::from_secs(30), "it was killed");
+    let code = machine.run(&["inspect", "-f", "{{.State.ExitCode}}", "redis"]).ok().stdout;
+    assert_eq!(code, "0\n", "it was not asked to end");
     machine.run(&["rm", "redis"]).ok();
     machine.run(&["network", "rm", "data"]).ok();
     machine.is_as_it_was(&before);
+    host.expect(&machine.dunnage.root());
+    while is_held(namespace.trim()) {
+        assert!(begun.elapsed() < 2 * SOON, "{namespace} is left behind");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -1,7 +1,7 @@
 //! The verbs of containers, at the top and below `dunnage container`.
 
 use clap::{Args, Subcommand};
-use engine::Signal;
+use engine::{PortSpec, Signal};
 
 use super::run::{CreateCommand, Keys, container_name};
 
@@ -56,8 +56,8 @@ pub(crate) struct PortArgs {
     #[arg(value_name = "CONTAINER")]
     pub(crate) name: String,
     /// One port of the container, as 80 or 53/udp
-    #[arg(value_name = "PORT")]
-    pub(crate) port: Option<String>,
+    #[arg(value_name = "PORT", value_parser = one_port)]
+    pub(crate) port: Option<PortSpec>,
 }
 
 /// One container.
@@ -275,6 +275,15 @@ pub(super) fn detach_keys(text: &str) -> Result<Keys, String> {
 
 pub(super) fn signal(text: &str) -> Result<Signal, String> {
     Signal::parse(text).map_err(|error| error.to_string())
+}
+
+/// A port of a container alone, as `80` or `53/udp`.
+fn one_port(text: &str) -> Result<PortSpec, String> {
+    let port: PortSpec = text.parse()?;
+    match (port.address, port.host, port.count) {
+        (None, None, 1) => Ok(port),
+        _ => Err(format!("`{text}` is not one port of a container: write 80 or 53/udp")),
+    }
 }
 
 pub(super) fn timeout(text: &str) -> Result<i64, String> {

@@ -165,11 +165,11 @@ pub(super) fn port(root: Option<PathBuf>, args: &PortArgs) -> Outcome {
     let ports = engine.port_bindings(&engine.container(&args.name)?.record.id)?;
     let key = |port: &engine::PortBinding| format!("{}/{}", port.container, port.protocol.word());
     let host = |port: &engine::PortBinding| SocketAddr::new(port.address, port.host);
-    let Some(wanted) = &args.port else {
+    let Some(one) = &args.port else {
         ports.iter().try_for_each(|port| ui::line(&format!("{} -> {}", key(port), host(port))))?;
         return Ok(0);
     };
-    let wanted = if wanted.contains('/') { wanted.clone() } else { format!("{wanted}/tcp") };
+    let wanted = format!("{}/{}", one.container, one.protocol.word());
     let mut found = ports.iter().filter(|port| key(port) == wanted).peekable();
     if found.peek().is_none() {
         ui::error(&format!("port {wanted} of container `{}` is not published", args.name));

@@ -121,8 +121,12 @@ impl Live {
         let (group, network) = self.held;
         monitor.state.oom_killed = group.ran_out_of_memory();
         drop(group);
-        // Not in a hurry: the next run of it may want the same addresses and ports at once.
-        drop(network);
+        if monitor.wants_restart(code) {
+            // Not in a hurry, and this process has no use for children that end unseen.
+            drop(network);
+        } else {
+            network.leave();
+        }
         code
     }
 
