@@ -239,6 +239,17 @@ impl Store {
         write_record(&path, &ContainerRecord { name: Some(name.to_owned()), ..record }, true)
     }
 
+    /// Writes what is asked of a container anew.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn respecify_container(&self, id: &str, spec: serde_json::Value) -> Result<()> {
+        let _lock = self.exclusive()?;
+        let path = self.container_dir(id);
+        let record = read_record(&path).ok_or_else(|| Error::ContainerNotFound(id.to_owned()))?;
+        write_record(&path, &ContainerRecord { spec, ..record }, true)
+    }
+
     /// The caller holds the exclusive lock.
     fn name_is_free(&self, name: &str, except: Option<&str>) -> Result<()> {
         let records = entries(&self.path("containers"))?.into_iter().filter_map(|(_, path)| read_record(&path));

@@ -60,16 +60,16 @@ pub use cache::FAILPOINTS;
 pub use cache::{
     Budget, CachePolicy, CacheUsage, ContainerUsage, EndpointRecord, FAILPOINTS_VARIABLE, Filters, ImagePolicy,
     ImageUsage, LabelFilter, Log, NetworkRecord, NetworkSubnet, Origin, Owner, Part, Platform, Problem, PruneOptions,
-    Pruned, PrunedCache, PrunedImage, Reference, StoreCheck, StoredImage, Usage, Volume, VolumePolicy, VolumeUsage,
-    arm_failpoints,
+    Pruned, PrunedCache, PrunedImage, Reference, StoreCheck, StoredImage, TreeChange, Usage, Volume, VolumePolicy,
+    VolumeUsage, arm_failpoints,
 };
 pub use check::{Checked, check};
 pub use containers::{
-    AttachRequest, CapabilityChange, ContainerEvent, ContainerInfo, ContainerSpec, ContainerState, CreateRequest,
-    DETACH_KEYS, DeviceSpec, EventWindow, ExecSpec, Health, HealthChange, HealthResult, HealthStatus, Left, LimitSpec,
-    LogChoice, LogDriver, LogLine, LogOutput, LogRequest, MONITOR_COMMAND, MountKind, MountSpec, NamespaceChoice,
-    Phase, RestartPolicy, RunOutcome, RunRequest, Security, Status, Ulimit, VolumesFrom, parse_detach_keys,
-    parse_duration, parse_moment, rfc3339,
+    AttachRequest, CapabilityChange, CommitRequest, ContainerEvent, ContainerInfo, ContainerSpec, ContainerState,
+    ContainerUse, CreateRequest, DETACH_KEYS, DeviceSpec, EventWindow, ExecSpec, Health, HealthChange, HealthResult,
+    HealthStatus, Left, LimitSpec, LogChoice, LogDriver, LogLine, LogOutput, LogRequest, MONITOR_COMMAND, MountKind,
+    MountSpec, NamespaceChoice, Phase, ProcessRow, RestartPolicy, RunOutcome, RunRequest, Security, Status, Ulimit,
+    VolumesFrom, parse_detach_keys, parse_duration, parse_moment, rfc3339,
 };
 pub use contexts::{ContextSource, DockerfileSource, NamedSource};
 pub use debug::DebugRequest;

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use engine::{PortSpec, Signal};
 
+use super::limits::LimitArgs;
 use super::run::{CreateCommand, Keys, container_name};
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +40,18 @@ pub(crate) enum Verb {
     Rename(RenameArgs),
     /// Show which ports of this machine lead to a container
     Port(PortArgs),
+    /// Show the processes of a container
+    Top(TopArgs),
+    /// Show what containers use
+    Stats(StatsArgs),
+    /// Change the limits of containers
+    Update(UpdateArgs),
+    /// Show which files of a container's root have changed
+    Diff(NameArg),
+    /// Make an image of a container's root
+    Commit(CommitArgs),
+    /// Write a container's root to a tar
+    Export(ExportArgs),
 }
 
 /// Containers.
@@ -163,9 +176,6 @@ pub(crate) struct ExecArgs {
     /// All capabilities
     #[arg(long)]
     pub(crate) privileged: bool,
-    /// This process is the one behind a command that runs on its own
-    #[arg(long, hide = true)]
-    pub(crate) in_background: bool,
     /// Name or id of the container
     #[arg(value_name = "CONTAINER")]
     pub(crate) name: String,
@@ -288,6 +298,71 @@ fn one_port(text: &str) -> Result<PortSpec, String> {
 
 pub(super) fn timeout(text: &str) -> Result<i64, String> {
     text.parse().ok().filter(|seconds| *seconds >= -1).ok_or(format!("`{text}` is no number of seconds"))
+}
+
+/// Show the processes of a container
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) container: NameArg,
+}
+
+/// Show what containers use
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// Also those that do not run
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Once, not again and again
+    #[arg(long)]
+    pub(crate) no_stream: bool,
+    /// Whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// `json`, or a template such as '{{.Name}} {{.MemUsage}}'
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Names or ids [default: all that run]
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) names: Vec<String>,
+}
+
+/// Change the limits of containers
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) containers: NamesArgs,
+}
+
+/// Make an image of a container's root
+#[derive(Debug, Args)]
+pub(crate) struct CommitArgs {
+    /// Who made it
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) author: Option<String>,
+    /// What was done
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// Let the container stand still meanwhile
+    #[arg(short, long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1,
+        default_missing_value = "true", require_equals = true)]
+    pub(crate) pause: bool,
+    #[command(flatten)]
+    pub(crate) container: NameArg,
+    /// Name of the image
+    pub(crate) image: Option<String>,
+}
+
+/// Write a container's root to a tar
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// File to write [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(crate) container: NameArg,
 }
 
 fn moment(text: &str) -> Result<u64, String> {

@@ -33,7 +33,8 @@ pub(crate) use build::{BuildArgs, BuildNetwork, Call, CallMethod, Progress};
 pub(crate) use builds::{Builds, BuildsLogsArgs, BuildsLsArgs, BuildsRmArgs, BuildsShowArgs};
 pub(crate) use check::{CheckArgs, CheckFormat};
 pub(crate) use container::{
-    AttachArgs, EventsArgs, ExecArgs, LogsArgs, MonitorArgs, PortArgs, PsArgs, RenameArgs, StartArgs, Verb,
+    AttachArgs, CommitArgs, EventsArgs, ExecArgs, ExportArgs, LogsArgs, MonitorArgs, NameArg, PortArgs, PsArgs,
+    RenameArgs, StartArgs, StatsArgs, TopArgs, UpdateArgs, Verb,
 };
 pub(crate) use debug::DebugArgs;
 pub(crate) use image::{

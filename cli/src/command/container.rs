@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use engine::{AttachRequest, Engine, Left, LogOutput, LogRequest};
 
-use super::{Failure, Outcome, Verb, open, ps, run};
+use super::{Failure, Outcome, Verb, container_tree, container_use, open, ps, run};
 use crate::args::{AttachArgs, LogsArgs, RenameArgs, StartArgs};
 use crate::ui;
 
@@ -35,6 +35,12 @@ pub(super) fn verb(root: Option<PathBuf>, verb: Verb) -> Outcome {
         Verb::Ps(args) => ps::ps(root, &args),
         Verb::Rename(args) => rename(root, &args),
         Verb::Port(args) => super::network::port(root, &args),
+        Verb::Top(args) => container_use::top(root, &args),
+        Verb::Stats(args) => container_use::stats(root, &args),
+        Verb::Update(args) => container_use::update(root, &args),
+        Verb::Diff(args) => container_tree::diff(root, &args),
+        Verb::Commit(args) => container_tree::commit(root, args),
+        Verb::Export(args) => container_tree::export(root, &args),
     }
 }
 

@@ -7,6 +7,8 @@ mod builds;
 mod call;
 mod check;
 mod container;
+mod container_tree;
+mod container_use;
 mod debug;
 mod events;
 mod image;

@@ -5,6 +5,7 @@ mod attach;
 mod copying;
 mod events;
 mod exec;
+mod image;
 mod inspect;
 mod launch;
 mod lifecycle;
@@ -21,6 +22,7 @@ mod spec;
 mod state;
 mod time;
 mod uplink;
+mod usage;
 mod wire;
 
 use std::path::PathBuf;
@@ -37,6 +39,7 @@ pub use self::{
     attach::{AttachRequest, DETACH_KEYS, Left, parse_detach_keys},
     events::{ContainerEvent, EventWindow},
     exec::ExecSpec,
+    image::CommitRequest,
     lifecycle::CreateRequest,
     limits::LimitSpec,
     log::{LogLine, Output as LogOutput},
@@ -49,6 +52,7 @@ pub use self::{
     },
     state::{ContainerInfo, ContainerState, Health, HealthResult, HealthStatus, Phase, Status},
     time::{parse_duration, parse_moment, rfc3339},
+    usage::{ContainerUse, ProcessRow},
 };
 use crate::Engine;
 use crate::error::Result;

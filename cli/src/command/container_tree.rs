@@ -1,0 +1,37 @@
+//! `diff`, `commit`, `export`: a container's root as changes, as an image, as a tar.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use engine::{CommitRequest, TreeChange};
+
+use super::{Failure, Outcome, open};
+use crate::args::{CommitArgs, ExportArgs, NameArg};
+use crate::ui;
+
+pub(super) fn diff(root: Option<PathBuf>, args: &NameArg) -> Outcome {
+    for (change, path) in open(root)?.diff(&args.name)? {
+        let letter = match change {
+            TreeChange::Added => 'A',
+            TreeChange::Changed => 'C',
+            TreeChange::Deleted => 'D',
+        };
+        ui::line(&format!("{letter} /{}", ui::foreign::line(&path.to_string_lossy())))?;
+    }
+    Ok(0)
+}
+
+pub(super) fn commit(root: Option<PathBuf>, args: CommitArgs) -> Outcome {
+    let CommitArgs { author, message, pause, container, image } = args;
+    let id = open(root)?.commit(&container.name, &CommitRequest { image, author, message, pause })?;
+    ui::line(&id)?;
+    Ok(0)
+}
+
+pub(super) fn export(root: Option<PathBuf>, args: &ExportArgs) -> Outcome {
+    if args.output.is_none() && io::stdout().is_terminal() {
+        return Err(Failure::usage("an archive is not written to a terminal: use -o FILE or a pipe"));
+    }
+    open(root)?.export(&args.container.name, args.output.as_deref(), ui::stream)?;
+    Ok(0)
+}

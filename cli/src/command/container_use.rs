@@ -1,0 +1,122 @@
+//! `top`, `stats`, `update`: what containers use, and what they may.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use engine::{ContainerInfo, ContainerUse, Engine};
+use serde_json::{Map, Value, json};
+
+use super::{Outcome, container, open};
+use crate::args::{StatsArgs, TopArgs, UpdateArgs};
+use crate::ui::table::{self, Column};
+use crate::ui::{self, units};
+
+/// Time between two looks at what is used.
+const INTERVAL: Duration = Duration::from_secs(1);
+const PROCESSES: [Column; 5] = [("UID", "UID"), ("PID", "PID"), ("PPID", "PPID"), ("STAT", "STAT"), ("CMD", "CMD")];
+const USES: [Column; 8] = [
+    ("ID", "CONTAINER ID"),
+    ("Name", "NAME"),
+    ("CPUPerc", "CPU %"),
+    ("MemUsage", "MEM USAGE / LIMIT"),
+    ("MemPerc", "MEM %"),
+    ("NetIO", "NET I/O"),
+    ("BlockIO", "BLOCK I/O"),
+    ("PIDs", "PIDS"),
+];
+
+pub(super) fn top(root: Option<PathBuf>, args: &TopArgs) -> Outcome {
+    let rows: Vec<Map<String, Value>> = open(root)?
+        .top(&args.container.name)?
+        .into_iter()
+        .map(|process| {
+            let fields = [
+                ("UID", json!(process.uid.to_string())),
+                ("PID", json!(process.pid.to_string())),
+                ("PPID", json!(process.parent.to_string())),
+                ("STAT", json!(process.state)),
+                ("CMD", json!(ui::foreign::line(&process.command))),
+            ];
+            fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        })
+        .collect();
+    table::print(&rows, &PROCESSES, None)?;
+    Ok(0)
+}
+
+pub(super) fn update(root: Option<PathBuf>, args: &UpdateArgs) -> Outcome {
+    let limits = args.limits.clone().spec();
+    container::each(root, &args.containers.names, |engine, name| engine.update(name, &limits))
+}
+
+/// A share of processor time needs two looks: the first one is a second old when the first line is printed.
+pub(super) fn stats(root: Option<PathBuf>, args: &StatsArgs) -> Outcome {
+    let engine = open(root)?;
+    let mut before = uses(&engine, args)?;
+    loop {
+        thread::sleep(INTERVAL);
+        let now = uses(&engine, args)?;
+        let rows: Vec<Map<String, Value>> = now.iter().map(|one| row(one, &before, args.no_trunc)).collect();
+        table::print(&rows, &USES, args.format.as_deref())?;
+        if args.no_stream || (rows.is_empty() && !args.names.is_empty()) {
+            return Ok(0);
+        }
+        before = now;
+    }
+}
+
+type Look = (ContainerInfo, Option<ContainerUse>);
+
+fn uses(engine: &Engine, args: &StatsArgs) -> Result<Vec<Look>, engine::Error> {
+    let containers = match args.names.as_slice() {
+        [] => engine.containers()?.into_iter().filter(|info| args.all || info.status.is_running()).collect(),
+        names => names.iter().map(|name| engine.container(name)).collect::<Result<Vec<_>, _>>()?,
+    };
+    // One that ended meanwhile uses nothing.
+    Ok(containers
+        .into_iter()
+        .map(|info| (engine.usage_of(&info).ok(), info))
+        .map(|(used, info)| (info, used))
+        .collect())
+}
+
+fn row((info, used): &Look, before: &[Look], whole: bool) -> Map<String, Value> {
+    let earlier = before.iter().find(|(other, _)| other.record.id == info.record.id);
+    let earlier = earlier.and_then(|(_, used)| used.as_ref());
+    let id = if whole { info.record.id.as_str() } else { info.short_id() };
+    let stats = used.as_ref().map(|used| &used.stats);
+    let memory = stats.map_or(0, |stats| stats.memory.working_set());
+    let limit = stats.and_then(|stats| stats.memory.limit).unwrap_or_else(machine_memory);
+    let share = |part: f64, whole: f64| if whole > 0.0 { part / whole * 100.0 } else { 0.0 };
+    let (read, written) = stats.map_or((0, 0), |stats| {
+        stats.io.iter().fold((0, 0), |(read, written), io| (read + io.read_bytes, written + io.written_bytes))
+    });
+    let fields = [
+        ("ID", json!(id)),
+        ("Container", json!(id)),
+        ("Name", json!(info.name())),
+        ("CPUPerc", json!(format!("{:.2}%", processor(used.as_ref(), earlier)))),
+        ("MemUsage", json!(format!("{} / {}", units::bytes(memory), units::bytes(limit)))),
+        ("MemPerc", json!(format!("{:.2}%", share(memory as f64, limit as f64)))),
+        ("NetIO", json!("0B / 0B")),
+        ("BlockIO", json!(format!("{} / {}", units::bytes(read), units::bytes(written)))),
+        ("PIDs", json!(stats.map_or(0, |stats| stats.pids).to_string())),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Per cent of one processor.
+fn processor(now: Option<&ContainerUse>, earlier: Option<&ContainerUse>) -> f64 {
+    let (Some(now), Some(earlier)) = (now, earlier) else { return 0.0 };
+    let wall = Duration::from_nanos(now.time.saturating_sub(earlier.time));
+    let used = now.stats.cpu.total.saturating_sub(earlier.stats.cpu.total);
+    if wall.is_zero() { 0.0 } else { used.as_secs_f64() / wall.as_secs_f64() * 100.0 }
+}
+
+fn machine_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kilobytes: Option<u64> = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+    kilobytes.unwrap_or(0).saturating_mul(1024)
+}

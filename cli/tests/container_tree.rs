@@ -1,0 +1,89 @@
+//! What a container wrote and uses: its changes, an image and a tar of it, its processes, what it uses and may use.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::process::Command;
+
+use serde_json::Value;
+use testdata::{Dunnage, Need, Ran, skipped};
+
+fn dunnage() -> Option<Dunnage> {
+    if skipped(&[Need::Root, Need::Program("busybox")]) {
+        return None;
+    }
+    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
+    dunnage.busybox();
+    dunnage.build("FROM base\nRUN mkdir /d && echo 1 > /d/old && echo 2 > /d/gone && echo 3 > /d/same && mkdir /e && touch /e/f\n");
+    Some(dunnage)
+}
+
+const CHANGES: &str =
+    "echo more >> /d/old; rm /d/gone; cat /d/same; mkdir /new; touch /new/file; rm -r /e; mkdir /e; ln -s x /l";
+
+#[test]
+fn runtime_x12_added_changed_and_deleted_files_are_told_and_nothing_of_the_runtimes_own() {
+    let Some(dunnage) = dunnage() else { return };
+    for driver in ["overlay", "copy"] {
+        let name = format!("with-{driver}");
+        dunnage.run(["run", "--storage-driver", driver, "--name", &name, "app", "sh", "-c", CHANGES]).ok();
+        let changes = dunnage.run(["diff", &name]).ok().stdout;
+        let expected = "C /d\nD /d/gone\nC /d/old\nC /e\nD /e/f\nA /l\nA /new\nA /new/file\n";
+        assert_eq!(changes, expected, "{driver}");
+    }
+    dunnage.run(["create", "--name", "fresh", "app"]).ok();
+    assert_eq!(dunnage.run(["diff", "fresh"]).ok().stdout, "");
+    dunnage.run(["diff", "nobody"]).fails(1, "no container `nobody`");
+}
+
+#[test]
+fn a_container_becomes_an_image() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.run(["run", "--name", "one", "-e", "A=b", "app", "sh", "-c", CHANGES]).ok();
+    let id = dunnage.run(["commit", "-a", "me", "-m", "by hand", "one", "made:1"]).ok().stdout;
+    assert!(id.starts_with("sha256:"), "{id}");
+    let script = "cat /d/old /d/same; ls / | tr '\\n' ' '; ls /e; test -e /d/gone || echo gone; echo $A";
+    let seen = dunnage.run(["run", "--rm", "made:1", "sh", "-c", script]).ok().stdout;
+    assert!(seen.starts_with("1\nmore\n3\n") && seen.contains(" new ") && seen.ends_with("gone\nb\n"), "{seen}");
+    let inspected: Value = serde_json::from_str(&dunnage.run(["inspect", "made:1"]).ok().stdout).unwrap();
+    assert_eq!(inspected[0]["Author"], "me");
+    let history = dunnage.run(["history", "made:1", "--no-trunc"]).ok().stdout;
+    assert!(history.contains("by hand"), "{history}");
+    // The same container once more is the same layer, and the container is as it was.
+    dunnage.run(["commit", "one", "made:2"]).ok();
+    assert_eq!(dunnage.run(["start", "one"]).ok().stdout, "one\n");
+    dunnage.run(["system", "check"]).ok();
+}
+
+#[test]
+fn a_containers_root_is_written_as_a_tar() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.run(["run", "--name", "one", "app", "sh", "-c", CHANGES]).ok();
+    dunnage.run(["export", "-o", "one.tar", "one"]).ok();
+    let stream = dunnage.command(["export", "one"]).output().unwrap();
+    assert_eq!(stream.stdout, std::fs::read(dunnage.dir(".").join("one.tar")).unwrap());
+    let listed: Ran = Command::new("tar").arg("tf").arg(dunnage.dir(".").join("one.tar")).output().unwrap().into();
+    let listed = listed.ok().stdout;
+    let has = |name: &str| listed.lines().any(|line| line.trim_end_matches('/') == name);
+    assert!(has("d/old") && has("new/file") && has("l") && !has("d/gone") && !has("e/f"), "{listed}");
+}
+
+#[test]
+fn runtime_l08_what_a_container_uses_is_counted() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.run(["run", "-d", "--name", "busy", "--memory", "64m", "app", "sh", "-c", "while :; do :; done"]).ok();
+    let text = dunnage.run(["stats", "--no-stream", "--format", "json", "busy"]).ok().stdout;
+    let row: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(row["Name"], "busy");
+    let number = |field: &str| row[field].as_str().unwrap().trim_end_matches('%').parse::<f64>().unwrap();
+    assert!(number("PIDs") >= 1.0 && number("CPUPerc") > 1.0, "{text}");
+    assert!(!row["MemUsage"].as_str().unwrap().starts_with("0B"), "{text}");
+    let top = dunnage.run(["top", "busy"]).ok().stdout;
+    assert!(top.lines().count() == 2 && top.contains("while :"), "{top}");
+
+    dunnage.run(["update", "--memory", "96m", "--memory-swap", "96m", "busy"]).ok();
+    let text = dunnage.run(["stats", "--no-stream", "--format", "{{.MemUsage}}", "busy"]).ok().stdout;
+    assert!(text.contains("/ 101MB") || text.contains("/ 100.7MB"), "{text}");
+    let inspected: Value = serde_json::from_str(&dunnage.run(["inspect", "busy"]).ok().stdout).unwrap();
+    assert_eq!(inspected[0]["HostConfig"]["Memory"], 96 << 20);
+    dunnage.run(["rm", "-f", "busy"]).ok();
+    dunnage.run(["top", "busy"]).fails(1, "no container `busy`");
+}

@@ -1,0 +1,124 @@
+//! top, stats, update: what a container's processes use, and what they may.
+
+use runtime::CgroupStats;
+
+use super::limits::LimitSpec;
+use super::manage::group_of;
+use super::state::{ContainerInfo, now};
+use crate::Engine;
+use crate::error::{Error, Result};
+
+/// A process of a container, as the machine sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcessRow {
+    /// User.
+    pub uid: u32,
+    /// Number.
+    pub pid: u32,
+    /// Its parent's.
+    pub parent: u32,
+    /// The kernel's letter for what it does.
+    pub state: String,
+    /// Clock ticks of processor time.
+    pub ticks: u64,
+    /// Its command line, or its name in brackets.
+    pub command: String,
+}
+
+/// What a container uses at one moment.
+#[derive(Debug, Clone)]
+pub struct ContainerUse {
+    /// Unix nanoseconds.
+    pub time: u64,
+    /// The kernel's numbers.
+    pub stats: CgroupStats,
+}
+
+impl Engine {
+    /// The processes of a container that runs.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn top(&self, name: &str) -> Result<Vec<ProcessRow>> {
+        let info = self.container(name)?;
+        let running = info.running()?;
+        let mut pids = match group_of(&info) {
+            Ok(group) => group.processes()?,
+            Err(_) => vec![running.pid()],
+        };
+        pids.sort_unstable();
+        // Those that ended meanwhile are not there any more.
+        Ok(pids.into_iter().filter_map(process).collect())
+    }
+
+    /// What a container uses now.
+    ///
+    /// # Errors
+    /// When it does not run, or has no control group.
+    pub fn usage_of(&self, info: &ContainerInfo) -> Result<ContainerUse> {
+        info.running()?;
+        Ok(ContainerUse { time: now(), stats: group_of(info)?.stats() })
+    }
+
+    /// Changes the limits of a container; what is not named stays.
+    ///
+    /// # Errors
+    /// When there is none, or a limit cannot be.
+    pub fn update(&self, name: &str, limits: &LimitSpec) -> Result<()> {
+        let info = self.container(name)?;
+        let mut spec = info.spec.clone();
+        spec.limits = spec.limits.changed_by(limits);
+        let resources = spec.limits.resources()?;
+        if info.status.is_running() {
+            group_of(&info)?.update(&resources)?;
+        }
+        let document = serde_json::to_value(&spec).map_err(|error| Error::Usage(error.to_string()))?;
+        self.store.respecify_container(&info.record.id, document)?;
+        self.note_event_of(&info, "update", &[]);
+        Ok(())
+    }
+}
+
+impl LimitSpec {
+    fn changed_by(&self, change: &LimitSpec) -> LimitSpec {
+        LimitSpec {
+            memory: change.memory.or(self.memory),
+            memory_swap: change.memory_swap.or(self.memory_swap),
+            memory_reservation: change.memory_reservation.or(self.memory_reservation),
+            cpu_thousandths: change.cpu_thousandths.or(self.cpu_thousandths),
+            cpu_shares: change.cpu_shares.or(self.cpu_shares),
+            cpu_period: change.cpu_period.or(self.cpu_period),
+            cpu_quota: change.cpu_quota.or(self.cpu_quota),
+            cpuset_cpus: change.cpuset_cpus.clone().or_else(|| self.cpuset_cpus.clone()),
+            cpuset_mems: change.cpuset_mems.clone().or_else(|| self.cpuset_mems.clone()),
+            pids: change.pids.or(self.pids),
+            blkio_weight: change.blkio_weight.or(self.blkio_weight),
+            ..self.clone()
+        }
+    }
+}
+
+fn process(pid: u32) -> Option<ProcessRow> {
+    use std::os::unix::fs::MetadataExt;
+    let directory = format!("/proc/{pid}");
+    let uid = std::fs::metadata(&directory).ok()?.uid();
+    let stat = std::fs::read_to_string(format!("{directory}/stat")).ok()?;
+    let (head, rest) = stat.rsplit_once(')')?;
+    let name = head.split_once('(').map_or("", |(_, name)| name);
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    let line = std::fs::read(format!("{directory}/cmdline")).unwrap_or_default();
+    let words: Vec<String> = line
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect();
+    Some(ProcessRow {
+        uid,
+        pid,
+        parent: u32::try_from(number(1)).unwrap_or(0),
+        state: fields.first().copied().unwrap_or("?").to_owned(),
+        ticks: number(11) + number(12),
+        command: if words.is_empty() { format!("[{name}]") } else { words.join(" ") },
+    })
+}
