@@ -42,7 +42,9 @@ impl User {
         assert!(added.status.success(), "useradd: {}", String::from_utf8_lossy(&added.stderr));
         let user = User { name, home };
         // The build directory may be closed to others.
-        std::fs::copy(binary, user.home.join("dunnage")).expect("a copy of the binary");
+        // By another process: a child of this one that starts meanwhile would hold the copy open for writing.
+        let copied = Command::new("cp").arg(binary).arg(user.home.join("dunnage")).status();
+        assert!(copied.is_ok_and(|status| status.success()), "a copy of the binary");
         user
     }
 

@@ -75,9 +75,11 @@ pub(super) fn perform_push(
 /// Pulls an image that a container needs, in docker's words.
 pub(super) fn ensure(engine: &engine::Engine, image: &str, pull: Pull, quiet: bool) -> Result<(), Failure> {
     let (fetch, cancel) = (config::fetch(), Cancel::default());
-    let interrupt = ui::interrupt::watch(&cancel)?;
     let progress = TransferProgress::new(quiet);
+    // Only while something is pulled: what is caught once never ends this process by itself again.
+    let watched = std::cell::OnceCell::new();
     let begins = |name: &Reference| {
+        watched.get_or_init(|| ui::interrupt::watch(&cancel));
         if !quiet {
             ui::say(&format!("Unable to find image '{}' locally: pulling it", ui::foreign::line(&name.familiar())));
         }
@@ -92,7 +94,9 @@ pub(super) fn ensure(engine: &engine::Engine, image: &str, pull: Pull, quiet: bo
     };
     let ensured = engine.ensure_image(image, &supply);
     progress.finish();
-    ensured.map_err(|error| stopped(error, &interrupt))
+    let Some(interrupt) = watched.into_inner().transpose()? else { return Ok(ensured?) };
+    ensured.map_err(|error| stopped(error, &interrupt))?;
+    interrupt.code().map_or(Ok(()), |code| Err(Failure::Told(code)))
 }
 
 /// Which signal it was is known here; the engine knows only that it was asked to stop.

@@ -62,7 +62,7 @@ impl Engine {
         info.running()?;
         let hello = hello(&info, request.input, true);
         let conversation = self.converse(&info, hello)?;
-        talk(conversation, info.spec.tty, request)
+        talk(conversation, info.spec.tty, request, ForwardedSignals::catch()?)
     }
 
     /// Begins a talk with the monitor of a container.
@@ -82,14 +82,18 @@ pub(super) fn hello(info: &ContainerInfo, input: bool, output: bool) -> Hello {
     Hello { input, output, window }
 }
 
-/// Joins the user to a container until it ends or the user leaves.
-pub(super) fn talk(mut conversation: Conversation, tty: bool, request: &AttachRequest) -> Result<Left> {
+/// Joins the user to a container until it ends or the user leaves. Signals that came since they are caught are handed on.
+pub(super) fn talk(
+    mut conversation: Conversation,
+    tty: bool,
+    request: &AttachRequest,
+    signals: ForwardedSignals,
+) -> Result<Left> {
     let failed = |source| Error::Monitor { doing: "talking to it", source };
     let writer = Arc::new(Mutex::new(conversation.stream.try_clone().map_err(failed)?));
     let detached = Arc::new(AtomicBool::new(false));
     let stdin = io::stdin();
     let raw = if tty && request.input { RawMode::enter(stdin.as_fd())? } else { None };
-    let signals = ForwardedSignals::catch()?;
     let (forward, sender) = (request.signals, Arc::clone(&writer));
     std::thread::spawn(move || {
         signals.each(|signal| {

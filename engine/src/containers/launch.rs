@@ -65,7 +65,8 @@ impl Launch {
         sandbox.stdio = stdio;
         spec.walls(&mut sandbox)?;
         engine.share_namespaces(spec, &mut sandbox)?;
-        if matches!(sandbox.network, NetworkMode::Join(_)) {
+        // Without root they are set where the namespace allows them, when it is made.
+        if matches!(sandbox.network, NetworkMode::Join(_)) && !runtime::in_user_namespace() {
             sandbox.sysctls.splice(0..0, own_network_settings(&spec.sysctls));
         }
         Ok(Launch { sandbox, network, group })

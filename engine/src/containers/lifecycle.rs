@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cache::{ContainerPlace, NewContainer};
-use runtime::{Running, Signal};
+use runtime::{ForwardedSignals, Running, Signal};
 
 use super::attach::{AttachRequest, Left, hello, talk};
 use super::monitor::STOPPED;
@@ -99,9 +99,11 @@ impl Engine {
         notes: &dyn Fn(String),
     ) -> Result<Left> {
         let info = self.look_at(place.record().clone(), true)?;
+        // Before the container is there: one that comes in between is for it.
+        let signals = ForwardedSignals::catch()?;
         let mut conversation = self.spawn_monitor(place, hello(&info, request.input, true))?;
         std::mem::take(&mut conversation.notes).into_iter().for_each(notes);
-        talk(conversation, info.spec.tty, request)
+        talk(conversation, info.spec.tty, request, signals)
     }
 
     /// Nothing for one that runs.
