@@ -16,7 +16,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::lease::{entries, is_alive, remove_tree};
+use crate::lease::{entries, is_held, remove_tree};
 use crate::store::{Store, random_name, write_atomically};
 use crate::tree::{Owner, TreeRoot};
 use crate::usage::disk_bytes;
@@ -142,7 +142,7 @@ impl Store {
             let id = serde_json::from_slice(&about).map(|file: CacheFile| file.id).unwrap_or_default();
             let mut info = CacheMountInfo { name, id, bytes: disk_bytes(&path)?, in_use: false, used: 0 };
             for lock in locks(&path)? {
-                info.in_use |= is_alive(&lock)?;
+                info.in_use |= is_held(&lock)?;
                 let taken = std::fs::metadata(&lock).map(|metadata| metadata.mtime()).unwrap_or(0);
                 info.used = info.used.max(u64::try_from(taken).unwrap_or(0));
             }

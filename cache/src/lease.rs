@@ -161,15 +161,24 @@ pub(crate) fn pinned(store: &Store) -> Result<BTreeSet<String>> {
     Ok(pinned)
 }
 
-/// Whether somebody holds the lock of this file.
+/// Whether somebody holds the lock of this file for himself.
 pub(crate) fn is_alive(path: &Path) -> Result<bool> {
+    // Shared: two that look do not take each other for a holder.
+    is_refused(path, FlockOperation::NonBlockingLockShared)
+}
+
+/// Whether somebody holds the lock of this file, be it with others. Two that look may take each other for a holder.
+pub(crate) fn is_held(path: &Path) -> Result<bool> {
+    is_refused(path, FlockOperation::NonBlockingLockExclusive)
+}
+
+fn is_refused(path: &Path, lock: FlockOperation) -> Result<bool> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::path("open", path)(error)),
     };
-    // Shared: two that look do not take each other for a holder.
-    match flock(&file, FlockOperation::NonBlockingLockShared) {
+    match flock(&file, lock) {
         Ok(()) => Ok(false),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
         Err(errno) => Err(Error::errno("lock", path)(errno)),

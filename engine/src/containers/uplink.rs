@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runtime::network::NetworkNamespace;
 use serde_json::json;
@@ -98,8 +98,21 @@ impl Uplink {
         Ok(())
     }
 
+    /// The network may be ready a moment before the socket is there.
+    fn connect(&self) -> std::io::Result<UnixStream> {
+        let begun = Instant::now();
+        loop {
+            match UnixStream::connect(&self.control) {
+                Err(error) if error.kind() == ErrorKind::NotFound && begun.elapsed() < PATIENCE => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                result => return result,
+            }
+        }
+    }
+
     fn ask(&self, request: &str) -> std::io::Result<String> {
-        let mut socket = UnixStream::connect(&self.control)?;
+        let mut socket = self.connect()?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.write_all(request.as_bytes())?;
         socket.shutdown(std::net::Shutdown::Write)?;
