@@ -5,16 +5,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use testdata::{Dunnage, Need, skipped};
+use testdata::{BASE, Dunnage, Need, skipped};
 
 const STATUS: &str = "Package: libx\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.2\n";
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
+    let dunnage = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)?;
     dunnage.write(
         "context/Dockerfile",
         "FROM base\nARG TOKEN\nARG V\nCOPY status /var/lib/dpkg/status\nRUN --mount=type=secret,id=s cat /run/secrets/s > /dev/null; echo $V > /v\n",

@@ -1,7 +1,7 @@
 //! `dunnage bake` as a user runs it.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use testdata::{Dunnage, Need, skipped};
+use testdata::{BASE, Dunnage};
 
 const TOML: &str = r#"
 [variable]
@@ -33,11 +33,7 @@ output = ["type=image", "type=local,dest=out"]
 "#;
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
+    let dunnage = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)?;
     dunnage.write("dunnage.toml", TOML);
     dunnage.write(
         "src/Dockerfile",

@@ -4,18 +4,14 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use testdata::{Dunnage, Need, skipped};
+use testdata::{BASE, Dunnage};
 
 fn mounts() -> String {
     std::fs::read_to_string("/proc/self/mounts").unwrap()
 }
 
 fn interrupted(signal: &str, seconds: &str) -> Option<(Dunnage, Option<i32>)> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
+    let dunnage = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)?;
     dunnage.write("context/Dockerfile", format!("FROM base\nRUN echo kept\nRUN echo ready && sleep {seconds}\n"));
     let before = mounts();
     let mut child = dunnage.command(["build", "-t", "app", "context"]).stderr(Stdio::piped()).spawn().unwrap();

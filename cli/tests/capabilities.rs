@@ -1,15 +1,10 @@
 //! Privileges and namespaces of containers, as flags change them.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use testdata::{Dunnage, Need, skipped};
+use testdata::{BASE, Dunnage};
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)
 }
 
 fn out(dunnage: &Dunnage, flags: &[&str], script: &str) -> String {

@@ -4,14 +4,10 @@
 use std::process::Command;
 
 use serde_json::Value;
-use testdata::{Dunnage, Need, Ran, skipped};
+use testdata::{BASE, Dunnage, Ran};
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
+    let dunnage = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)?;
     dunnage.build("FROM base\nRUN mkdir /d && echo 1 > /d/old && echo 2 > /d/gone && echo 3 > /d/same && mkdir /e && touch /e/f\n");
     Some(dunnage)
 }

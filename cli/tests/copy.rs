@@ -5,19 +5,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use testdata::{Dunnage, Need, skipped};
+use testdata::{BASE, Dunnage, Need};
 
 fn dunnage() -> Option<Dunnage> {
-    with(&[Need::Root, Need::Program("busybox")])
+    with(&BASE)
 }
 
 fn with(needs: &[Need]) -> Option<Dunnage> {
-    if skipped(needs) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), needs)
 }
 
 fn app(dunnage: &Dunnage) -> String {

@@ -1,7 +1,7 @@
 //! `dunnage debug`: a command in the sandbox of a step of the last build, before it or after it.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use testdata::{Dunnage, Need, skipped};
+use testdata::{BASE, Dunnage};
 
 const FILE: &str = "FROM base AS tools
 RUN mkdir /t && echo tool > /t/tool
@@ -16,11 +16,7 @@ RUN test -e /nothing && echo \"$TOKEN\"
 ";
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
+    let dunnage = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)?;
     dunnage.write("context/Dockerfile", FILE);
     dunnage.write("context/f", "of the context\n");
     dunnage.write("secret", "hidden");

@@ -1,14 +1,10 @@
 //! RUN --device: what a specification says of a device is there while the step runs, and nothing of it in the layer.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use testdata::{Dunnage, Need, Ran, skipped};
+use testdata::{BASE, Dunnage, Ran};
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
+    let dunnage = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)?;
     dunnage.dir("low");
     dunnage.dir("high");
     Some(dunnage)

@@ -3,16 +3,12 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use testdata::{Dunnage, GitDaemon, Need, Ran, skipped};
+use testdata::{Dunnage, GitDaemon, Need, Ran};
 
 const NEEDS: [Need; 3] = [Need::Root, Need::Program("busybox"), Need::Program("git")];
 
 fn setup() -> Option<(Dunnage, GitDaemon)> {
-    if skipped(&NEEDS) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
+    let dunnage = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &NEEDS)?;
     Some((dunnage, GitDaemon::start()))
 }
 

@@ -6,15 +6,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use testdata::{Dunnage, Host, Need, Random, rounds, skipped};
+use testdata::{BASE, Dunnage, Host, Need, Random, rounds, skipped};
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)
 }
 
 /// Leftovers go with the next command once the last process of a killed one has ended.

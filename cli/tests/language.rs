@@ -1,17 +1,12 @@
 //! What the Dockerfile language means, seen from outside: images that were built, and what they print.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use testdata::{Dunnage, Need, skipped};
+use testdata::{Dunnage, Need};
 
 const NEEDS: [Need; 2] = [Need::Root, Need::Program("busybox")];
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&NEEDS) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &NEEDS)
 }
 
 /// Builds a file and gives what its CMD prints.

@@ -3,15 +3,10 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use testdata::{Dunnage, Need, skipped};
+use testdata::{BASE, Dunnage};
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)
 }
 
 fn out(dunnage: &Dunnage, flags: &[&str], image: &str, script: &str) -> String {

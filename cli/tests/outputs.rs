@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use testdata::{Dunnage, Need, skipped};
+use testdata::{BASE, Dunnage};
 
 const FILE: &str = "FROM base AS make
 RUN mkdir -p /out/sub && echo one > /out/one && chmod 640 /out/one && chown 5:6 /out/one && ln /out/one /out/hard && ln -s one /out/link && echo two > /out/sub/two
@@ -13,11 +13,7 @@ COPY --from=make /out /
 ";
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
+    let dunnage = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)?;
     dunnage.write("context/Dockerfile", FILE);
     Some(dunnage)
 }

@@ -1,7 +1,7 @@
 //! `dunnage plan`: what a build would do, in four forms.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use testdata::{Dunnage, Need, expect_file, skipped, workspace};
+use testdata::{BASE, Dunnage, expect_file, workspace};
 
 const FILE: &str = "FROM base AS make
 WORKDIR /src
@@ -17,11 +17,7 @@ LABEL a=b
 ";
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
+    let dunnage = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)?;
     dunnage.write("context/src/main.c", "int main;\n");
     dunnage.write("context/docs/a.md", "a\n");
     dunnage.write("context/Dockerfile", FILE);

@@ -2,15 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use serde_json::Value;
-use testdata::{Dunnage, Need, skipped};
+use testdata::{BASE, Dunnage, Need, skipped};
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)
 }
 
 /// OSC 52 writes the clipboard, CSI 2J clears, `\r` overwrites, and two build services take the last for commands.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use testdata::{Dunnage, Need, copy_tree, skipped};
+use testdata::{BASE, Dunnage, copy_tree};
 
 const FILE: &str = "FROM base AS make
 COPY src /src
@@ -17,11 +17,7 @@ RUN cat /out /other > /both
 ";
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
+    let dunnage = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)?;
     dunnage.write("context/Dockerfile", FILE);
     dunnage.write("context/src/a", "a".repeat(300_000));
     dunnage.run(["save", "-o", "base.tar", "base"]).ok();

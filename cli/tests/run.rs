@@ -4,15 +4,10 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use testdata::{Dunnage, Need, skipped};
+use testdata::{BASE, Dunnage, Need, skipped};
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)
 }
 
 #[test]

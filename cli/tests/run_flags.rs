@@ -8,12 +8,7 @@ use testdata::{Dunnage, Need, Ran, skipped};
 const NEEDS: [Need; 2] = [Need::Root, Need::Program("busybox")];
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&NEEDS) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &NEEDS)
 }
 
 fn build(dunnage: &Dunnage, dockerfile: &str, flags: &[&str]) -> Ran {

@@ -11,12 +11,7 @@ const NEEDS: [Need; 3] = [Need::Root, Need::Program("busybox"), Need::Program("u
 const DRIVERS: [&str; 2] = ["overlay", "copy"];
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&NEEDS) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &NEEDS)
 }
 
 /// Builds a directory by this driver and gives the image's id.

@@ -3,19 +3,14 @@
 
 use std::path::Path;
 
-use testdata::{Dunnage, GitDaemon, Need, Ran, Reply, Server, skipped};
+use testdata::{Dunnage, GitDaemon, Need, Ran, Reply, Server};
 
 const TOKEN: &str = "canary-4711";
 /// `x-access-token:canary-4711` in base64.
 const BASIC: &str = "eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5LTQ3MTE=";
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox"), Need::Program("git")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &[Need::Root, Need::Program("busybox"), Need::Program("git")])
 }
 
 fn build(dunnage: &Dunnage, add: &str, secret: &str) -> Ran {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use testdata::{Dunnage, Need, Reply, Server, skipped};
+use testdata::{Dunnage, Need, Reply, Server};
 
 const NEEDS: [Need; 2] = [Need::Root, Need::Program("busybox")];
 
@@ -14,12 +14,7 @@ const HELLO: &str = "sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286
 const HELLO_512: &str = "sha512:e7c22b994c59d9cf2b48e549b1e24666636045930d3da7c1acb299d1c3b7f931f94aae41edda2c2b207a36e10f8bcb8d45223e54878f5b316e7ce3b6bc019629";
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&NEEDS) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &NEEDS)
 }
 
 fn hello() -> Server {

@@ -5,17 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::SystemTime;
 
-use testdata::{Dunnage, Need, skipped};
+use testdata::{Dunnage, Need};
 
 const NEEDS: [Need; 2] = [Need::Root, Need::Program("busybox")];
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&NEEDS) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &NEEDS)
 }
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use testdata::{Dunnage, Need, skipped};
+use testdata::{BASE, Dunnage};
 
 /// Long against any build here; only what never comes waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -15,12 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_millis(600);
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&[Need::Root, Need::Program("busybox")]) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)
 }
 
 /// A build that watches, with the lines that it writes.

@@ -1,17 +1,12 @@
 //! Why steps ran again: `dunnage why`, and what early cutoff spares.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use testdata::{Dunnage, Need, skipped};
+use testdata::{Dunnage, Need};
 
 const NEEDS: [Need; 2] = [Need::Root, Need::Program("busybox")];
 
 fn dunnage() -> Option<Dunnage> {
-    if skipped(&NEEDS) {
-        return None;
-    }
-    let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    dunnage.busybox();
-    Some(dunnage)
+    Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &NEEDS)
 }
 
 fn build(dunnage: &Dunnage, file: &str, args: &[&str]) -> String {

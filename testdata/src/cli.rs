@@ -6,6 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use crate::Need;
+
 /// A binary with a temporary store and a temporary directory to work in.
 #[derive(Debug)]
 pub struct Dunnage {
@@ -188,6 +190,20 @@ impl Dunnage {
     #[track_caller]
     pub fn busybox(&self) {
         self.run(["bootstrap", "--from", "busybox", "base"]).ok();
+    }
+
+    /// A new store with the image `base`; `None`, with a word of why, where the machine lacks something.
+    ///
+    /// # Panics
+    /// When the image cannot be made.
+    #[track_caller]
+    pub fn with_base(binary: &str, needs: &[Need]) -> Option<Self> {
+        if crate::skipped(needs) {
+            return None;
+        }
+        let dunnage = Dunnage::new(binary);
+        dunnage.busybox();
+        Some(dunnage)
     }
 
     /// Builds the directory `context` with this Dockerfile and gives the image's id.

@@ -14,6 +14,7 @@ mod user;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 pub use cli::{Dunnage, Ran, copy_tree};
 pub use host::Host;
@@ -84,6 +85,22 @@ pub fn expect_file(path: &Path, found: &str) {
         path.display()
     );
 }
+
+/// Waits for something that another process does.
+///
+/// # Panics
+/// When it is not so after twenty seconds.
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What a container of the image `base` needs: root, and a static busybox.
+pub const BASE: [Need; 2] = [Need::Root, Need::Program("busybox")];
 
 /// What a test may need from the machine.
 #[derive(Debug, Clone, Copy)]
