@@ -21,16 +21,24 @@ pub(super) enum Kind {
 
 pub(super) fn inspect(root: Option<PathBuf>, args: &InspectArgs, kind: Kind) -> Outcome {
     let engine = open(root)?;
-    let format = args.format.as_deref().filter(|format| *format != "json");
+    each(&args.images, args.format.as_deref(), |name| match args.remote {
+        true => config::fetch().inspect_remote(name, args.platform.as_ref(), &Cancel::default()),
+        false => look(&engine, name, kind),
+    })
+}
+
+/// Looks at each name and shows what was found as one JSON list, or through a template; what fails is told one by one.
+pub(super) fn each(
+    names: &[String],
+    format: Option<&str>,
+    mut look: impl FnMut(&str) -> engine::Result<Value>,
+) -> Outcome {
+    let format = format.filter(|format| *format != "json");
     let template = format.map(Template::parse).transpose().map_err(Failure::Usage)?;
     let mut found = Vec::new();
     let mut code = 0;
-    for name in &args.images {
-        let looked = match args.remote {
-            true => config::fetch().inspect_remote(name, args.platform.as_ref(), &Cancel::default()),
-            false => look(&engine, name, kind),
-        };
-        match looked {
+    for name in names {
+        match look(name) {
             Ok(value) => found.push(value),
             Err(error) => code = Failure::from(error).tell(),
         }

@@ -11,7 +11,6 @@ use crate::args::{
     NetworkCommand, NetworkCreateArgs, NetworkFilter, NetworkInspectArgs, NetworkLsArgs, NetworkRmArgs, PortArgs,
 };
 use crate::ui::table::{self, Column};
-use crate::ui::template::Template;
 use crate::ui::{self, units};
 
 const NETWORKS: [Column; 4] = [("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE")];
@@ -89,25 +88,9 @@ fn wanted(filter: &NetworkFilter, network: &NetworkInfo) -> bool {
 
 fn inspect(root: Option<PathBuf>, args: &NetworkInspectArgs) -> Outcome {
     let engine = open(root)?;
-    let format = args.format.as_deref().filter(|format| *format != "json");
-    let template = format.map(Template::parse).transpose().map_err(Failure::Usage)?;
-    let mut found = Vec::new();
-    let mut code = 0;
-    for name in &args.names {
-        match engine.network(name) {
-            Ok(network) => found.push(shown(&network)),
-            Err(error) => code = Failure::from(error).tell(),
-        }
-    }
-    match template {
-        Some(template) => {
-            for value in &found {
-                ui::line(&template.render(value).map_err(Failure::Usage)?)?;
-            }
-        }
-        None => ui::line(&serde_json::to_string_pretty(&found).unwrap_or_default())?,
-    }
-    Ok(code)
+    super::inspect::each(&args.names, args.format.as_deref(), |name| {
+        engine.network(name).map(|network| shown(&network))
+    })
 }
 
 fn shown(network: &NetworkInfo) -> Value {

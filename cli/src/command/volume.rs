@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::{Failure, Outcome, open, prune};
 use crate::args::{Volume, VolumeCreateArgs, VolumeFilter, VolumeInspectArgs, VolumeLsArgs, VolumeRmArgs};
 use crate::ui::table::{self, Column};
-use crate::ui::template::Template;
 use crate::ui::{self, units};
 
 const VOLUMES: [Column; 2] = [("Driver", "DRIVER"), ("Name", "VOLUME NAME")];
@@ -66,25 +65,9 @@ fn wanted(filter: &VolumeFilter, volume: &engine::Volume, used: bool) -> bool {
 
 fn inspect(root: Option<PathBuf>, args: &VolumeInspectArgs) -> Outcome {
     let engine = open(root)?;
-    let format = args.format.as_deref().filter(|format| *format != "json");
-    let template = format.map(Template::parse).transpose().map_err(Failure::Usage)?;
-    let mut found = Vec::new();
-    let mut code = 0;
-    for name in &args.names {
-        match engine.volume(name) {
-            Ok((volume, data)) => found.push(shown(&volume, &data)),
-            Err(error) => code = Failure::from(error).tell(),
-        }
-    }
-    match template {
-        Some(template) => {
-            for value in &found {
-                ui::line(&template.render(value).map_err(Failure::Usage)?)?;
-            }
-        }
-        None => ui::line(&serde_json::to_string_pretty(&found).unwrap_or_default())?,
-    }
-    Ok(code)
+    super::inspect::each(&args.names, args.format.as_deref(), |name| {
+        engine.volume(name).map(|(volume, data)| shown(&volume, &data))
+    })
 }
 
 fn shown(volume: &engine::Volume, data: &Path) -> Value {
