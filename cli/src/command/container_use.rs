@@ -87,7 +87,8 @@ fn row((info, used): &Look, before: &[Look], whole: bool) -> Map<String, Value> 
     let id = if whole { info.record.id.as_str() } else { info.short_id() };
     let stats = used.as_ref().map(|used| &used.stats);
     let memory = stats.map_or(0, |stats| stats.memory.working_set());
-    let limit = stats.and_then(|stats| stats.memory.limit).unwrap_or_else(machine_memory);
+    let limit = used.as_ref().map_or(0, |used| used.memory_limit);
+    let (received, sent) = used.as_ref().map_or((0, 0), |used| used.network);
     let share = |part: f64, whole: f64| if whole > 0.0 { part / whole * 100.0 } else { 0.0 };
     let (read, written) = stats.map_or((0, 0), |stats| {
         stats.io.iter().fold((0, 0), |(read, written), io| (read + io.read_bytes, written + io.written_bytes))
@@ -99,7 +100,7 @@ fn row((info, used): &Look, before: &[Look], whole: bool) -> Map<String, Value> 
         ("CPUPerc", json!(format!("{:.2}%", processor(used.as_ref(), earlier)))),
         ("MemUsage", json!(format!("{} / {}", units::bytes(memory), units::bytes(limit)))),
         ("MemPerc", json!(format!("{:.2}%", share(memory as f64, limit as f64)))),
-        ("NetIO", json!("0B / 0B")),
+        ("NetIO", json!(format!("{} / {}", units::bytes(received), units::bytes(sent)))),
         ("BlockIO", json!(format!("{} / {}", units::bytes(read), units::bytes(written)))),
         ("PIDs", json!(stats.map_or(0, |stats| stats.pids).to_string())),
     ];
@@ -112,11 +113,4 @@ fn processor(now: Option<&ContainerUse>, earlier: Option<&ContainerUse>) -> f64 
     let wall = Duration::from_nanos(now.time.saturating_sub(earlier.time));
     let used = now.stats.cpu.total.saturating_sub(earlier.stats.cpu.total);
     if wall.is_zero() { 0.0 } else { used.as_secs_f64() / wall.as_secs_f64() * 100.0 }
-}
-
-fn machine_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kilobytes: Option<u64> = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-    kilobytes.unwrap_or(0).saturating_mul(1024)
 }

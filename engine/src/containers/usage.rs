@@ -1,5 +1,7 @@
 //! top, stats, update: what a container's processes use, and what they may.
 
+use std::fs;
+
 use runtime::CgroupStats;
 
 use super::limits::LimitSpec;
@@ -7,6 +9,7 @@ use super::manage::group_of;
 use super::state::{ContainerInfo, now};
 use crate::Engine;
 use crate::error::{Error, Result};
+use crate::networks::NetworkChoice;
 
 /// A process of a container, as the machine sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +35,10 @@ pub struct ContainerUse {
     pub time: u64,
     /// The kernel's numbers.
     pub stats: CgroupStats,
+    /// The most memory that it may use, in bytes: its limit, or what the machine has.
+    pub memory_limit: u64,
+    /// Bytes that came in through its network devices and went out; nothing where the network is not its own.
+    pub network: (u64, u64),
 }
 
 impl Engine {
@@ -56,8 +63,14 @@ impl Engine {
     /// # Errors
     /// When it does not run, or has no control group.
     pub fn usage_of(&self, info: &ContainerInfo) -> Result<ContainerUse> {
-        info.running()?;
-        Ok(ContainerUse { time: now(), stats: group_of(info)?.stats() })
+        let running = info.running()?;
+        let stats = group_of(info)?.stats();
+        let memory_limit = stats.memory.limit.unwrap_or_else(machine_memory);
+        let network = match info.spec.network {
+            NetworkChoice::Host => (0, 0),
+            _ => traffic(&fs::read_to_string(format!("/proc/{}/net/dev", running.pid())).unwrap_or_default()),
+        };
+        Ok(ContainerUse { time: now(), stats, memory_limit, network })
     }
 
     /// Changes the limits of a container; what is not named stays.
@@ -98,16 +111,33 @@ impl LimitSpec {
     }
 }
 
+fn machine_memory() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kilobytes: Option<u64> = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+    kilobytes.unwrap_or(0).saturating_mul(1024)
+}
+
+/// Bytes in and out of all devices but the loopback one (proc_pid_net(5): `NAME: BYTES` and seven more, then the same out).
+fn traffic(devices: &str) -> (u64, u64) {
+    let counts = devices.lines().filter_map(|line| {
+        let (name, numbers) = line.split_once(':')?;
+        let mut numbers = numbers.split_whitespace().map(|number| number.parse::<u64>().unwrap_or(0));
+        (name.trim() != "lo").then_some((numbers.next()?, numbers.nth(7)?))
+    });
+    counts.fold((0, 0), |(all_in, all_out), (one_in, one_out)| (all_in + one_in, all_out + one_out))
+}
+
 fn process(pid: u32) -> Option<ProcessRow> {
     use std::os::unix::fs::MetadataExt;
     let directory = format!("/proc/{pid}");
-    let uid = std::fs::metadata(&directory).ok()?.uid();
-    let stat = std::fs::read_to_string(format!("{directory}/stat")).ok()?;
+    let uid = fs::metadata(&directory).ok()?.uid();
+    let stat = fs::read_to_string(format!("{directory}/stat")).ok()?;
     let (head, rest) = stat.rsplit_once(')')?;
     let name = head.split_once('(').map_or("", |(_, name)| name);
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    let line = std::fs::read(format!("{directory}/cmdline")).unwrap_or_default();
+    let line = fs::read(format!("{directory}/cmdline")).unwrap_or_default();
     let words: Vec<String> = line
         .split(|byte| *byte == 0)
         .filter(|word| !word.is_empty())
@@ -121,4 +151,17 @@ fn process(pid: u32) -> Option<ProcessRow> {
         ticks: number(11) + number(12),
         command: if words.is_empty() { format!("[{name}]") } else { words.join(" ") },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traffic_is_that_of_all_devices_but_loopback() {
+        let head = "Inter-|   Receive  |  Transmit\n face |bytes packets errs|bytes packets\n";
+        let devices = "    lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n  eth0: 100 2 0 0 0 0 0 0 30 4 0 0 0 0 0 0\n  eth1:7 1 0 0 0 0 0 0 5 1 0 0 0 0 0 0\n";
+        assert_eq!(traffic(&format!("{head}{devices}")), (107, 35));
+        assert_eq!(traffic(""), (0, 0));
+    }
 }
