@@ -64,7 +64,7 @@ pub(crate) use why::{WhyArgs, WhyFormat};
 #[derive(Debug, Parser)]
 #[command(name = "dunnage", version, propagate_version = true, disable_help_subcommand = true, max_term_width = 100)]
 pub(crate) struct Arguments {
-    /// Directory of the store [default: $DUNNAGE_ROOT, else /var/lib/dunnage]
+    /// Directory of the store [default: $DUNNAGE_ROOT, else /var/lib/dunnage for root, ~/.local/share/dunnage for others]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
     /// When to use colours

@@ -35,18 +35,6 @@ pub const CGROUP_PARENT: &str = "dunnage";
 /// How long the kernel gets to freeze processes, or to forget those that have ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// In how many hierarchies a group is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// Only where something is asked for: the least work, and neither counting nor freezing.
-    Asked,
-    /// Where something is asked for, and in version 2, which costs next to nothing: it can be frozen and ended. Joining any
-    /// hierarchy of version 1 costs milliseconds of waiting.
-    Light,
-    /// In all, so that it can be counted, frozen and ended.
-    Whole,
-}
-
 /// A control group. It stays when this value goes; [`Cgroup::remove`] takes it away.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -80,7 +68,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// [`Error::Limit`] names the limit, the controller and the remedy.
-    pub fn create(path: impl AsRef<Path>, extent: Extent, resources: &Resources) -> Result<Cgroup> {
+    pub fn create(path: impl AsRef<Path>, resources: &Resources) -> Result<Cgroup> {
         let path = relative(path.as_ref())?;
         let hierarchies = Hierarchies::probe()?;
         let needs = resources.needs();
@@ -94,7 +82,7 @@ impl Cgroup {
         // Held until the new group is: nobody takes it for one that was left behind.
         let entering = if own { sweep::enter(&hierarchies) } else { None };
         let mut made = Made::default();
-        let mut group = Cgroup::make(&path, extent, resources, hierarchies, &mut made)?;
+        let mut group = Cgroup::make(&path, resources, hierarchies, &mut made)?;
         group._held = if own { group.any_place().and_then(sweep::hold) } else { None };
         drop(entering);
         group.apply(resources)?;
@@ -102,13 +90,7 @@ impl Cgroup {
         Ok(group)
     }
 
-    fn make(
-        path: &Path,
-        extent: Extent,
-        resources: &Resources,
-        hierarchies: Hierarchies,
-        made: &mut Made,
-    ) -> Result<Cgroup> {
+    fn make(path: &Path, resources: &Resources, hierarchies: Hierarchies, made: &mut Made) -> Result<Cgroup> {
         let needs = resources.needs();
         let mut group = Cgroup { path: path.to_owned(), v1: Vec::new(), v2: None, _held: None };
         let mut in_v2 = needs.clone();
@@ -118,9 +100,6 @@ impl Cgroup {
             let needed = needs.iter().find(|(controller, _)| has(*controller)).map(|(_, limit)| *limit);
             let needed =
                 needed.or((has(Controller::Devices) && !resources.devices.is_empty()).then_some("device rule"));
-            if needed.is_none() && extent != Extent::Whole {
-                continue;
-            }
             let directory = hierarchy.mount.join(path);
             match (made.directory(&hierarchy.mount, path), needed) {
                 (Ok(()), _) => {}
@@ -136,9 +115,9 @@ impl Cgroup {
         let devices_in_v2 = !resources.devices.is_empty() && !group.has_v1(Controller::Devices);
         let needed = !in_v2.is_empty() || devices_in_v2 || !resources.unified.is_empty();
         match hierarchies.v2 {
-            Some(mount) if needed || extent != Extent::Asked => {
+            Some(mount) => {
                 let limit = in_v2.first().map_or("control group", |(_, limit)| *limit);
-                match Place2::make(&mount, path, &in_v2, extent, made) {
+                match Place2::make(&mount, path, &in_v2, made) {
                     Ok(place) => group.v2 = Some(place),
                     Err(place::Refused::Limit(error)) => return Err(error),
                     Err(place::Refused::Directory(error)) if needed => {

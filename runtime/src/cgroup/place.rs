@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::file::errno_of;
 use super::probe::{Controller, Hierarchy};
-use super::{CGROUP_PARENT, Extent, Place1, Place2, v2};
+use super::{CGROUP_PARENT, Place1, Place2, v2};
 use crate::error::{Error, Result};
 use crate::signal::Signal;
 
@@ -83,22 +83,19 @@ impl Place2 {
         mount: &Path,
         path: &Path,
         needs: &[(Controller, &'static str)],
-        extent: Extent,
         made: &mut Made,
     ) -> Result<Place2, Refused> {
         made.directory(mount, path).map_err(Refused::Directory)?;
         let mut wanted: Vec<Controller> = needs.iter().map(|(controller, _)| *controller).collect();
-        if extent == Extent::Whole {
-            let usual = [
-                Controller::Memory,
-                Controller::Pids,
-                Controller::Cpu,
-                Controller::Cpuset,
-                Controller::Blkio,
-                Controller::Hugetlb,
-            ];
-            wanted.extend(usual);
-        }
+        // Whether or not something is asked of them: it can then be counted.
+        wanted.extend([
+            Controller::Memory,
+            Controller::Pids,
+            Controller::Cpu,
+            Controller::Cpuset,
+            Controller::Blkio,
+            Controller::Hugetlb,
+        ]);
         v2::delegate(mount, path, needs, &wanted).map_err(Refused::Limit)?;
         Place2::open(mount, path).map_err(Refused::Limit)
     }

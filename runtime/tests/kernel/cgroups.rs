@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use dunnage_runtime::{
-    Bound, Cgroup, Controller, DeviceRule, Error, Extent, Resources, Sandbox, Signal, Stdio, start_time,
-};
+use dunnage_runtime::{Bound, Cgroup, Controller, DeviceRule, Error, Resources, Sandbox, Signal, Stdio, start_time};
 use testdata::{Need, skipped};
 
 use crate::fixture::{Image, run};
@@ -24,7 +22,7 @@ struct Group(Arc<Cgroup>);
 
 impl Group {
     fn new(test: &str, resources: &Resources) -> Group {
-        Group(Arc::new(Cgroup::create(name(test), Extent::Whole, resources).unwrap()))
+        Group(Arc::new(Cgroup::create(name(test), resources).unwrap()))
     }
 
     fn file(&self, file: &str) -> String {
@@ -190,13 +188,13 @@ fn security_s07_a_limit_that_cannot_be_had_is_an_error_and_leaves_nothing() {
         Resources { unified: [("../x.y".to_owned(), "1".to_owned())].into(), ..Resources::default() },
     ];
     for resources in wrong {
-        let error = Cgroup::create(name("wrong"), Extent::Whole, &resources).unwrap_err();
+        let error = Cgroup::create(name("wrong"), &resources).unwrap_err();
         assert!(matches!(error, Error::Limit { .. } | Error::Invalid { .. }), "{error:?}");
         assert_eq!(error.exit_code(), 125);
         assert!(Cgroup::open(name("wrong")).unwrap().is_none(), "{error}");
     }
-    assert!(Cgroup::create("a/../../b", Extent::Whole, &Resources::default()).is_err());
-    assert!(Cgroup::create("/", Extent::Whole, &Resources::default()).is_err());
+    assert!(Cgroup::create("a/../../b", &Resources::default()).is_err());
+    assert!(Cgroup::create("/", &Resources::default()).is_err());
 }
 
 #[test]
@@ -205,14 +203,14 @@ fn security_f14_groups_of_killed_makers_go_with_the_next() {
         return;
     }
     let path = |name: &str| format!("dunnage/{}-{name}", std::process::id());
-    let held = Cgroup::create(path("held"), Extent::Whole, &Resources::default()).unwrap();
+    let held = Cgroup::create(path("held"), &Resources::default()).unwrap();
     // As a kill leaves it: the directories, and nobody who holds them.
     let left: Vec<PathBuf> = held
         .directories()
         .map(|(_, directory)| directory.with_file_name(format!("{}-left", std::process::id())))
         .collect();
     left.iter().for_each(|directory| fs::create_dir(directory).unwrap());
-    let next = Cgroup::create(path("next"), Extent::Whole, &Resources::default()).unwrap();
+    let next = Cgroup::create(path("next"), &Resources::default()).unwrap();
     assert!(left.iter().all(|directory| !directory.exists()), "{left:?}");
     assert!(held.directories().all(|(_, directory)| directory.exists()));
     next.remove().unwrap();
@@ -252,7 +250,7 @@ fn unified_part() {
         assert_eq!(group.file("memory.max"), (64 << 20).to_string());
     } else {
         let resources = Resources { memory: Some(Bound::At(64 << 20)), ..Resources::default() };
-        let error = Cgroup::create(name("none"), Extent::Asked, &resources).unwrap_err().to_string();
+        let error = Cgroup::create(name("none"), &resources).unwrap_err().to_string();
         assert!(error.contains("memory limit") && error.contains("cgroup.subtree_control"), "{error}");
         assert!(Cgroup::open(name("none")).unwrap().is_none());
     }
