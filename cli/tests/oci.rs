@@ -143,6 +143,7 @@ fn runtime_o02_what_is_not_possible_is_refused_and_changes_nothing() {
     bundle.script("exec sleep 100");
     bundle.create("one");
     bundle.run(["create", "--bundle", "bundle", "one"]).fails(1, "already exists");
+    bundle.run(["create", "--no-pivot", "--bundle", "bundle", "two"]).fails(1, "--no-pivot is not supported");
     bundle.run(["start", "one"]).ok();
     bundle.run(["start", "one"]).fails(1, "cannot start a container that is running");
     bundle.run(["delete", "one"]).fails(1, "that is not stopped: running");

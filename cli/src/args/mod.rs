@@ -46,7 +46,7 @@ pub(crate) use network::{
     NetworkCommand, NetworkCreateArgs, NetworkFilter, NetworkInspectArgs, NetworkLsArgs, NetworkRmArgs,
 };
 pub(crate) use oci::{
-    LogFormat, OciArguments, OciCommand, OciCreateArgs, OciEventsArgs, OciExecArgs, OciListArgs, OciPsArgs,
+    LogFormat, OciArguments, OciCommand, OciCreateArgs, OciEventsArgs, OciExecArgs, OciIoArgs, OciListArgs, OciPsArgs,
     OciUpdateArgs, TableFormat,
 };
 pub(crate) use plan::{PlanArgs, PlanFormat};

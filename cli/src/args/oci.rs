@@ -84,11 +84,9 @@ pub(crate) struct OciIdArgs {
     pub(crate) id: String,
 }
 
+/// How the caller stays with a process.
 #[derive(Debug, Args)]
-pub(crate) struct OciCreateArgs {
-    /// Directory with config.json
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
-    pub(crate) bundle: PathBuf,
+pub(crate) struct OciIoArgs {
     /// Socket that gets the terminal
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
@@ -98,7 +96,16 @@ pub(crate) struct OciCreateArgs {
     /// Descriptors from 3 up that are handed on
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) preserve_fds: u32,
-    /// For roots on ramfs: the root is changed the same way there
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OciCreateArgs {
+    /// Directory with config.json
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(crate) bundle: PathBuf,
+    #[command(flatten)]
+    pub(crate) io: OciIoArgs,
+    /// Refused: the root is always changed by pivot_root
     #[arg(long)]
     pub(crate) no_pivot: bool,
     /// Keep the caller's session keyring
@@ -149,15 +156,8 @@ pub(crate) struct OciExecArgs {
     /// Give it a terminal
     #[arg(short, long)]
     pub(crate) tty: bool,
-    /// Socket that gets the terminal
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) console_socket: Option<PathBuf>,
-    /// File for the number of the process
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pid_file: Option<PathBuf>,
-    /// Descriptors from 3 up that are handed on
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-    pub(crate) preserve_fds: u32,
+    #[command(flatten)]
+    pub(crate) io: OciIoArgs,
     /// Working directory
     #[arg(long, value_name = "DIR")]
     pub(crate) cwd: Option<PathBuf>,
@@ -280,7 +280,7 @@ mod tests {
             "dunnage-oci --root /r --log /l --log-format json create --bundle /b --pid-file /p --preserve-fds 2 id";
         let arguments = OciArguments::try_parse_from(call.split(' ')).expect("a call of containerd");
         assert!(
-            matches!(arguments.command, OciCommand::Create(create) if create.id == "id" && create.preserve_fds == 2)
+            matches!(arguments.command, OciCommand::Create(create) if create.id == "id" && create.io.preserve_fds == 2)
         );
         let call = "dunnage-oci exec --process /p --console-socket /s --tty --detach --pid-file /q id";
         assert!(OciArguments::try_parse_from(call.split(' ')).is_ok());

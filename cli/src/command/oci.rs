@@ -8,7 +8,7 @@ use engine::{Error, Signal};
 use serde_json::{Map, Value, json};
 
 use crate::args::{
-    LogFormat, OciArguments, OciCommand, OciCreateArgs, OciEventsArgs, OciExecArgs, OciListArgs, OciPsArgs,
+    LogFormat, OciArguments, OciCommand, OciCreateArgs, OciEventsArgs, OciExecArgs, OciIoArgs, OciListArgs, OciPsArgs,
     OciUpdateArgs, TableFormat,
 };
 use crate::ui;
@@ -108,13 +108,18 @@ fn print(text: &str) -> Outcome {
 }
 
 fn create(args: OciCreateArgs) -> Result<CreateRequest, String> {
-    // --no-pivot is for roots that pivot_root refuses; the root here is a mount of its own and never refused.
-    let io = ProcessIo {
+    if args.no_pivot {
+        return Err("--no-pivot is not supported: the root is always changed by pivot_root; leave it out".to_owned());
+    }
+    Ok(CreateRequest { id: args.id, bundle: args.bundle, io: io(args.io)?, keep_keyring: args.no_new_keyring })
+}
+
+fn io(args: OciIoArgs) -> Result<ProcessIo, String> {
+    Ok(ProcessIo {
         pid_file: args.pid_file,
         console_socket: args.console_socket,
         preserve_fds: preserved(args.preserve_fds)?,
-    };
-    Ok(CreateRequest { id: args.id, bundle: args.bundle, io, keep_keyring: args.no_new_keyring })
+    })
 }
 
 /// A number beyond what is open would hand on descriptors of this program.
@@ -133,11 +138,6 @@ fn exec(args: OciExecArgs) -> Result<ExecRequest, String> {
         None if args.command.is_empty() => return Err("say what to run, or give --process".to_owned()),
         None => None,
     };
-    let io = ProcessIo {
-        pid_file: args.pid_file,
-        console_socket: args.console_socket,
-        preserve_fds: preserved(args.preserve_fds)?,
-    };
     Ok(ExecRequest {
         id: args.id,
         process,
@@ -151,7 +151,7 @@ fn exec(args: OciExecArgs) -> Result<ExecRequest, String> {
         tty: args.tty,
         detach: args.detach,
         ignore_paused: args.ignore_paused,
-        io,
+        io: io(args.io)?,
     })
 }
 
