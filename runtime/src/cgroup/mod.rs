@@ -82,8 +82,9 @@ impl Cgroup {
         // Held until the new group is: nobody takes it for one that was left behind.
         let entering = if own { sweep::enter(&hierarchies) } else { None };
         let mut made = Made::default();
+        let held = if own { sweep::hold(&hierarchies, &path, &mut made) } else { None };
         let mut group = Cgroup::make(&path, resources, hierarchies, &mut made)?;
-        group._held = if own { group.any_place().and_then(sweep::hold) } else { None };
+        group._held = held;
         drop(entering);
         group.apply(resources)?;
         made.keep();
@@ -160,9 +161,10 @@ impl Cgroup {
         &self.path
     }
 
-    /// Its directories, each with the controllers it has in version 1; the one of version 2 has none there.
+    /// Its directories, each with the controllers it has in version 1; the one of version 2 has none there. The last is the
+    /// one by which the group is known.
     pub fn directories(&self) -> impl Iterator<Item = (&[Controller], &Path)> {
-        let v1 = self.v1.iter().map(|place| (place.hierarchy.controllers.as_slice(), place.directory.as_path()));
+        let v1 = self.v1.iter().rev().map(|place| (place.hierarchy.controllers.as_slice(), place.directory.as_path()));
         v1.chain(self.v2.iter().map(|place| (<&[Controller]>::default(), place.directory.as_path())))
     }
 

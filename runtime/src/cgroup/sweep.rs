@@ -2,6 +2,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::place::Made;
 use super::probe::Hierarchies;
 use super::{CGROUP_PARENT, place};
 
@@ -18,7 +19,8 @@ pub(super) fn enter(hierarchies: &Hierarchies) -> Option<File> {
     let lock = File::open(&parent).ok()?;
     if lock.try_lock().is_ok() {
         for name in left_behind(&parent) {
-            let mounts = hierarchies.v1.iter().map(|hierarchy| &hierarchy.mount).chain(&hierarchies.v2);
+            // The one by which it is known comes last: a kill on the way leaves something to go on from.
+            let mounts = hierarchies.v1.iter().rev().map(|hierarchy| &hierarchy.mount).chain(&hierarchies.v2);
             for mount in mounts {
                 // One that is in use after all stays: the kernel refuses.
                 let _ = place::remove(&mount.join(CGROUP_PARENT).join(&name));
@@ -52,9 +54,12 @@ fn left_behind(parent: &Path) -> Vec<std::ffi::OsString> {
     left.filter_map(|directory| directory.file_name().map(ToOwned::to_owned)).collect()
 }
 
-/// Says that a group has a maker, as long as this lives.
-pub(super) fn hold(directory: &Path) -> Option<File> {
-    let lock = File::open(directory).ok()?;
+/// Makes the directory by which a group is known, before all others, and says that it has a maker as long as this lives.
+pub(super) fn hold(hierarchies: &Hierarchies, path: &Path, made: &mut Made) -> Option<File> {
+    let mount = lead(hierarchies)?;
+    // What cannot be made is found out by the steps that follow.
+    made.directory(mount, path).ok()?;
+    let lock = File::open(mount.join(path)).ok()?;
     lock.lock_shared().ok()?;
     Some(lock)
 }
