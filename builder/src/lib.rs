@@ -55,7 +55,7 @@ pub use memory::Memory;
 pub use mounts::{FileRights, MountFrom, Mounted, RunMount};
 pub use options::{Entitlement, NamedContext, Options, RunSettings};
 pub use outline::{Outline, OutlineArg, OutlineMount, Target, outline, targets};
-pub use outputs::{Written, write_directory, write_tar};
+pub use outputs::{Written, write_directory, write_tar, write_tar_of};
 pub use perform::{FailedRun, Shell, Side, pretended_owners, rootfs};
 pub use plan::{CopyOp, CopySource, Op, Plan, RunOp, Script, Step, StepId, WorkdirOp, check, plan};
 pub use reads::{Reads, reads};

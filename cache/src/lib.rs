@@ -59,7 +59,7 @@ pub use gc::{
 };
 pub use image::{Empty, HealthConfig, History, Image, ImageConfig, RootFs, RunConfig};
 pub use images::StoredImage;
-pub use layer::archive::{Archive, extract_archive, open_archive};
+pub use layer::archive::{Archive, extract_archive, extract_stream, open_archive};
 pub use layer::compress::{Compression, decompress};
 pub use layer::draft::LayerDraft;
 #[doc(hidden)]

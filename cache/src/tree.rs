@@ -113,7 +113,12 @@ pub(crate) fn bounded(file: File, path: &Path, limit: u64) -> Result<Vec<u8>> {
 #[derive(Debug)]
 pub struct TreeRoot {
     fd: OwnedFd,
+    /// How paths are resolved below it.
+    resolve: ResolveFlags,
 }
+
+/// Links are followed, and end at the root.
+const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
 /// The directory of an entry: the root itself is not opened again.
 enum Parent<'a> {
@@ -138,7 +143,7 @@ impl TreeRoot {
     pub fn open(path: &Path) -> Result<TreeRoot> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::errno("open", path))?;
-        Ok(TreeRoot { fd })
+        Ok(TreeRoot { fd, resolve: INSIDE })
     }
 
     /// Of an open directory or detached mount.
@@ -147,7 +152,7 @@ impl TreeRoot {
     /// When no descriptor is left.
     pub fn from_fd(fd: impl AsFd) -> Result<TreeRoot> {
         let fd = fd.as_fd().try_clone_to_owned().map_err(Error::path("open", "a directory"))?;
-        Ok(TreeRoot { fd })
+        Ok(TreeRoot { fd, resolve: INSIDE })
     }
 
     /// A directory of this tree as a root of its own.
@@ -155,7 +160,13 @@ impl TreeRoot {
     /// # Errors
     /// When it is not there.
     pub fn subtree(&self, path: &Path) -> Result<TreeRoot> {
-        Ok(TreeRoot { fd: self.directory(path)? })
+        Ok(TreeRoot { fd: self.directory(path)?, resolve: self.resolve })
+    }
+
+    /// The same tree, in which no directory of a path may be a link: for walks of a tree that others change meanwhile.
+    #[must_use]
+    pub fn without_links(self) -> TreeRoot {
+        TreeRoot { fd: self.fd, resolve: self.resolve | ResolveFlags::NO_SYMLINKS }
     }
 
     /// A handle on what is at a path, links followed inside the root: good for mounting it, not for reading.
@@ -168,9 +179,8 @@ impl TreeRoot {
 
     pub(crate) fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         loop {
-            match rustix::fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            match rustix::fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), self.resolve) {
                 // A rename somewhere on the way: the kernel asks to walk again.
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other,

@@ -133,7 +133,7 @@ fn security_t08_device_nodes_are_kept_by_load_and_refused_by_add() {
     fresh.refused(&[with_base([node("w", b'3', (0, 0))])], "0:0");
     fresh.dunnage.write("context/a.tar", tar(nodes()));
     fresh.dunnage.write("context/Dockerfile", "FROM scratch\nADD a.tar /\n");
-    fresh.dunnage.run(["build", "context"]).fails(1, "ADD does not make devices");
+    fresh.dunnage.run(["build", "context"]).fails(1, "devices are not made of an archive");
     fresh.canary.unchanged();
 }
 

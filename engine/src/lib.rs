@@ -66,10 +66,10 @@ pub use cache::{
 pub use check::{Checked, check};
 pub use containers::{
     AttachRequest, CapabilityChange, CommitRequest, ContainerEvent, ContainerInfo, ContainerSpec, ContainerState,
-    ContainerUse, CreateRequest, DETACH_KEYS, DeviceSpec, EventWindow, ExecSpec, Health, HealthChange, HealthResult,
-    HealthStatus, Left, LimitSpec, LogChoice, LogDriver, LogLine, LogOutput, LogRequest, MONITOR_COMMAND, MountKind,
-    MountSpec, NamespaceChoice, Phase, ProcessRow, RestartPolicy, RunOutcome, RunRequest, Security, Status, Ulimit,
-    VolumesFrom, parse_detach_keys, parse_duration, parse_moment, rfc3339,
+    ContainerUse, CopyEnd, CopyRequest, CopyStreams, CreateRequest, DETACH_KEYS, DeviceSpec, EventWindow, ExecSpec,
+    Health, HealthChange, HealthResult, HealthStatus, Left, LimitSpec, LogChoice, LogDriver, LogLine, LogOutput,
+    LogRequest, MONITOR_COMMAND, MountKind, MountSpec, NamespaceChoice, Phase, ProcessRow, RestartPolicy, RunOutcome,
+    RunRequest, Security, Status, Ulimit, VolumesFrom, parse_detach_keys, parse_duration, parse_moment, rfc3339,
 };
 pub use contexts::{ContextSource, DockerfileSource, NamedSource};
 pub use debug::DebugRequest;

@@ -90,7 +90,9 @@ impl Planner<'_> {
             self.push(Op::Turn(Turn::Ids));
             self.push(Op::BecomeRoot);
         }
-        self.push(Op::HideMemory);
+        if !self.sandbox.exposed {
+            self.push(Op::HideMemory);
+        }
         self.die_with_parent();
         if !self.sandbox.keep_keyring {
             self.push(Op::OwnKeyring);

@@ -78,6 +78,9 @@ pub struct Sandbox {
     pub keep_keyring: bool,
     /// A fifo: the process is all ready and waits, until somebody writes a byte into it.
     pub gate: Option<Arc<OwnedFd>>,
+    /// Whether a caller without root may look at the process while it waits at its gate. It is for those beside which
+    /// nothing of an image runs.
+    pub exposed: bool,
     /// Programs that run inside before the root is changed, and before the program starts.
     pub hooks: SandboxHooks,
     /// Size of /dev/shm in bytes.
@@ -144,6 +147,7 @@ impl Sandbox {
             selinux: None,
             keep_keyring: false,
             gate: None,
+            exposed: false,
             hooks: SandboxHooks::default(),
             shm_size: 64 << 20,
             rlimits: Vec::new(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use cache::{Kind, Metadata, TreeView};
 
 pub use self::directory::{Written, write_directory};
-pub use self::tar::write_tar;
+pub use self::tar::{write_tar, write_tar_of};
 use crate::error::Result;
 
 /// One entry of a tree on its way out.
@@ -22,8 +22,13 @@ struct Entry<'a> {
 
 /// Visits every entry of a tree, parents first, in byte order; files with several names are told as such.
 fn walk(tree: &dyn TreeView, visit: &mut dyn FnMut(&Entry<'_>) -> Result<()>) -> Result<()> {
+    walk_from(tree, Path::new(""), visit)
+}
+
+/// The same for what is below one directory of a tree.
+fn walk_from(tree: &dyn TreeView, top: &Path, visit: &mut dyn FnMut(&Entry<'_>) -> Result<()>) -> Result<()> {
     let mut names: HashMap<(u64, u64), PathBuf> = HashMap::new();
-    let mut open = vec![PathBuf::new()];
+    let mut open = vec![top.to_owned()];
     while let Some(directory) = open.pop() {
         let mut below = Vec::new();
         for (name, metadata) in tree.read_dir(&directory)? {

@@ -50,8 +50,16 @@ fn is_tar(block: &[u8]) -> bool {
 /// # Errors
 /// When the archive is malformed, too large, or in the way of what is there.
 pub fn extract_archive(archive: Archive, root: &TreeRoot, owner: Option<Owner>) -> Result<()> {
+    extract_stream(archive.file, root, owner)
+}
+
+/// The same for a stream, which is a tar from its first byte on, compressed or not.
+///
+/// # Errors
+/// When it is malformed, too large, or in the way of what is there.
+pub fn extract_stream(stream: impl Read + Send + 'static, root: &TreeRoot, owner: Option<Owner>) -> Result<()> {
     let limits = Limits::default();
-    let tap = Tap::new(archive.file, None);
+    let tap = Tap::new(stream, None);
     let packed = tap.counter();
     let (_, plain) = decompress(tap)?;
     let reader = RatioGuard::new(plain, packed, &limits);

@@ -276,7 +276,7 @@ impl Extractor<'_> {
         let path = entry.path.as_os_str().as_bytes();
         let is_device = matches!(entry.kind, EntryKind::CharDevice | EntryKind::BlockDevice);
         if is_device && !self.is_layer() {
-            return Err(Error::archive(path, "ADD does not make devices"));
+            return Err(Error::archive(path, "devices are not made of an archive"));
         }
         if entry.kind == EntryKind::CharDevice && entry.device == (0, 0) {
             return Err(Error::archive(path, "a device 0:0 is overlay's own mark and no entry"));

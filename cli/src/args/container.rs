@@ -1,7 +1,7 @@
 //! The verbs of containers, at the top and below `dunnage container`.
 
 use clap::{Args, Subcommand};
-use engine::{PortSpec, Signal};
+use engine::{CopyEnd, PortSpec, Signal};
 
 use super::limits::LimitArgs;
 use super::run::{CreateCommand, Keys, container_name};
@@ -52,6 +52,8 @@ pub(crate) enum Verb {
     Commit(CommitArgs),
     /// Write a container's root to a tar
     Export(ExportArgs),
+    /// Copy files into a container, or out of one
+    Cp(CpArgs),
 }
 
 /// Containers.
@@ -363,6 +365,51 @@ pub(crate) struct ExportArgs {
     pub(crate) output: Option<std::path::PathBuf>,
     #[command(flatten)]
     pub(crate) container: NameArg,
+}
+
+/// Copy files into a container, or out of one
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "dunnage cp [OPTIONS] CONTAINER:SRC DEST|-\n       dunnage cp [OPTIONS] SRC|- CONTAINER:DEST",
+    after_help = "A directory goes into a DEST that is there, and becomes a DEST that is not; SRC/. is what is in it. The container
+may run or not; its volumes and binds count. Links are copied, and followed inside the container only.
+
+Examples:
+  dunnage cp web:/var/log/app.log .         a file of the container
+  dunnage cp site/. web:/srv/www            what is in a directory
+  dunnage cp web:/etc - | tar t             a tar on standard output; `-` as SRC reads one"
+)]
+pub(crate) struct CpArgs {
+    /// Owners, set-id bits and extended attributes too; else the copies are root's in a container, and yours on this machine
+    #[arg(short, long)]
+    pub(crate) archive: bool,
+    /// Copy what SRC leads to when it is a link
+    #[arg(short = 'L', long)]
+    pub(crate) follow_link: bool,
+    /// Do not say how much was copied [default: say it on a terminal]
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// CONTAINER:PATH, a path of this machine, or - for a tar on standard input
+    #[arg(value_name = "SRC", value_parser = copy_end, allow_hyphen_values = true)]
+    pub(crate) from: CopyEnd,
+    /// The same; - is a tar on standard output
+    #[arg(value_name = "DEST", value_parser = copy_end, allow_hyphen_values = true)]
+    pub(crate) to: CopyEnd,
+}
+
+/// What begins with `/` or `.` is a path, whatever is behind it.
+fn copy_end(text: &str) -> Result<CopyEnd, String> {
+    if text == "-" {
+        return Ok(CopyEnd::Stream);
+    }
+    match text.split_once(':') {
+        Some((name, _)) if name.starts_with(['/', '.']) => Ok(CopyEnd::Host(text.into())),
+        Some(("", _)) => Err("a container is missing before the colon".to_owned()),
+        Some((_, "")) => Err("a path is missing behind the colon".to_owned()),
+        Some((name, path)) => Ok(CopyEnd::Container { name: name.to_owned(), path: path.into() }),
+        None if text.is_empty() => Err("a path must not be empty".to_owned()),
+        None => Ok(CopyEnd::Host(text.into())),
+    }
 }
 
 fn moment(text: &str) -> Result<u64, String> {

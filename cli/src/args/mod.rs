@@ -33,7 +33,7 @@ pub(crate) use build::{BuildArgs, BuildNetwork, Call, CallMethod, Progress};
 pub(crate) use builds::{Builds, BuildsLogsArgs, BuildsLsArgs, BuildsRmArgs, BuildsShowArgs};
 pub(crate) use check::{CheckArgs, CheckFormat};
 pub(crate) use container::{
-    AttachArgs, CommitArgs, EventsArgs, ExecArgs, ExportArgs, LogsArgs, MonitorArgs, NameArg, PortArgs, PsArgs,
+    AttachArgs, CommitArgs, CpArgs, EventsArgs, ExecArgs, ExportArgs, LogsArgs, MonitorArgs, NameArg, PortArgs, PsArgs,
     RenameArgs, StartArgs, StatsArgs, TopArgs, UpdateArgs, Verb,
 };
 pub(crate) use debug::DebugArgs;

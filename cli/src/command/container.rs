@@ -41,6 +41,7 @@ pub(super) fn verb(root: Option<PathBuf>, verb: Verb) -> Outcome {
         Verb::Diff(args) => container_tree::diff(root, &args),
         Verb::Commit(args) => container_tree::commit(root, args),
         Verb::Export(args) => container_tree::export(root, &args),
+        Verb::Cp(args) => container_tree::copy(root, args),
     }
 }
 

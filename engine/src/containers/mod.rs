@@ -3,6 +3,7 @@
 
 mod attach;
 mod copying;
+mod cp;
 mod events;
 mod exec;
 mod image;
@@ -37,6 +38,7 @@ use self::state::{ContainerState as State, now};
 use self::wire::Hello;
 pub use self::{
     attach::{AttachRequest, DETACH_KEYS, Left, parse_detach_keys},
+    cp::{CopyEnd, CopyRequest, CopyStreams},
     events::{ContainerEvent, EventWindow},
     exec::ExecSpec,
     image::CommitRequest,
