@@ -1,151 +1,21 @@
 //! Networks as a user has them, on a machine that the test makes: a network namespace with nothing but loopback.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use testdata::{Dunnage, Host, Need, Ran, skipped};
+use testdata::{Host, Machine, Need, Ran, skipped, until};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A store, and a network namespace that stands for the machine.
-struct Machine {
-    dunnage: Dunnage,
-    holder: Child,
-}
-
-/// A container in the foreground of a process that the test has in the background.
-struct Running(Child);
-
-impl Machine {
-    fn new() -> Option<Machine> {
-        let needs = ["busybox", "nsenter", "unshare", "nft"].map(Need::Program);
-        if skipped(&[&[Need::Root][..], &needs].concat()) {
-            return None;
-        }
-        let dunnage = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-        dunnage.busybox();
-        let mut holder = Command::new("unshare")
-            .args(["--net", "busybox", "sh", "-c", "busybox ip link set lo up && echo ready && exec busybox sleep 600"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut ready = [0; 6];
-        holder.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-        Some(Machine { dunnage, holder })
-    }
-
-    fn inside(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &self.holder.id().to_string(), "--net", "--", program]);
-        command
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let own = self.dunnage.command(args);
-        let mut command = self.inside(own.get_program().to_str().unwrap());
-        command.args(own.get_args()).current_dir(own.get_current_dir().unwrap()).stdin(Stdio::null());
-        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command
-    }
-
-    #[track_caller]
-    fn run(&self, args: &[&str]) -> Ran {
-        self.command(args).output().unwrap().into()
-    }
-
-    /// Starts a container whose first line of output says that it is ready.
-    #[track_caller]
-    fn start(&self, args: &[&str]) -> Running {
-        let all = [&["run", "--rm"], args].concat();
-        let mut child = self.command(&all).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "{args:?}");
-        Running(child)
-    }
-
-    /// A web server that says its name.
-    #[track_caller]
-    fn serve(&self, name: &str, flags: &[&str]) -> Running {
-        let script =
-            format!("mkdir /w; echo {name} > /w/index.html; httpd -p 80 -h /w && echo ready && exec sleep 600");
-        self.start(&[&["--name", name], flags, &["base", "sh", "-c", &script]].concat())
-    }
-
-    /// What a container prints that is started with these flags.
-    #[track_caller]
-    fn shell(&self, flags: &[&str], script: &str) -> Ran {
-        self.run(&[&["run", "--rm"], flags, &["base", "sh", "-c", script]].concat())
-    }
-
-    /// Devices and tables of the packet filter.
-    fn look(&self) -> (Vec<String>, String) {
-        let text = std::fs::read_to_string(format!("/proc/{}/net/dev", self.holder.id())).unwrap();
-        let devices = text.lines().skip(2).filter_map(|line| Some(line.split(':').next()?.trim().to_owned())).collect();
-        let tables = self.inside("nft").args(["list", "tables"]).output().unwrap();
-        (devices, String::from_utf8(tables.stdout).unwrap())
-    }
-
-    #[track_caller]
-    fn is_as_it_was(&self, before: &(Vec<String>, String)) {
-        let begun = Instant::now();
-        while self.look() != *before {
-            assert!(begun.elapsed() < SOON, "{:?} is not {before:?}", self.look());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        // What a killed process left in the store goes with the next command.
-        self.run(&["network", "ls"]).ok();
-        assert!(self.dunnage.leftovers().is_empty());
-    }
-
-    /// A page from a port of the machine.
-    fn page(&self, address: &str) -> Ran {
-        self.inside("busybox")
-            .args(["timeout", "2", "busybox", "wget", "-q", "-O", "-", &format!("http://{address}/")])
-            .output()
-            .unwrap()
-            .into()
-    }
-}
-
-/// Whether a process is in this network namespace or has a descriptor of it.
-fn is_held(namespace: &str) -> bool {
-    let leads_there = |path: &Path| std::fs::read_link(path).is_ok_and(|target| target == Path::new(namespace));
-    let mut processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    processes.any(|process| {
-        let mut descriptors = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-        leads_there(&process.join("ns/net")) || descriptors.any(|entry| leads_there(&entry.path()))
-    })
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
-}
-
-impl Running {
-    /// As Ctrl-C does, and waits for the end.
-    fn stop(mut self) {
-        let _ = Command::new("kill").args(["-KILL", &self.0.id().to_string()]).status();
-        let _ = self.0.wait();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn machine() -> Option<Machine> {
+    Machine::new(env!("CARGO_BIN_EXE_dunnage"))
 }
 
 #[test]
 fn runtime_n02_containers_find_each_other_by_name_on_their_network_only() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     let before = machine.look();
     assert_eq!(machine.run(&["network", "create", "web"]).ok().stdout.trim().len(), 64);
     machine.run(&["network", "create", "--ipv6", "other"]).ok();
@@ -180,7 +50,7 @@ fn runtime_n02_containers_find_each_other_by_name_on_their_network_only() {
 
 #[test]
 fn runtime_n03_a_published_port_is_reached_where_it_was_published() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     let before = machine.look();
     let server = machine.serve("server", &["-p", "8080:80", "-p", "0.0.0.0:8081:80"]);
     assert_eq!(machine.page("127.0.0.1:8080").ok().stdout, "server\n");
@@ -200,7 +70,7 @@ fn runtime_n03_a_published_port_is_reached_where_it_was_published() {
 
 #[test]
 fn ranges_udp_and_what_the_image_exposes_are_published() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     let script = "nc -lp 90 -e echo ninety & sleep 0.5; echo ready; sleep 60";
     let flags = ["-p", "127.0.0.1:9000-9010:80-90", "-p", "5353:53/udp"];
     let _server = machine.start(&[&flags[..], &["base", "sh", "-c", script]].concat());
@@ -219,7 +89,7 @@ fn ranges_udp_and_what_the_image_exposes_are_published() {
 
 #[test]
 fn runtime_n05_a_taken_port_ends_it_before_it_starts() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     let holder = machine.serve("holder", &["-p", "8080:80"]);
     let (held, leases) = (machine.look(), machine.dunnage.leftovers());
     let ran = machine.run(&["run", "--rm", "-p", "8081:80", "-p", "8080:80", "base", "echo", "started"]);
@@ -235,7 +105,7 @@ fn runtime_n05_a_taken_port_ends_it_before_it_starts() {
 
 #[test]
 fn runtime_n07_names_that_nobody_has_are_told_at_once() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     for (flags, name) in
         [(&[][..], "nosuch"), (&["--dns", "127.0.0.1"], "nosuch"), (&["--dns", "127.0.0.1"], "x.bridge")]
     {
@@ -248,7 +118,7 @@ fn runtime_n07_names_that_nobody_has_are_told_at_once() {
 
 #[test]
 fn runtime_n09_names_and_resolvers_are_in_the_files() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     let flags = [
         "--hostname",
         "own",
@@ -281,7 +151,7 @@ fn runtime_n09_names_and_resolvers_are_in_the_files() {
 
 #[test]
 fn addresses_are_those_that_were_asked_for() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     let subnet = ["--subnet", "10.77.0.0/24", "--subnet", "fd77::/64", "--gateway", "10.77.0.9"];
     machine.run(&[&["network", "create", "--ip-range", "10.77.0.64/28"], &subnet[..], &["own"]].concat()).ok();
     let script = "ip addr show eth0; ip route";
@@ -301,7 +171,7 @@ fn addresses_are_those_that_were_asked_for() {
 
 #[test]
 fn an_internal_network_has_no_way_out() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     machine.run(&["network", "create", "--internal", "data"]).ok();
     let server = machine.serve("server", &["--network", "data"]);
     assert_eq!(machine.shell(&["--network", "data"], "timeout 3 wget -q -O - http://server/").ok().stdout, "server\n");
@@ -312,7 +182,7 @@ fn an_internal_network_has_no_way_out() {
 
 #[test]
 fn bad_input_is_one_sentence() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     let run = |flags: &[&str], text: &str| {
         machine.shell(flags, "true").fails(125, text);
     };
@@ -347,7 +217,7 @@ fn bad_input_is_one_sentence() {
 
 #[test]
 fn networks_are_listed_filtered_and_pruned() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     machine.run(&["network", "create", "--label", "k=v", "one"]).ok();
     machine.run(&["network", "create", "two"]).ok();
     machine.run(&["network", "create", "two"]).fails(1, "there already");
@@ -373,7 +243,7 @@ fn networks_are_listed_filtered_and_pruned() {
 
 #[test]
 fn many_containers_come_and_go_at_once() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     let before = machine.look();
     let children: Vec<Child> = (0..12)
         .map(|_| {
@@ -390,7 +260,7 @@ fn many_containers_come_and_go_at_once() {
 
 #[test]
 fn a_port_is_free_again_at_once() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     let server = machine.serve("server", &["-p", "8080:80"]);
     assert_eq!(machine.page("127.0.0.1:8080").ok().stdout, "server\n");
     server.stop();
@@ -402,7 +272,7 @@ fn a_port_is_free_again_at_once() {
 
 #[test]
 fn runtime_n11_the_network_of_another_container() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     machine.run(&["run", "-d", "--name", "own", "base", "sleep", "600"]).ok();
     let inside = machine.run(&["exec", "own", "readlink", "/proc/self/ns/net"]).ok().stdout;
     let joined = machine.shell(&["--network", "container:own"], "readlink /proc/self/ns/net").ok().stdout;
@@ -413,7 +283,7 @@ fn runtime_n11_the_network_of_another_container() {
 
 #[test]
 fn runtime_n03_port_ps_and_inspect_tell_what_is_published() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     machine
         .run(&["run", "-d", "--name", "own", "-p", "127.0.0.1:0:80", "-p", "0.0.0.0::53/udp", "base", "sleep", "600"])
         .ok();
@@ -434,10 +304,20 @@ fn runtime_n03_port_ps_and_inspect_tell_what_is_published() {
     machine.run(&["rm", "-f", "own"]).ok();
 }
 
+/// Whether a process is in this network namespace or has a descriptor of it.
+fn is_held(namespace: &str) -> bool {
+    let leads_there = |path: &Path| std::fs::read_link(path).is_ok_and(|target| target == Path::new(namespace));
+    let mut processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    processes.any(|process| {
+        let mut descriptors = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        leads_there(&process.join("ns/net")) || descriptors.any(|entry| leads_there(&entry.path()))
+    })
+}
+
 /// A real server, from beginning to end.
 #[test]
 fn redis_runs_detached_is_found_restarts_stops_and_leaves_nothing() {
-    let Some(machine) = Machine::new() else { return };
+    let Some(machine) = machine() else { return };
     if skipped(&[Need::Program("mmdebstrap")]) {
         return;
     }
@@ -454,14 +334,16 @@ fn redis_runs_detached_is_found_restarts_stops_and_leaves_nothing() {
         let ran = machine.inside("timeout").args(["20", "bash", "-c", script]).output().unwrap();
         Ran::from(ran).ok().stdout
     };
-    assert_eq!(ping(), "+PONG\r\n");
+    // Until it has read its files it answers that it is loading.
+    until("redis answers", || ping() == "+PONG\r\n");
     let client = |words: &[&str]| {
         let all = [&["run", "--rm", "--network", "data", "app", "redis-cli", "-h", "redis"], words].concat();
         machine.run(&all).ok().stdout
     };
     assert_eq!(client(&["set", "key", "value"]), "OK\n");
     machine.run(&["restart", "redis"]).ok();
-    assert_eq!(ping(), "+PONG\r\n");
+    // Until it has read its files it answers that it is loading.
+    until("redis answers", || ping() == "+PONG\r\n");
     assert_eq!(client(&["get", "key"]), "value\n");
     let namespace = machine.run(&["exec", "redis", "readlink", "/proc/self/ns/net"]).ok().stdout;
     assert!(is_held(namespace.trim()));

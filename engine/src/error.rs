@@ -96,6 +96,14 @@ pub enum Error {
         /// What it is.
         status: &'static str,
     },
+    /// A container is not on the network that it should leave.
+    #[error("container {name} is not on network `{network}`")]
+    NotOnNetwork {
+        /// The container.
+        name: String,
+        /// The network.
+        network: String,
+    },
     /// The process behind a container failed.
     #[error("the container's monitor: {doing}: {source}")]
     Monitor {
@@ -106,7 +114,7 @@ pub enum Error {
     },
     /// A container runs in the foreground of another command.
     #[error(
-        "container {name} runs in the foreground of `run --rm`, and no other command can join its input and output"
+        "container {name} runs in the foreground of `run --rm`: no other command can join it, or change its networks"
     )]
     NoMonitor {
         /// Its name.

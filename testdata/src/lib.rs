@@ -5,6 +5,7 @@
 pub mod archive;
 mod cli;
 mod host;
+mod machine;
 mod random;
 mod registry;
 mod repository;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use cli::{Dunnage, Ran, copy_tree};
 pub use host::Host;
+pub use machine::{Foreground, Machine};
 pub use random::{Random, rounds};
 pub use registry::{Contents, DebianRegistry, FakeRegistry, RegistryKind, free_port};
 pub use repository::{GitDaemon, Repository};

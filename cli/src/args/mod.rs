@@ -43,7 +43,8 @@ pub(crate) use image::{
 pub(crate) use lent::{SecretSource, SecretSpec, SshSpec};
 use missing::Lacking;
 pub(crate) use network::{
-    NetworkCommand, NetworkCreateArgs, NetworkFilter, NetworkInspectArgs, NetworkLsArgs, NetworkRmArgs,
+    NetworkCommand, NetworkConnectArgs, NetworkCreateArgs, NetworkDisconnectArgs, NetworkFilter, NetworkInspectArgs,
+    NetworkLsArgs, NetworkRmArgs,
 };
 pub(crate) use oci::{
     LogFormat, OciArguments, OciCommand, OciCreateArgs, OciEventsArgs, OciExecArgs, OciIoArgs, OciListArgs, OciPsArgs,

@@ -1,9 +1,10 @@
 //! `dunnage network`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::{Args, Subcommand};
 
+use super::networking::alias;
 use super::prune::NetworkPruneArgs;
 
 #[derive(Debug, Subcommand)]
@@ -20,6 +21,40 @@ pub(crate) enum NetworkCommand {
     Rm(NetworkRmArgs),
     /// Remove networks that no container is on
     Prune(NetworkPruneArgs),
+    /// Put a container on a network, while it runs or for its next start
+    Connect(NetworkConnectArgs),
+    /// Take a container off a network
+    Disconnect(NetworkDisconnectArgs),
+}
+
+/// Put a container on a network, while it runs or for its next start
+#[derive(Debug, Args)]
+pub(crate) struct NetworkConnectArgs {
+    /// Name by which others there find it; can be repeated
+    #[arg(long, value_name = "NAME", value_parser = alias)]
+    pub(crate) alias: Vec<String>,
+    /// IPv4 address there [default: the lowest that is free]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ip: Option<Ipv4Addr>,
+    /// IPv6 address there
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ip6: Option<Ipv6Addr>,
+    /// Name or id of the network
+    pub(crate) network: String,
+    /// Name or id of the container
+    pub(crate) container: String,
+}
+
+/// Take a container off a network
+#[derive(Debug, Args)]
+pub(crate) struct NetworkDisconnectArgs {
+    /// One that is not on it is no error
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Name or id of the network
+    pub(crate) network: String,
+    /// Name or id of the container
+    pub(crate) container: String,
 }
 
 /// Make a network

@@ -182,7 +182,7 @@ fn network(text: &str) -> Result<NetworkFlag, String> {
 }
 
 /// What can be asked for as a name.
-fn alias(text: &str) -> Result<String, String> {
+pub(super) fn alias(text: &str) -> Result<String, String> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     match (1..=253).contains(&text.len()) && text.bytes().all(valid) {
         true => Ok(text.to_owned()),

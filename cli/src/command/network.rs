@@ -1,14 +1,15 @@
-//! `network create`, `ls`, `inspect`, `rm`.
+//! `network create`, `ls`, `inspect`, `rm`, `connect`, `disconnect`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use engine::{NetworkInfo, NewNetwork};
+use engine::{Membership, NetworkInfo, NewNetwork};
 use serde_json::{Map, Value, json};
 
 use super::{Failure, Outcome, open, prune};
 use crate::args::{
-    NetworkCommand, NetworkCreateArgs, NetworkFilter, NetworkInspectArgs, NetworkLsArgs, NetworkRmArgs, PortArgs,
+    NetworkCommand, NetworkConnectArgs, NetworkCreateArgs, NetworkDisconnectArgs, NetworkFilter, NetworkInspectArgs,
+    NetworkLsArgs, NetworkRmArgs, PortArgs,
 };
 use crate::ui::table::{self, Column};
 use crate::ui::{self, units};
@@ -22,6 +23,8 @@ pub(super) fn network(root: Option<PathBuf>, network: &NetworkCommand) -> Outcom
         NetworkCommand::Inspect(args) => inspect(root, args),
         NetworkCommand::Rm(args) => remove(root, args),
         NetworkCommand::Prune(args) => prune::networks(root, args),
+        NetworkCommand::Connect(args) => connect(root, args),
+        NetworkCommand::Disconnect(args) => disconnect(root, args),
     }
 }
 
@@ -38,6 +41,20 @@ fn create(root: Option<PathBuf>, args: &NetworkCreateArgs) -> Outcome {
     };
     ui::line(&open(root)?.create_network(&new)?.id)?;
     Ok(0)
+}
+
+fn connect(root: Option<PathBuf>, args: &NetworkConnectArgs) -> Outcome {
+    let (network, aliases) = (args.network.clone(), args.alias.clone());
+    let membership = Membership { network, aliases, ip: args.ip, ip6: args.ip6, mac: None };
+    open(root)?.connect_to_network(&args.container, membership)?;
+    Ok(0)
+}
+
+fn disconnect(root: Option<PathBuf>, args: &NetworkDisconnectArgs) -> Outcome {
+    match open(root)?.disconnect_from_network(&args.container, &args.network) {
+        Err(engine::Error::NotOnNetwork { .. }) if args.force => Ok(0),
+        result => Ok(result.map(|()| 0)?),
+    }
 }
 
 fn list(root: Option<PathBuf>, args: &NetworkLsArgs) -> Outcome {

@@ -18,6 +18,7 @@ mod monitor;
 mod mounts;
 mod names;
 mod network;
+mod reconnect;
 mod spawn;
 mod spec;
 mod state;

@@ -112,6 +112,7 @@ impl<'a> Monitor<'a> {
             };
             delay = if began.elapsed() >= WELL_AFTER { FIRST_DELAY } else { delay };
             self.ended(code)?;
+            self.look_again();
             if !self.wants_restart(code) {
                 break code;
             }
@@ -177,6 +178,14 @@ impl<'a> Monitor<'a> {
         self.place.write_state(&self.state)?;
         self.note("die", &[("exitCode", code.to_string())]);
         Ok(())
+    }
+
+    /// What is asked of it may have changed while it ran: `update` and `network connect` write that down.
+    fn look_again(&mut self) {
+        if let Ok(Some((record, _))) = self.engine.store.container(self.place.id()) {
+            self.name = record.name.unwrap_or_else(|| name_of(&record.id));
+            self.spec = serde_json::from_value(record.spec).unwrap_or_else(|_| self.spec.clone());
+        }
     }
 
     fn wants_restart(&self, code: i32) -> bool {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use cache::Image;
 use runtime::{EtcFiles, NamespaceKind, NetworkMode};
 
+use super::reconnect::NetworkChange;
 use super::spec::ContainerSpec;
 use super::uplink::{self, Uplink};
 use crate::Engine;
@@ -138,6 +139,19 @@ impl Network {
     /// /etc/hosts and /etc/resolv.conf; what is empty is written by the runtime.
     pub(super) fn files(&self) -> EtcFiles {
         self.files.clone()
+    }
+
+    /// Changes it under a container that runs.
+    pub(super) fn change(&mut self, engine: &Engine, (id, name): (&str, &str), change: &NetworkChange) -> Result<()> {
+        let Some(attachment) = &mut self.attachment else {
+            return Err(Error::WrongState(format!(
+                "container {name} was started without a network that could be changed: stop it, and start it again"
+            )));
+        };
+        match change {
+            NetworkChange::Connect(membership) => attachment.connect(engine, (id, name), membership),
+            NetworkChange::Disconnect(network) => attachment.disconnect((id, name), network),
+        }
     }
 
     /// Gives it back, as a process that has nothing else to do.

@@ -66,6 +66,10 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
+    pub(super) fn send(&self, frame: &Frame) -> io::Result<()> {
+        frame.send(&self.stream)
+    }
+
     pub(super) fn next(&mut self) -> io::Result<Option<Frame>> {
         Frame::receive(&self.stream, &mut self.received)
     }

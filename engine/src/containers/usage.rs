@@ -8,7 +8,7 @@ use super::limits::LimitSpec;
 use super::manage::group_of;
 use super::state::{ContainerInfo, now};
 use crate::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::networks::NetworkChoice;
 
 /// A process of a container, as the machine sees it.
@@ -85,8 +85,7 @@ impl Engine {
         if info.status.is_running() {
             group_of(&info)?.update(&resources)?;
         }
-        let document = serde_json::to_value(&spec).map_err(|error| Error::Usage(error.to_string()))?;
-        self.store.respecify_container(&info.record.id, document)?;
+        self.respecify(&info.record.id, |now| now.limits = spec.limits)?;
         self.note_event_of(&info, "update", &[]);
         Ok(())
     }

@@ -7,6 +7,8 @@ use std::io::{self, Read, Write};
 use runtime::TerminalSize;
 use serde::{Deserialize, Serialize};
 
+use super::reconnect::NetworkChange;
+
 /// Longest content of a frame; a longer one ends the conversation.
 pub(super) const LONGEST: usize = 64 << 10;
 const HEAD: usize = 5;
@@ -24,6 +26,8 @@ pub(super) enum Frame {
     Resize(TerminalSize),
     /// A signal for the container.
     Signal(i32),
+    /// The container is to be on other networks.
+    Network(NetworkChange),
     /// The container runs; notes for the user.
     Started(Vec<String>),
     /// It could not be started: the sentence, and docker's exit code.
@@ -34,6 +38,8 @@ pub(super) enum Frame {
     Errors(Vec<u8>),
     /// It ended, with this code.
     Exited(i32),
+    /// What was asked for is done.
+    Done,
 }
 
 /// What a client wants.
@@ -61,6 +67,7 @@ impl Frame {
             Frame::InputEnd => (3, Vec::new()),
             Frame::Resize(size) => (4, [size.rows.to_le_bytes(), size.columns.to_le_bytes()].concat()),
             Frame::Signal(number) => (5, number.to_le_bytes().to_vec()),
+            Frame::Network(change) => (6, serde_json::to_vec(change).unwrap_or_default()),
             Frame::Started(notes) => (16, serde_json::to_vec(notes).unwrap_or_default()),
             Frame::Failed(sentence, code) => {
                 let failure = Failure { sentence: sentence.clone(), code: *code };
@@ -69,6 +76,7 @@ impl Frame {
             Frame::Output(bytes) => (18, bytes.clone()),
             Frame::Errors(bytes) => (19, bytes.clone()),
             Frame::Exited(code) => (20, code.to_le_bytes().to_vec()),
+            Frame::Done => (21, Vec::new()),
         };
         let mut frame = vec![kind];
         frame.extend_from_slice(&u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -87,6 +95,7 @@ impl Frame {
                 Frame::Resize(TerminalSize { rows: u16::from_le_bytes([a, b]), columns: u16::from_le_bytes([c, d]) })
             }
             5 => Frame::Signal(number()?),
+            6 => Frame::Network(serde_json::from_slice(content).ok()?),
             16 => Frame::Started(serde_json::from_slice(content).ok()?),
             17 => {
                 let failure: Failure = serde_json::from_slice(content).ok()?;
@@ -95,6 +104,7 @@ impl Frame {
             18 => Frame::Output(content.to_vec()),
             19 => Frame::Errors(content.to_vec()),
             20 => Frame::Exited(number()?),
+            21 => Frame::Done,
             _ => return None,
         })
     }
@@ -150,11 +160,13 @@ mod tests {
             Frame::InputEnd,
             Frame::Resize(TerminalSize { rows: 300, columns: 2 }),
             Frame::Signal(15),
+            Frame::Network(NetworkChange::Disconnect("n".to_owned())),
             Frame::Started(vec!["note".to_owned()]),
             Frame::Failed("no".to_owned(), 127),
             Frame::Output(vec![0; LONGEST]),
             Frame::Errors(Vec::new()),
             Frame::Exited(-1),
+            Frame::Done,
         ];
         let bytes: Vec<u8> = frames.iter().flat_map(Frame::encode).collect();
         let (mut buffer, mut found) = (Vec::new(), Vec::new());

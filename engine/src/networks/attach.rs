@@ -12,7 +12,7 @@ use runtime::network::{
 use serde::{Deserialize, Serialize};
 
 use super::addresses::{choose, free_subnet, prefixed};
-use super::names::{HostResolvers, NetworkNames, Upstreams};
+use super::names::{HostResolvers, NetworkNames, Scope, Upstreams};
 use super::spec::{MacAddress, Membership, PortBinding, PortSpec, Protocol};
 use super::{BRIDGE_NAME, HOST_BINDING, MASQUERADE, MTU, is_on};
 use crate::Engine;
@@ -47,13 +47,29 @@ pub(crate) struct Wanted<'a> {
 /// it any more, then it cannot be reached, then it is off.
 #[derive(Debug)]
 pub(crate) struct Attachment {
-    endpoints: Vec<EndpointPlace>,
+    /// As many as links, in their order.
+    pub(super) endpoints: Vec<EndpointPlace>,
     resolver: Resolver,
-    published: Published,
-    bridges: Vec<Bridge>,
-    namespace: NetworkNamespace,
+    pub(super) published: Published,
+    pub(super) links: Vec<Link>,
+    pub(super) namespace: NetworkNamespace,
+    pub(super) scope: Scope,
+    /// `--dns`.
+    pub(super) servers: Vec<IpAddr>,
     files: EtcFiles,
     gateway: Option<IpAddr>,
+}
+
+/// One network of a container, from its side.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) network: String,
+    pub(super) subnets: Vec<Prefixed>,
+    pub(super) internal: bool,
+    pub(super) port: Port,
+    /// Packets for elsewhere go here.
+    pub(super) leads_out: bool,
+    pub(super) bridge: Bridge,
 }
 
 impl Attachment {
@@ -76,10 +92,10 @@ impl Attachment {
 impl Attachment {
     /// Takes the container off, as a process that has nothing else to do: it does not wait for the kernel.
     pub(crate) fn leave(self) {
-        let Attachment { endpoints, resolver, published, bridges, namespace, .. } = self;
+        let Attachment { endpoints, resolver, published, links, namespace, .. } = self;
         drop((endpoints, resolver));
         drop(namespace);
-        runtime::network::leave(bridges, published);
+        runtime::network::leave(links.into_iter().map(|link| link.bridge).collect(), published);
     }
 }
 
@@ -91,26 +107,26 @@ impl Engine {
         }
         let reserved = ReservedPorts::take(&self.ports(wanted)?)?;
         let namespace = NetworkNamespace::new()?;
-        let words: Vec<String> = bindings(reserved.ports()).iter().map(PortBinding::words).collect();
-        let mut joined = Vec::new();
+        let words = words(reserved.ports());
+        let (mut links, mut endpoints) = (Vec::<Link>::new(), Vec::new());
         for (number, membership) in (0..).zip(wanted.memberships) {
-            joined.push(self.join(wanted, membership, number, &namespace, &words)?);
+            let joining = Joining { id: wanted.id, name: wanted.name, membership, number, ports: &words };
+            let leads_out = !links.iter().any(|link| link.leads_out);
+            let (link, endpoint) = self.join(&joining, &namespace, leads_out)?;
+            links.push(link);
+            endpoints.push(endpoint);
         }
-        let own = joined.iter().flat_map(|joined| joined.endpoint.record().addresses.iter().copied());
-        let own: Vec<IpAddr> = own.collect();
-        let published = reserved.publish(wanted.id.get(..12).unwrap_or(wanted.id), &own)?;
-        let networks = joined.iter().map(|joined| (joined.network.clone(), joined.subnets.clone())).collect();
-        let upstreams = match (joined.iter().all(|joined| joined.internal), wanted.servers) {
-            (true, _) => Upstreams::Fixed(Vec::new()),
-            (false, []) => Upstreams::Host,
-            (false, servers) => Upstreams::Fixed(servers.to_vec()),
+        let published = match reachable(&links) {
+            own if own.is_empty() => reserved.hold(),
+            own => reserved.publish(short(wanted.id), &own)?,
         };
-        let resolver = Resolver::start(&namespace, Box::new(NetworkNames::new(&self.store, networks, upstreams)))?;
-        let gateway = joined.iter().find(|joined| !joined.internal).and_then(|joined| joined.gateway);
-        let (bridges, endpoints): (Vec<Bridge>, Vec<EndpointPlace>) =
-            joined.into_iter().map(|joined| (joined.bridge, joined.endpoint)).unzip();
-        let files = files(wanted, &own);
-        Ok(Attachment { endpoints, resolver, published, bridges, namespace, files, gateway })
+        let scope = Scope::default();
+        scope.set(scopes(&links), upstreams(&links, wanted.servers));
+        let resolver = Resolver::start(&namespace, Box::new(NetworkNames::new(&self.store, &scope)))?;
+        let gateway = links.iter().find_map(|link| link.port.gateways.first().copied());
+        let own: Vec<IpAddr> = links.iter().flat_map(Link::addresses).collect();
+        let (files, servers) = (files(wanted, &own), wanted.servers.to_vec());
+        Ok(Attachment { endpoints, resolver, published, links, namespace, scope, servers, files, gateway })
     }
 
     /// What is to be published, with the address that each port has or gets.
@@ -151,17 +167,17 @@ impl Engine {
         Ok(found)
     }
 
-    fn join(
+    /// Puts a container on one network.
+    pub(super) fn join(
         &self,
-        wanted: &Wanted<'_>,
-        membership: &Membership,
-        number: u16,
+        joining: &Joining<'_>,
         namespace: &NetworkNamespace,
-        ports: &[String],
-    ) -> Result<Joined> {
+        leads_out: bool,
+    ) -> Result<(Link, EndpointPlace)> {
+        let Joining { id, name, membership, number, ports } = *joining;
         let mut place = self.store.lock_network(&membership.network)?;
         let others = place.endpoints()?;
-        if others.iter().any(|other| other.container == wanted.id) {
+        if others.iter().any(|other| other.container == id) {
             return Err(Error::Usage(format!("the container is on network `{}` already", membership.network)));
         }
         // A holder that has just ended cannot share any more; another one may.
@@ -190,30 +206,24 @@ impl Engine {
             true => Vec::new(),
             false => record.subnets.iter().map(|subnet| subnet.gateway).collect::<Vec<_>>(),
         };
-        let gateway = gateways.first().copied();
         let mac = membership.mac.unwrap_or_else(|| hardware_address(&addresses));
-        let label = format!("c{}", wanted.id.get(..12).unwrap_or(wanted.id));
-        let port = Port { number, mac: mac.0, addresses: addresses.clone(), gateways, label };
-        bridge.connect(namespace, &port, number == 0)?;
+        let leads_out = leads_out && !gateways.is_empty();
+        let port = Port { number, mac: mac.0, addresses, gateways, label: format!("c{}", short(id)) };
+        bridge.connect(namespace, &port, leads_out)?;
         let endpoint = EndpointRecord {
-            container: wanted.id.to_owned(),
-            name: Some(wanted.name.to_owned()),
+            container: id.to_owned(),
+            name: Some(name.to_owned()),
             aliases: membership.aliases.clone(),
-            addresses: addresses.iter().map(|own| own.address).collect(),
+            addresses: port.addresses.iter().map(|own| own.address).collect(),
             mac: mac.to_string(),
             ports: ports.to_vec(),
             hold: Hold::write(&bridge.handle()?),
         };
         let endpoint = place.add(endpoint)?;
         let record = place.record();
-        Ok(Joined {
-            network: record.name.clone(),
-            subnets: record.subnets.iter().map(prefixed).collect(),
-            internal: record.internal,
-            gateway,
-            bridge,
-            endpoint,
-        })
+        let subnets = record.subnets.iter().map(prefixed).collect();
+        let (network, internal) = (record.name.clone(), record.internal);
+        Ok((Link { network, subnets, internal, port, leads_out, bridge }, endpoint))
     }
 
     /// Nobody holds it: it is made anew. What is decided about the host is decided by one at a time.
@@ -263,14 +273,49 @@ impl Engine {
     }
 }
 
-/// One network of a container.
-struct Joined {
-    network: String,
-    subnets: Vec<Prefixed>,
-    internal: bool,
-    gateway: Option<IpAddr>,
-    bridge: Bridge,
-    endpoint: EndpointPlace,
+/// A container that comes onto a network.
+#[derive(Clone, Copy)]
+pub(super) struct Joining<'a> {
+    pub(super) id: &'a str,
+    pub(super) name: &'a str,
+    pub(super) membership: &'a Membership,
+    /// Of its device: 0 is eth0.
+    pub(super) number: u16,
+    /// What is published, in words.
+    pub(super) ports: &'a [String],
+}
+
+impl Link {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.port.addresses.iter().map(|own| own.address)
+    }
+}
+
+/// The digits of an id by which the kernel's objects are called.
+pub(super) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+/// Where published ports can lead to: the host has no way into internal networks.
+pub(super) fn reachable(links: &[Link]) -> Vec<IpAddr> {
+    links.iter().filter(|link| !link.internal).flat_map(Link::addresses).collect()
+}
+
+pub(super) fn scopes(links: &[Link]) -> Vec<(String, Vec<Prefixed>)> {
+    links.iter().map(|link| (link.network.clone(), link.subnets.clone())).collect()
+}
+
+/// A container of internal networks alone asks nobody outside.
+pub(super) fn upstreams(links: &[Link], servers: &[IpAddr]) -> Upstreams {
+    match (links.iter().all(|link| link.internal), servers) {
+        (true, _) => Upstreams::Fixed(Vec::new()),
+        (false, []) => Upstreams::Host,
+        (false, servers) => Upstreams::Fixed(servers.to_vec()),
+    }
+}
+
+pub(super) fn words(ports: &[PublishedPort]) -> Vec<String> {
+    bindings(ports).iter().map(PortBinding::words).collect()
 }
 
 /// Docker's, made of the address: it is its own as long as the address is.

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod attach;
+mod change;
 mod names;
 mod spec;
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use cache::{EndpointRecord, Store};
@@ -21,10 +22,31 @@ const ID_DIGITS: usize = 12;
 /// The names of a container's networks.
 pub(super) struct NetworkNames {
     store: Store,
+    scope: Scope,
+}
+
+/// On which networks a container is, and whom it asks besides: shared with whoever changes that while it runs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
     networks: Vec<Network>,
     upstreams: Upstreams,
 }
 
+impl Scope {
+    pub(super) fn set(&self, networks: Vec<(String, Vec<Prefixed>)>, upstreams: Upstreams) {
+        let network = |(name, subnets)| Network { name, subnets, endpoints: Vec::new(), read: None };
+        *self.lock() = Inner { networks: networks.into_iter().map(network).collect(), upstreams };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
 struct Network {
     name: String,
     subnets: Vec<Prefixed>,
@@ -34,29 +56,18 @@ struct Network {
 }
 
 /// Who is asked for what is not ours.
+#[derive(Debug, Default)]
 pub(super) enum Upstreams {
     /// These.
     Fixed(Vec<IpAddr>),
     /// Whom the host asks, at any time.
+    #[default]
     Host,
 }
 
 impl NetworkNames {
-    pub(super) fn new(store: &Store, networks: Vec<(String, Vec<Prefixed>)>, upstreams: Upstreams) -> NetworkNames {
-        let network = |(name, subnets)| Network { name, subnets, endpoints: Vec::new(), read: None };
-        NetworkNames { store: store.clone(), networks: networks.into_iter().map(network).collect(), upstreams }
-    }
-
-    fn refresh(&mut self) {
-        for network in &mut self.networks {
-            let changed = modified(&self.store.network_endpoints_dir(&network.name));
-            let settled = changed.is_some_and(|at| at.elapsed().is_ok_and(|age| age > SETTLED));
-            if changed.is_none() || network.read != changed {
-                // What cannot be read has nobody on it.
-                network.endpoints = self.store.endpoints(&network.name).unwrap_or_default();
-                network.read = changed.filter(|_| settled);
-            }
-        }
+    pub(super) fn new(store: &Store, scope: &Scope) -> NetworkNames {
+        NetworkNames { store: store.clone(), scope: scope.clone() }
     }
 
     fn lives(&self, network: &Network, endpoint: &EndpointRecord) -> bool {
@@ -65,12 +76,27 @@ impl NetworkNames {
     }
 }
 
+impl Inner {
+    fn refresh(&mut self, store: &Store) {
+        for network in &mut self.networks {
+            let changed = modified(&store.network_endpoints_dir(&network.name));
+            let settled = changed.is_some_and(|at| at.elapsed().is_ok_and(|age| age > SETTLED));
+            if changed.is_none() || network.read != changed {
+                // What cannot be read has nobody on it.
+                network.endpoints = store.endpoints(&network.name).unwrap_or_default();
+                network.read = changed.filter(|_| settled);
+            }
+        }
+    }
+}
+
 impl Names for NetworkNames {
     fn addresses(&mut self, name: &str) -> Known<Option<Vec<IpAddr>>> {
-        self.refresh();
+        let mut inner = self.scope.lock();
+        inner.refresh(&self.store);
         let mut found = Vec::new();
         let mut ours = !name.contains('.');
-        for network in &self.networks {
+        for network in &inner.networks {
             let suffix = format!(".{}", network.name.to_ascii_lowercase());
             let bare = name.strip_suffix(&suffix);
             ours |= bare.is_some();
@@ -90,19 +116,20 @@ impl Names for NetworkNames {
     }
 
     fn name_of(&mut self, address: IpAddr) -> Known<Option<String>> {
-        self.refresh();
-        for network in &self.networks {
+        let mut inner = self.scope.lock();
+        inner.refresh(&self.store);
+        for network in &inner.networks {
             if let Some(endpoint) = network.endpoints.iter().find(|endpoint| endpoint.addresses.contains(&address)) {
                 let name = self.lives(network, endpoint).then(|| format!("{}.{}", endpoint.shown_name(), network.name));
                 return Known::Ours(name);
             }
         }
-        let ours = self.networks.iter().flat_map(|network| &network.subnets).any(|subnet| contains(*subnet, address));
+        let ours = inner.networks.iter().flat_map(|network| &network.subnets).any(|subnet| contains(*subnet, address));
         if ours { Known::Ours(None) } else { Known::Elsewhere }
     }
 
     fn upstreams(&mut self) -> Vec<SocketAddr> {
-        let addresses = match &self.upstreams {
+        let addresses = match &self.scope.lock().upstreams {
             Upstreams::Fixed(addresses) => addresses.clone(),
             Upstreams::Host => HostResolvers::read().servers,
         };

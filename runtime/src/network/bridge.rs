@@ -167,15 +167,24 @@ impl Bridge {
         for address in &port.addresses {
             links::address(&mut batch, number, *address);
             links::route(&mut batch, number, Some(*address), None, address.address);
-            let gateway = port.gateways.iter().find(|gateway| gateway.is_ipv4() == address.address.is_ipv4());
-            if let (Some(gateway), true) = (gateway, default_route) {
-                links::route(&mut batch, number, None, Some(*gateway), address.address);
-            }
+        }
+        if default_route {
+            ways_out(&mut batch, port);
         }
         container.links.execute(batch)?;
         let mut batch = Batch::default();
         links::plug(&mut batch, &port.label, BRIDGE);
         self.namespace.links.execute(batch)
+    }
+
+    /// Sends a container's packets for elsewhere here, in place of where they went.
+    ///
+    /// # Errors
+    /// When it is not on it.
+    pub fn lead_out(container: &NetworkNamespace, port: &Port) -> Result<()> {
+        let mut batch = Batch::default();
+        ways_out(&mut batch, port);
+        container.links.execute(batch)
     }
 
     /// Takes a container off.
@@ -192,6 +201,15 @@ impl Bridge {
     #[must_use]
     pub fn device(&self) -> &str {
         &self.device
+    }
+}
+
+fn ways_out(batch: &mut Batch, port: &Port) {
+    for address in &port.addresses {
+        let gateway = port.gateways.iter().find(|gateway| gateway.is_ipv4() == address.address.is_ipv4());
+        if let Some(gateway) = gateway {
+            links::route(batch, CONTAINER_DEVICES + u32::from(port.number), None, Some(*gateway), address.address);
+        }
     }
 }
 

@@ -69,13 +69,19 @@ impl ReservedPorts {
         &self.ports
     }
 
+    /// Keeps them, and sends what comes for them nowhere.
+    #[must_use]
+    pub fn hold(self) -> Published {
+        Published { reserved: self, firewall: None }
+    }
+
     /// Sends what comes for them to the container, under a name that no other container has.
     ///
     /// # Errors
     /// When the packet filter refuses, or the container has no address of the kind that a port's address is.
     pub fn publish(self, name: &str, container: &[IpAddr]) -> Result<Published> {
         if self.ports.is_empty() {
-            return Ok(Published { reserved: self, firewall: None });
+            return Ok(self.hold());
         }
         let mut led = Vec::new();
         for port in &self.ports {
@@ -103,6 +109,23 @@ impl Published {
     #[must_use]
     pub fn ports(&self) -> &[PublishedPort] {
         self.reserved.ports()
+    }
+
+    /// Sends what comes for them to other addresses of the container. A port of a kind that it has no address of leads
+    /// nowhere.
+    ///
+    /// # Errors
+    /// When the packet filter refuses.
+    pub fn redirect(&mut self, name: &str, container: &[IpAddr]) -> Result<()> {
+        if let Some(firewall) = self.firewall.take() {
+            firewall.remove()?;
+        }
+        let address = |port: &PublishedPort| container.iter().find(|own| own.is_ipv4() == port.address.is_ipv4());
+        let led: Vec<_> = self.reserved.ports.iter().filter_map(|port| Some((port, *address(port)?))).collect();
+        if !led.is_empty() {
+            self.firewall = Some(Firewall::new(&ports_table(format!("dunnage-{name}"), &led))?);
+        }
+        Ok(())
     }
 }
 

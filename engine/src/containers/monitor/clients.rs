@@ -11,6 +11,7 @@ use runtime::TerminalSize;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
+use super::super::reconnect::NetworkChange;
 use super::super::wire::{Frame, Hello, LONGEST};
 use super::socket_name;
 
@@ -23,6 +24,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// One client.
 #[derive(Debug)]
 struct Client {
+    /// Its own among all that ever were.
+    serial: u64,
     stream: UnixStream,
     hello: Option<Hello>,
     received: Vec<u8>,
@@ -35,6 +38,8 @@ struct Client {
 pub(super) struct Clients {
     listener: UnixListener,
     clients: Vec<Client>,
+    /// How many there ever were.
+    count: u64,
     started: bool,
 }
 
@@ -45,6 +50,8 @@ pub(super) enum Request {
     InputEnd,
     Resize(TerminalSize),
     Signal(i32),
+    /// Of a client that waits for the answer.
+    Network(u64, NetworkChange),
 }
 
 /// A descriptor of a client, and what it waits for.
@@ -57,7 +64,7 @@ impl Clients {
         let listener = UnixListener::bind(short(directory)?.path())?;
         std::fs::set_permissions(directory.join(socket_name()), PermissionsExt::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
-        let mut clients = Clients { listener, clients: Vec::new(), started: false };
+        let mut clients = Clients { listener, clients: Vec::new(), count: 1, started: false };
         // Its first word comes before the container is started: it says how large the window is.
         let mut received = Vec::new();
         let hello = match Frame::receive(&starter, &mut received)? {
@@ -65,7 +72,7 @@ impl Clients {
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
         starter.set_nonblocking(true)?;
-        clients.clients.push(Client { stream: starter, hello, received, waiting: Vec::new(), gone: false });
+        clients.clients.push(Client { serial: 0, stream: starter, hello, received, waiting: Vec::new(), gone: false });
         Ok(clients)
     }
 
@@ -116,7 +123,10 @@ impl Clients {
         let allowed =
             rustix::net::sockopt::socket_peercred(&stream).is_ok_and(|peer| peer.uid == own || peer.uid.is_root());
         if allowed && self.clients.len() < MOST_CLIENTS && stream.set_nonblocking(true).is_ok() {
-            self.clients.push(Client { stream, hello: None, received: Vec::new(), waiting: Vec::new(), gone: false });
+            let serial = self.count;
+            self.count += 1;
+            let (received, waiting) = (Vec::new(), Vec::new());
+            self.clients.push(Client { serial, stream, hello: None, received, waiting, gone: false });
         }
     }
 
@@ -136,6 +146,20 @@ impl Clients {
             self.ready(number, flags, &mut requests);
         }
         self.sweep();
+        for request in requests {
+            if let Request::Network(client, _) = request {
+                let sentence = "the container waits to be started again: try once more".to_owned();
+                self.answer(client, &Frame::Failed(sentence, 1));
+            }
+        }
+    }
+
+    /// Sends a frame to one of them, if it is still there.
+    pub(super) fn answer(&mut self, serial: u64, frame: &Frame) {
+        if let Some(client) = self.clients.iter_mut().find(|client| client.serial == serial) {
+            client.waiting.extend_from_slice(&frame.encode());
+            client.flush();
+        }
     }
 
     pub(super) fn started(&mut self, notes: &[String]) {
@@ -237,6 +261,7 @@ impl Client {
             Frame::InputEnd if takes_input => requests.push(Request::InputEnd),
             Frame::Resize(size) => requests.push(Request::Resize(size)),
             Frame::Signal(number) => requests.push(Request::Signal(number)),
+            Frame::Network(change) => requests.push(Request::Network(self.serial, change)),
             _ => self.gone = true,
         }
     }

@@ -11,10 +11,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::super::limits::Group;
 use super::super::log::Output;
 use super::super::network::Network;
+use super::super::reconnect::NetworkChange;
 use super::super::wire::Frame;
 use super::Monitor;
 use super::clients::Request;
 use super::health::Checks;
+use crate::error::Result;
 
 /// Input that the container has not read yet.
 const MOST_INPUT: usize = 64 << 10;
@@ -184,7 +186,7 @@ impl Live {
         }
     }
 
-    fn serve(&mut self, request: Request, monitor: &Monitor<'_>) {
+    fn serve(&mut self, request: Request, monitor: &mut Monitor<'_>) {
         match request {
             Request::Input(bytes) => {
                 if self.input.is_some() {
@@ -209,7 +211,23 @@ impl Live {
                     let _ = container.kill(signal);
                 }
             }
+            Request::Network(client, change) => {
+                let answer = match self.change_network(&change, monitor) {
+                    Ok(()) => Frame::Done,
+                    Err(error) => Frame::Failed(error.to_string(), error.exit_code()),
+                };
+                monitor.clients.answer(client, &answer);
+            }
         }
+    }
+
+    /// What was changed stays so when it is started again.
+    fn change_network(&mut self, change: &NetworkChange, monitor: &mut Monitor<'_>) -> Result<()> {
+        let choice = change.applied(&monitor.spec.network, &monitor.name)?;
+        let id = monitor.place.id().to_owned();
+        self.held.1.change(monitor.engine, (&id, &monitor.name), change)?;
+        monitor.spec.network = choice.clone();
+        monitor.engine.respecify(&id, |spec| spec.network = choice)
     }
 
     /// Writes what was typed as far as the container takes it.
