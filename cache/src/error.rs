@@ -199,6 +199,9 @@ pub enum Error {
     /// A build that is still running cannot be removed.
     #[error("build {0} is running: stop it first")]
     BuildRuns(String),
+    /// A file that two layers have is not what the later one must hold.
+    #[error("{}: is not what it was when a layer before held it", .0.display())]
+    NotAsShared(PathBuf),
     /// A path inside a tree cannot be what it should be.
     #[error("{}: {reason}", path.display())]
     Tree {

@@ -203,7 +203,7 @@ pub(crate) fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
 
 /// Removes a tree of the store and gives the bytes that were freed on the disk.
 pub(crate) fn remove_tree(path: &Path) -> Result<u64> {
-    let bytes = crate::usage::disk_bytes(path)?;
+    let bytes = crate::usage::freed_bytes(path)?;
     match std::fs::remove_dir_all(path) {
         Ok(()) => Ok(bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),

@@ -66,6 +66,7 @@ pub use layer::draft::LayerDraft;
 pub use layer::fuzzing;
 pub use layer::import::{Compressed, ImportOptions};
 pub use layer::limits::Limits;
+pub use layer::share::{Earlier, EarlierDirectory, Wanted};
 pub use layer::{Committed, Layer};
 pub use lease::Lease;
 pub use memory::MemoryPlace;

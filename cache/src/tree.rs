@@ -169,6 +169,16 @@ impl TreeRoot {
         TreeRoot { fd: self.fd, resolve: self.resolve | ResolveFlags::NO_SYMLINKS }
     }
 
+    /// What is at a name in this directory itself.
+    pub(crate) fn look(&self, name: &OsStr) -> rustix::io::Result<Option<Metadata>> {
+        look(&self.fd, name)
+    }
+
+    /// Gives a file of another tree the same name in this directory.
+    pub(crate) fn link_from(&self, other: &TreeRoot, name: &OsStr) -> rustix::io::Result<()> {
+        rustix::fs::linkat(&other.fd, name, &self.fd, name, AtFlags::empty())
+    }
+
     /// A handle on what is at a path, links followed inside the root: good for mounting it, not for reading.
     ///
     /// # Errors

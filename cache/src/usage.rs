@@ -1,6 +1,6 @@
 //! What the store holds, in true bytes on the disk; the parts add up to the whole.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -329,23 +329,56 @@ pub(crate) fn own_bytes(path: &Path) -> Result<u64> {
     }
 }
 
-/// Bytes on the disk of a tree, each file once however many names it has. What vanishes meanwhile counts as nothing.
+/// Bytes on the disk of a tree, each file once however many names it has; of one that another tree has too, its share. What
+/// vanishes meanwhile counts as nothing.
 pub(crate) fn disk_bytes(path: &Path) -> Result<u64> {
-    let mut seen = HashSet::new();
+    let (own, linked) = measure(path)?;
+    Ok(own + linked.values().map(|file| file.bytes * file.names / file.links.max(file.names)).sum::<u64>())
+}
+
+/// Bytes that the disk gets back when a tree goes: files that have a name elsewhere stay.
+pub(crate) fn freed_bytes(path: &Path) -> Result<u64> {
+    let (own, linked) = measure(path)?;
+    Ok(own + linked.values().filter(|file| file.names >= file.links).map(|file| file.bytes).sum::<u64>())
+}
+
+/// How many names in a tree each of its files has, of those that have several anywhere.
+pub(crate) fn names_by_inode(path: &Path) -> Result<HashMap<u64, u64>> {
+    Ok(measure(path)?.1.into_iter().map(|((_, ino), file)| (ino, file.names)).collect())
+}
+
+/// A file with several names.
+struct Linked {
+    bytes: u64,
+    /// Names in the tree.
+    names: u64,
+    /// Names anywhere.
+    links: u64,
+}
+
+/// By device and inode.
+type LinkedFiles = HashMap<(u64, u64), Linked>;
+
+/// Bytes of what has one name, and the files that have more.
+fn measure(path: &Path) -> Result<(u64, LinkedFiles)> {
+    let mut linked = LinkedFiles::new();
     let mut open = vec![path.to_owned()];
-    let mut bytes = 0;
+    let mut own = 0;
     while let Some(path) = open.pop() {
         let metadata = match std::fs::symlink_metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(Error::path("measure", path)(error)),
         };
+        let bytes = metadata.blocks() * 512;
         if metadata.is_dir() {
             open.extend(entries(&path)?.into_iter().map(|(_, path)| path));
-        } else if metadata.nlink() > 1 && !seen.insert((metadata.dev(), metadata.ino())) {
+        } else if metadata.nlink() > 1 {
+            let new = || Linked { bytes, names: 0, links: metadata.nlink() };
+            linked.entry((metadata.dev(), metadata.ino())).or_insert_with(new).names += 1;
             continue;
         }
-        bytes += metadata.blocks() * 512;
+        own += bytes;
     }
-    Ok(bytes)
+    Ok((own, linked))
 }

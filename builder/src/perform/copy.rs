@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use cache::{Kind, Layer, MergedTree, Owner, TreeRoot, TreeView, failpoint};
+use cache::{Earlier, Kind, Layer, MergedTree, Owner, TreeRoot, TreeView, failpoint};
 
 use super::place::{Placer, Rules};
 use super::{Taken, Work, tree_of};
@@ -90,11 +90,11 @@ impl Work<'_> {
         self.select(op)?;
         let taken = self.taken.take().unwrap_or_default();
         let layers = if op.link { &[] } else { self.parent() };
-        let committed = match self.fresh(op, &taken, layers)? {
-            Some(fresh) => self.copy_into(op, &fresh.root()?, &taken).and_then(|()| self.commit_fresh(fresh)),
+        let committed = match self.copy_fresh(op, &taken, layers)? {
+            Some(committed) => Ok(committed),
             None => {
                 let (snapshot, rootfs) = self.snapshot(layers)?;
-                self.copy_into(op, &tree_of(&rootfs)?, &taken)?;
+                self.copy_into(op, &tree_of(&rootfs)?, &taken, None)?;
                 drop(rootfs);
                 self.commit(snapshot)
             }
@@ -103,7 +103,14 @@ impl Work<'_> {
         committed
     }
 
-    fn copy_into(&self, op: &CopyOp, root: &TreeRoot, taken: &[Taken]) -> Result<()> {
+    /// Places all that is copied; files that `earlier` has as they must be are taken from there.
+    pub(super) fn copy_into(
+        &self,
+        op: &CopyOp,
+        root: &TreeRoot,
+        taken: &[Taken],
+        earlier: Option<&Earlier>,
+    ) -> Result<()> {
         let chmod = op
             .chmod
             .as_deref()
@@ -112,7 +119,7 @@ impl Work<'_> {
             .map_err(|error| Error::from(self.diagnostic("K0332", format!("invalid --chmod value: {error}"))))?;
         let rules = Rules { owner: self.owner(op)?, chmod, keep_owner: !op.from_context, unpack: op.unpack };
         let touched = Mutex::default();
-        let placer = Placer { source: self.source(op), target: root, rules: &rules, touched: &touched };
+        let placer = Placer { source: self.source(op), target: root, rules: &rules, touched: &touched, earlier };
         failpoint("step.copy")?;
         self.place_all(op, &placer, root, taken)
     }

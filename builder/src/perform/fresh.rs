@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use cache::{Follow, Kind, Layer, LayerDraft, MergedTree, Metadata, TreeRoot, TreeView};
+use cache::{Earlier, Follow, Kind, Layer, LayerDraft, MergedTree, Metadata, TreeView};
 
 use super::run::looks;
 use super::{Taken, Work};
@@ -16,11 +16,13 @@ use crate::plan::{CopyOp, CopySource};
 use crate::select::Selected;
 
 /// A layer that is written as such, over what its parents hold.
-pub(super) struct Fresh {
+struct Fresh {
     draft: LayerDraft,
     /// Directories of the parents that something comes into, with the times that they keep.
     repeated: BTreeMap<PathBuf, i64>,
     large: bool,
+    /// What the step gave before: files that are the same are shared with it.
+    earlier: Option<Earlier>,
 }
 
 /// Entries and bytes from which a layer is flushed while it is read: below that, one flush after the other is less work.
@@ -37,8 +39,21 @@ struct Arrival<'a> {
 type Way = BTreeMap<PathBuf, Metadata>;
 
 impl Work<'_> {
+    /// Copies that way; `None` when the copy meets what is there.
+    pub(super) fn copy_fresh(&self, op: &CopyOp, taken: &[Taken], layers: &[Layer]) -> Result<Option<(Layer, bool)>> {
+        // The second time only if a file of the layer before turned out to be damaged.
+        for sharing in [true, false] {
+            let Some(fresh) = self.fresh(op, taken, layers, sharing)? else { return Ok(None) };
+            self.copy_into(op, &fresh.draft.root()?, taken, fresh.earlier.as_ref())?;
+            if let Some(committed) = self.commit_fresh(fresh)? {
+                return Ok(Some(committed));
+            }
+        }
+        Ok(None)
+    }
+
     /// The draft with the directories in it that the copy comes into; `None` when the copy meets what is there.
-    pub(super) fn fresh(&self, op: &CopyOp, taken: &[Taken], layers: &[Layer]) -> Result<Option<Fresh>> {
+    fn fresh(&self, op: &CopyOp, taken: &[Taken], layers: &[Layer], sharing: bool) -> Result<Option<Fresh>> {
         let view = MergedTree::new(layers);
         let Some(arrivals) = arrivals(op, taken, &view, layers.is_empty())? else { return Ok(None) };
         let mut way = Way::new();
@@ -59,23 +74,25 @@ impl Work<'_> {
         let repeated = way.into_iter().map(|(path, metadata)| (path, metadata.mtime_ns)).collect();
         let totals = taken.iter().filter_map(Taken::files).map(Selected::totals);
         let (entries, bytes) = totals.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        Ok(Some(Fresh { draft, repeated, large: entries >= LARGE.0 || bytes >= LARGE.1 }))
+        // A small layer's guard watches its files: it shares none.
+        let before = if sharing && entries > LARGE.0 { self.layer_before()? } else { None };
+        let earlier = before.map(|layer| self.solver.store.earlier(&layer)).transpose()?.flatten();
+        Ok(Some(Fresh { draft, repeated, large: entries >= LARGE.0 || bytes >= LARGE.1, earlier }))
     }
 
-    pub(super) fn commit_fresh(&self, fresh: Fresh) -> Result<(Layer, bool)> {
+    /// `None` when a file that is shared is not what it must be.
+    fn commit_fresh(&self, fresh: Fresh) -> Result<Option<(Layer, bool)>> {
         let root = fresh.draft.root()?;
         for (path, mtime_ns) in fresh.repeated.iter().rev() {
             root.set_times(path, *mtime_ns)?;
         }
         super::committing()?;
-        let committed = fresh.draft.commit(self.solver.store, self.solver.lease, fresh.large)?;
-        Ok((committed.layer, committed.existed))
-    }
-}
-
-impl Fresh {
-    pub(super) fn root(&self) -> Result<TreeRoot> {
-        Ok(self.draft.root()?)
+        let (store, lease) = (self.solver.store, self.solver.lease);
+        let committed = match fresh.earlier {
+            Some(earlier) => fresh.draft.commit_sharing(store, lease, earlier)?,
+            None => Some(fresh.draft.commit(store, lease, fresh.large)?),
+        };
+        Ok(committed.map(|committed| (committed.layer, committed.existed)))
     }
 }
 

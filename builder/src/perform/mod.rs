@@ -149,14 +149,15 @@ impl<'a> Work<'a> {
 
     fn commit(&self, snapshot: Snapshot) -> Result<(Layer, bool)> {
         committing()?;
-        let options = CommitOptions { inherit: self.layer_before()? };
+        // The files of a COPY have the times of its source.
+        let inherit = if let Op::Run(_) = self.step.op { self.layer_before()? } else { None };
+        let options = CommitOptions { inherit };
         let committed = snapshot.commit(self.solver.store, self.solver.lease, &options)?;
         Ok((committed.layer, committed.existed))
     }
 
-    /// What a RUN gave in the build before. The files of a COPY have the times of its source.
+    /// What the step gave in the build before, where the store has it still.
     fn layer_before(&self) -> Result<Option<Layer>> {
-        let Op::Run(_) = self.step.op else { return Ok(None) };
         let seen = self.solver.memory.before(&reason::name(self.step));
         match seen.and_then(|seen| seen.tree.as_deref()).and_then(|tree| tree.parse().ok()) {
             Some(tree) => Ok(self.solver.store.layer_by_tree(self.solver.lease, &tree)?),

@@ -1,13 +1,13 @@
 //! Placing selected files in a tree: parents made, modes and owners set, nothing followed out of either root.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::Seek;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use cache::{Attributes, Follow, Kind, Metadata, Owner, TreeRoot, TreeView};
+use cache::{Attributes, Earlier, Follow, Kind, Metadata, Owner, TreeRoot, TreeView, Wanted};
 use grammar::Chmod;
 use rayon::prelude::*;
 
@@ -63,6 +63,18 @@ impl Rules {
 /// Files of one directory that one thread copies.
 const CHUNK: usize = 256;
 
+/// Files that are there under several names. One that has its other names elsewhere, in a layer that shares it perhaps, is
+/// as good as any other.
+fn linked(entries: &[Entry]) -> HashSet<(u64, u64)> {
+    let mut once = HashSet::new();
+    let files = entries.iter().map(|entry| &entry.metadata).filter(|file| file.kind == Kind::File && file.nlink > 1);
+    files.map(inode).filter(|inode| !once.insert(*inode)).collect()
+}
+
+fn inode(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev, metadata.ino)
+}
+
 /// Copies from one tree into another.
 #[derive(Clone, Copy)]
 pub(super) struct Placer<'a> {
@@ -71,6 +83,8 @@ pub(super) struct Placer<'a> {
     pub(super) rules: &'a Rules,
     /// Directories of the target that were there, with their times.
     pub(super) touched: &'a Mutex<BTreeMap<PathBuf, i64>>,
+    /// What the same copy gave before.
+    pub(super) earlier: Option<&'a Earlier>,
 }
 
 impl Placer<'_> {
@@ -101,7 +115,8 @@ impl Placer<'_> {
         let made = self.target.metadata(target, Follow::Yes)?.is_none();
         self.make_dirs(target)?;
         let links = RefCell::new(HashMap::new());
-        let is_plain = |entry: &&Entry| entry.metadata.kind == Kind::File && entry.metadata.nlink <= 1;
+        let linked = linked(&one.entries);
+        let is_plain = |entry: &&Entry| entry.metadata.kind == Kind::File && !linked.contains(&inode(&entry.metadata));
         for entry in one.entries.iter().filter(|entry| !is_plain(entry)) {
             self.entry(&one.path, entry, target, &links)?;
         }
@@ -128,6 +143,7 @@ impl Placer<'_> {
         let from = base.join(below);
         let to = self.target.subtree(&target.join(below))?;
         let single = self.source.single(&from)?;
+        let earlier = self.earlier.and_then(|earlier| earlier.directory(&target.join(below)));
         for entry in entries {
             let name = Path::new(entry.path.file_name().unwrap_or_default());
             let path = from.join(name);
@@ -136,8 +152,14 @@ impl Placer<'_> {
                 None => (self.source, &path),
             };
             let attributes = self.rules.attributes(view, at, &entry.metadata)?;
+            let size = entry.metadata.size;
+            if let (Some(earlier), Some(content)) = (&earlier, entry.content)
+                && earlier.give(name, &Wanted { attributes: &attributes, size, content }, &to)
+            {
+                continue;
+            }
             let written = to.write_file(name, &mut view.open_file(at)?, &attributes)?;
-            if written != entry.metadata.size {
+            if written != size {
                 return Err(Error::ContextChanged { path });
             }
         }

@@ -60,7 +60,7 @@ impl Store {
         let limits = Limits { unpacked_bytes: u64::MAX, entries: u64::MAX, ..Limits::default() };
         let options = ExtractOptions { whiteouts: Whiteouts::Overlay, owner: None, limits: &limits };
         piped(
-            |feed| walk(layer.path(), None, &mut Bytes { feed }),
+            |feed| walk(layer.path(), None, &mut Bytes::new(feed)),
             |stream| extract(stream, (), &root, None, &options).map(drop),
         )
         .map_err(|error| error.below(&fs))?;

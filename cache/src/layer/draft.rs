@@ -1,8 +1,9 @@
 //! A layer that is written as it will be: for steps whose files come to places where the layers below have nothing, so that
 //! no snapshot has to be mounted, and nothing compared afterwards.
 
+use super::share::{Earlier, Shared};
 use super::{Committed, DraftDir};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lease::Lease;
 use crate::store::Store;
 use crate::tree::TreeRoot;
@@ -38,6 +39,20 @@ impl LayerDraft {
     /// # Errors
     /// When it cannot be read or written; nothing is left then.
     pub fn commit(self, store: &Store, lease: &Lease, large: bool) -> Result<Committed> {
-        if large { store.commit_large_tree(lease, self.draft) } else { store.commit_tree(lease, self.draft) }
+        match large {
+            true => store.commit_large_tree(lease, self.draft, &Shared::new()),
+            false => store.commit_tree(lease, self.draft),
+        }
+    }
+
+    /// The same of a large one that shares files with an earlier layer; `None` when one of them is not what it must be.
+    ///
+    /// # Errors
+    /// When it cannot be read or written; nothing is left then.
+    pub fn commit_sharing(self, store: &Store, lease: &Lease, earlier: Earlier) -> Result<Option<Committed>> {
+        match store.commit_large_tree(lease, self.draft, &earlier.into_shared()) {
+            Err(Error::NotAsShared(_)) => Ok(None),
+            other => other.map(Some),
+        }
     }
 }

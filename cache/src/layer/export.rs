@@ -6,6 +6,7 @@ use std::path::Path;
 
 use sha2::Digest as _;
 
+use super::share::Shared;
 use super::split::{Moves, Piece, SplitReader};
 use super::stream::{Feed, piped, pump_file};
 use super::write::{Bytes, Measured, read_error, walk};
@@ -19,7 +20,13 @@ use crate::tree::TreeRoot;
 
 /// Packs a tree: reading and BLAKE3 on a thread of their own, SHA-256 and writing on this one.
 pub(crate) fn pack(directory: &Path, clamp_mtime: Option<i64>, out: &mut dyn Write) -> Result<(Measured, Digest)> {
-    piped(|feed| walk(directory, clamp_mtime, &mut Bytes { feed }), |stream| write_hashed(stream, out))
+    piped(|feed| walk(directory, clamp_mtime, &mut Bytes::new(feed)), |stream| write_hashed(stream, out))
+}
+
+/// The same of a draft of which files may be another layer's too.
+fn pack_draft(draft: &DraftDir, shared: &Shared) -> Result<(Measured, Digest)> {
+    let fs = draft.path.join("fs");
+    piped(|feed| walk(&fs, None, &mut Bytes::sharing(feed, shared)), |stream| write_hashed(stream, &mut io::sink()))
 }
 
 fn write_hashed(stream: &mut super::stream::Stream, out: &mut dyn Write) -> Result<Digest> {
@@ -34,15 +41,16 @@ fn write_hashed(stream: &mut super::stream::Stream, out: &mut dyn Write) -> Resu
 impl Store {
     /// Takes a tree in overlay form as a layer; one with the same tree that is known already is given back instead.
     pub(crate) fn commit_tree(&self, lease: &Lease, draft: DraftDir) -> Result<Committed> {
-        self.commit_packed(lease, draft, |draft| pack(&draft.path.join("fs"), None, &mut io::sink()), false)
+        self.commit_packed(lease, draft, |draft| pack_draft(draft, &Shared::new()), false)
     }
 
-    /// The same with the flush side by side with the reading.
-    pub(crate) fn commit_large_tree(&self, lease: &Lease, draft: DraftDir) -> Result<Committed> {
+    /// The same with the flush side by side with the reading. A file that is shared and not what it must be is
+    /// [`Error::NotAsShared`].
+    pub(crate) fn commit_large_tree(&self, lease: &Lease, draft: DraftDir, shared: &Shared) -> Result<Committed> {
         let pack = |draft: &DraftDir| {
             std::thread::scope(|threads| {
                 let flush = threads.spawn(|| draft.flush());
-                let packed = pack(&draft.path.join("fs"), None, &mut io::sink());
+                let packed = pack_draft(draft, shared);
                 flush.join().map_err(|_| Error::document("the layer", "a thread stopped"))??;
                 packed
             })

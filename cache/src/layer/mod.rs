@@ -14,6 +14,7 @@ pub(crate) mod import;
 pub(crate) mod limits;
 mod pax;
 pub(crate) mod read;
+pub(crate) mod share;
 mod sparse;
 pub(crate) mod split;
 mod stream;

@@ -17,6 +17,7 @@ use tar::EntryType;
 
 use super::encode::{Head, encode, pad};
 use super::read::OPAQUE;
+use super::share::Shared;
 use super::split::Outline;
 use super::stream::{Feed, pump_file};
 use super::tree_hash::{Facts, TreeHasher};
@@ -76,7 +77,23 @@ impl Place<'_> {
 
 /// The bytes themselves, into a stream.
 pub(crate) struct Bytes<'f> {
-    pub(crate) feed: &'f mut Feed,
+    feed: &'f mut Feed,
+    /// Files that another layer has too, and that must be what they were there.
+    shared: Option<&'f Shared>,
+}
+
+impl<'f> Bytes<'f> {
+    pub(crate) fn new(feed: &'f mut Feed) -> Bytes<'f> {
+        Bytes { feed, shared: None }
+    }
+
+    pub(crate) fn sharing(feed: &'f mut Feed, shared: &'f Shared) -> Bytes<'f> {
+        Bytes { feed, shared: Some(shared).filter(|shared| !shared.is_empty()) }
+    }
+
+    fn expected(&self, place: &Place<'_>) -> Option<&'f [u8; 32]> {
+        self.shared?.get(&place.metadata.ino)
+    }
 }
 
 impl Sink for Bytes<'_> {
@@ -87,6 +104,9 @@ impl Sink for Bytes<'_> {
     fn open(&mut self, place: &Place<'_>) -> Result<(Option<File>, Xattrs)> {
         let file = place.open_file()?;
         let attributes = xattrs(&file).map_err(Error::errno("read", place.path))?;
+        if !attributes.is_empty() && self.expected(place).is_some() {
+            return Err(Error::NotAsShared(place.path.to_owned()));
+        }
         Ok((Some(file), attributes))
     }
 
@@ -97,7 +117,11 @@ impl Sink for Bytes<'_> {
             hasher.update(bytes);
         })
         .map_err(|error| read_error(error, place.path))?;
-        Ok(hasher.finalize())
+        let hash = hasher.finalize();
+        match self.expected(place) {
+            Some(expected) if expected != hash.as_bytes() => Err(Error::NotAsShared(place.path.to_owned())),
+            _ => Ok(hash),
+        }
     }
 }
 

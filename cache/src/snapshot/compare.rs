@@ -30,7 +30,7 @@ pub(super) fn is_unchanged(entry: &Entry<'_>, lowers: &MergedTree, below: &Node)
     }
     match now.kind {
         // A second name that a file was given is a change of the first one too: a layer links only what it holds.
-        Kind::File if then.nlink == 1 && now.nlink > 1 => Ok(false),
+        Kind::File if now.nlink > 1 && lowers.names_of(below)? == 1 => Ok(false),
         Kind::File => {
             let old = lowers.open(below.layer, entry.path, OFlags::RDONLY | OFlags::NOCTTY)?;
             let new = entry.open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;

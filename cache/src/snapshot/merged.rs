@@ -3,6 +3,7 @@
 //! Every path is resolved inside the layers, links included; each step opens one layer's own directory by descriptor and
 //! closes it again but for the roots of the uppermost, so that any number of layers can be read with a handful of descriptors.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -36,6 +37,8 @@ pub struct MergedTree {
     roots: [OnceLock<OwnedFd>; OPEN_ROOTS],
     /// Which layers hold a directory, by its path: a path is walked once.
     known: Mutex<HashMap<PathBuf, Arc<Directory>>>,
+    /// How many names files have, by layer and inode, where that was asked.
+    names: Mutex<HashMap<usize, HashMap<u64, u64>>>,
 }
 
 /// A directory of the merged tree.
@@ -69,7 +72,7 @@ impl MergedTree {
     }
 
     pub(super) fn of_directories(top_first: Vec<PathBuf>) -> MergedTree {
-        MergedTree { layers: top_first, roots: Default::default(), known: Mutex::default() }
+        MergedTree { layers: top_first, roots: Default::default(), known: Mutex::default(), names: Mutex::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -89,6 +92,22 @@ impl MergedTree {
             }
         }
         Ok(self.remember(path, layers))
+    }
+
+    /// How many names a file has in its layer. The kernel counts those in other layers too, which may share the inode.
+    pub(super) fn names_of(&self, node: &Node) -> Result<u64> {
+        if node.metadata.nlink <= 1 {
+            return Ok(node.metadata.nlink);
+        }
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_layer = match names.entry(node.layer) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let layer = self.layers.get(node.layer).cloned().unwrap_or_default();
+                place.insert(crate::usage::names_by_inode(&layer)?)
+            }
+        };
+        Ok(of_layer.get(&node.metadata.ino).copied().unwrap_or(1))
     }
 
     fn known(&self, path: &Path) -> Option<Arc<Directory>> {

@@ -1,0 +1,208 @@
+//! Files that a layer takes over from the one that the same step gave before: another name for the same inode, where a copy
+//! would have to make one.
+//!
+//! Only large layers share: those have no guard, which an inode's change time would break. A file keeps the path that it had,
+//! so that one image never shows one inode under two names. And what was taken over is read when the layer is packed and
+//! held against the hash that it must have: a damaged file does not live on in a new layer.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use super::Layer;
+use crate::error::Result;
+use crate::store::Store;
+use crate::tree::{Attributes, Kind, Metadata, TreeRoot};
+
+/// Hashes that shared files must have, by inode number.
+pub(crate) type Shared = HashMap<u64, [u8; 32]>;
+
+/// The layer that a step gave before.
+#[derive(Debug)]
+pub struct Earlier {
+    root: TreeRoot,
+    shared: Mutex<Shared>,
+}
+
+/// One of its directories.
+#[derive(Debug)]
+pub struct EarlierDirectory<'e> {
+    earlier: &'e Earlier,
+    root: TreeRoot,
+}
+
+/// What a file has to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Its attributes.
+    pub attributes: &'a Attributes,
+    /// Its bytes.
+    pub size: u64,
+    /// BLAKE3 of its content.
+    pub content: [u8; 32],
+}
+
+impl Store {
+    /// A layer as one to share files with; `None` where its files must stay untouched. The caller has it pinned.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn earlier(&self, layer: &Layer) -> Result<Option<Earlier>> {
+        if crate::guard::watches_tree(&self.layer_dir(&layer.diff_id)) {
+            return Ok(None);
+        }
+        Ok(Some(Earlier { root: TreeRoot::open(layer.path())?.without_links(), shared: Mutex::default() }))
+    }
+}
+
+impl Earlier {
+    /// A directory of it, when there is one at this very path.
+    #[must_use]
+    pub fn directory(&self, path: &Path) -> Option<EarlierDirectory<'_>> {
+        Some(EarlierDirectory { earlier: self, root: self.root.subtree(path).ok()? })
+    }
+
+    pub(crate) fn into_shared(self) -> Shared {
+        self.shared.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EarlierDirectory<'_> {
+    /// Gives `to` the file of this name, when it is as it has to be as far as `stat` tells. Whatever stands in the way, too
+    /// many names of one file for instance, leaves it to the caller to write one.
+    #[must_use]
+    pub fn give(&self, name: &Path, wanted: &Wanted<'_>, to: &TreeRoot) -> bool {
+        let name = name.as_os_str();
+        let found = self.root.look(name).ok().flatten();
+        let Some(found) = found.filter(|found| wanted.is(found)) else { return false };
+        if to.link_from(&self.root, name).is_err() {
+            return false;
+        }
+        let mut shared = self.earlier.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.insert(found.ino, wanted.content);
+        true
+    }
+}
+
+impl Wanted<'_> {
+    fn is(&self, found: &Metadata) -> bool {
+        let Attributes { mode, owner, mtime_ns, xattrs } = self.attributes;
+        let facts = (found.mode & 0o7777, found.uid, found.gid, found.mtime_ns, found.size);
+        // The time on the disk is the file system's idea of it: what it keeps coarser is never equal, and copied.
+        found.kind == Kind::File && xattrs.is_empty() && facts == (*mode, owner.uid, owner.gid, *mtime_ns, self.size)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::lease::Lease;
+    use crate::tree::Owner;
+    use crate::{Committed, LayerDraft};
+
+    /// More files than a guard watches.
+    const FILES: usize = 1100;
+
+    struct Fixture {
+        store: Store,
+        lease: Lease,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        fn new() -> Fixture {
+            let directory = tempfile::tempdir().unwrap();
+            let store = Store::open(directory.path()).unwrap();
+            Fixture { lease: store.lease().unwrap(), store, _directory: directory }
+        }
+
+        fn text(number: usize, changed: usize) -> String {
+            if number == changed { format!("changed {number}") } else { format!("file {number}") }
+        }
+
+        /// Files in `d`, of which one has another content. Gives how many were shared, too.
+        fn draft(&self, changed: usize, earlier: Option<&Earlier>) -> (LayerDraft, usize) {
+            let draft = self.store.layer_draft(&self.lease).unwrap();
+            let root = draft.root().unwrap();
+            root.make_dirs(Path::new("d"), 0o755, Owner { uid: 0, gid: 0 }).unwrap();
+            root.set_times(Path::new("d"), 0).unwrap();
+            let to = root.subtree(Path::new("d")).unwrap();
+            let from = earlier.and_then(|earlier| earlier.directory(Path::new("d")));
+            let attributes =
+                Attributes { mode: 0o644, owner: Owner { uid: 0, gid: 0 }, mtime_ns: 7_000_000_000, xattrs: vec![] };
+            let mut shared = 0;
+            for number in 0..FILES {
+                let (name, text) = (format!("{number}"), Fixture::text(number, changed));
+                let (size, content) = (text.len() as u64, *blake3::hash(text.as_bytes()).as_bytes());
+                let wanted = Wanted { attributes: &attributes, size, content };
+                if from.as_ref().is_some_and(|from| from.give(Path::new(&name), &wanted, &to)) {
+                    shared += 1;
+                } else {
+                    to.write_bytes(Path::new(&name), text.as_bytes(), &attributes).unwrap();
+                }
+            }
+            root.set_times(Path::new("d"), 0).unwrap();
+            (draft, shared)
+        }
+
+        fn plain(&self, changed: usize) -> Committed {
+            self.draft(changed, None).0.commit(&self.store, &self.lease, true).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_layer_with_shared_files_is_the_layer_with_copies() {
+        if testdata::skipped(&[testdata::Need::Root]) {
+            return;
+        }
+        let (fixture, other) = (Fixture::new(), Fixture::new());
+        let first = fixture.plain(3).layer;
+        let earlier = fixture.store.earlier(&first).unwrap().unwrap();
+        let (draft, shared) = fixture.draft(5, Some(&earlier));
+        assert_eq!(shared, FILES - 2);
+        let second = draft.commit_sharing(&fixture.store, &fixture.lease, earlier).unwrap().unwrap().layer;
+        assert_eq!((&second.diff_id, second.tree), (&other.plain(5).layer.diff_id, other.plain(5).layer.tree));
+        let file = std::fs::metadata(second.path().join("d/0")).unwrap();
+        assert_eq!((file.nlink(), file.ino()), (2, std::fs::metadata(first.path().join("d/0")).unwrap().ino()));
+        // The first is what it was, and its bytes are told as far as they go with it.
+        assert!(fixture.store.verify_layer(first.diff_id.hex()).unwrap().is_ok());
+        let (whole, rest) = (crate::usage::disk_bytes(first.path()), crate::usage::freed_bytes(first.path()));
+        assert!(rest.unwrap() < whole.unwrap());
+        std::fs::remove_dir_all(first.path()).unwrap();
+        assert!(fixture.store.verify_layer(second.diff_id.hex()).unwrap().is_ok());
+    }
+
+    #[test]
+    fn security_f12_a_damaged_file_is_not_shared() {
+        if testdata::skipped(&[testdata::Need::Root]) {
+            return;
+        }
+        let fixture = Fixture::new();
+        let first = fixture.plain(3).layer;
+        // As a disk does it: size and time stay.
+        let file = first.path().join("d/9");
+        let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+        std::fs::write(&file, "fale 9").unwrap();
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        let earlier = fixture.store.earlier(&first).unwrap().unwrap();
+        let (draft, shared) = fixture.draft(5, Some(&earlier));
+        assert_eq!(shared, FILES - 2);
+        assert!(draft.commit_sharing(&fixture.store, &fixture.lease, earlier).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_small_layer_shares_nothing() {
+        let fixture = Fixture::new();
+        let draft = fixture.store.layer_draft(&fixture.lease).unwrap();
+        let attributes = Attributes { mode: 0o644, owner: Owner { uid: 0, gid: 0 }, mtime_ns: 0, xattrs: vec![] };
+        if testdata::skipped(&[testdata::Need::Root]) {
+            return;
+        }
+        draft.root().unwrap().write_bytes(Path::new("f"), b"x", &attributes).unwrap();
+        let layer = draft.commit(&fixture.store, &fixture.lease, false).unwrap().layer;
+        assert!(fixture.store.earlier(&layer).unwrap().is_none());
+    }
+}
