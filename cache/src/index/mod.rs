@@ -35,7 +35,11 @@ pub(crate) const PATIENT: Duration = Duration::from_secs(5);
 pub(crate) const HASTY: Duration = Duration::from_millis(100);
 
 const DATABASE: &str = "index.db";
-const FILES: [&str; 3] = [DATABASE, "index.db-wal", "index.db-shm"];
+const LOG: &str = "index.db-wal";
+const FILES: [&str; 3] = [DATABASE, LOG, "index.db-shm"];
+
+/// Bytes from which a log is long: the writes of some ten commands.
+const LONG_LOG: u64 = 192 << 10;
 
 impl Store {
     /// Works on the index, opening it at the first use. `None` where it cannot be had: the caller does without.
@@ -69,8 +73,20 @@ impl Store {
 
     /// Writes the log into the database and closes it.
     pub(crate) fn compact_index(&self) {
-        self.with_index(HASTY, |connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+        self.write_log_back();
         self.close_index();
+    }
+
+    /// The same when the log is long: each command reads all of it first.
+    pub(crate) fn tidy_log(&self) {
+        let length = std::fs::metadata(self.path(LOG)).map_or(0, |metadata| metadata.len());
+        if length > LONG_LOG {
+            self.write_log_back();
+        }
+    }
+
+    fn write_log_back(&self) {
+        self.with_index(HASTY, |connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
     }
 
     /// Throws the index away: it is made anew from the files at the next use.
@@ -110,9 +126,10 @@ fn open(root: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(root.join(DATABASE), flags)?;
     connection.busy_timeout(HASTY)?;
-    // The last one to close would flush the log into the database: at the end of a build that costs more than the build.
+    // The last one to close would write the log into the database, at the end of every command: `tidy_log` does it now and
+    // then. Nothing is flushed: what a power cut damages is begun anew.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 200;")?;
+    connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0;")?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == SCHEMA_VERSION {
         return Ok(connection);

@@ -46,6 +46,7 @@ impl Store {
         }
         let (generation, unix) = (self.generation(), now());
         self.with_index(HASTY, |connection| stamp(connection, &names, generation, unix));
+        self.tidy_log();
     }
 
     /// All uses that are known, by the name of the layer or record.
