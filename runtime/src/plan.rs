@@ -188,6 +188,25 @@ pub(crate) enum Preparation {
     Terminal { size: TerminalSize, uid: u32 },
 }
 
+/// Where a mount that is no part of the new root lies until the old one is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StagePlace {
+    /// Over the root.
+    Root,
+    /// Over a directory of the host that nothing is looked up in any more: it goes with the old root in one step, where
+    /// over the root it is one of two, and the kernel waits for all processors at each.
+    Aside,
+}
+
+impl fmt::Display for StagePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StagePlace::Root => "over the root",
+            StagePlace::Aside => "aside",
+        })
+    }
+}
+
 /// A file of the staging tmpfs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StagedFile {
@@ -311,7 +330,7 @@ pub(crate) enum Op {
     },
     PrivateMounts,
     /// Attaches a mount over the host's root, where it is reachable for this process alone.
-    Stage(Slot),
+    Stage(Slot, StagePlace),
     /// Makes and attaches a file system of the new namespaces.
     Kernel {
         filesystem: KernelFilesystem,
@@ -566,7 +585,7 @@ impl fmt::Display for SetupOp {
             Op::Join(slot) => write!(f, "join        {slot}"),
             Op::Enter { slot, .. } => write!(f, "enter       {slot}"),
             Op::PrivateMounts => f.write_str("mounts      private"),
-            Op::Stage(slot) => write!(f, "stage       {slot}"),
+            Op::Stage(slot, over) => write!(f, "stage       {slot} {over}"),
             Op::Kernel { filesystem, attributes, at, .. } => {
                 let name = filesystem.name().to_string_lossy();
                 write!(f, "mount       {name:<8} on {at}{}", Attributes(u64::from(*attributes)))

@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::mount::{BindSource, Content, Mount};
 use crate::plan::{
     Device, DeviceKind, KernelFilesystem, Missing, MountPoint, Op, Place, PointKind, Preparation, Program, SetupOp,
-    SetupPlan, Slot, StagedFile, Turn,
+    SetupPlan, Slot, StagePlace, StagedFile, Turn,
 };
 use crate::pretend;
 use crate::sandbox::{Base, CapabilitySets, DEFAULT_PATH, Namespace, NetworkMode, Sandbox, Seccomp, Stdio};
@@ -138,16 +138,22 @@ impl Planner<'_> {
         Ok(())
     }
 
+    fn stage(&mut self) {
+        // A hook that sees the host's root sees all of it.
+        let aside = self.sandbox.hooks.create.is_empty();
+        self.push(Op::Stage(Slot::Stage, if aside { StagePlace::Aside } else { StagePlace::Root }));
+    }
+
     /// /proc, /dev and /sys: made of kernel objects before any path that an image chose is walked.
     fn runtime_mounts(&mut self) {
-        self.push(Op::Stage(Slot::Stage));
+        self.stage();
         for (slot, mount) in ordered(&self.sandbox.mounts) {
             if matches!(mount, Mount::Tree { .. }) {
                 // Not over the root: `..` in it would then lead up into what lies over it.
                 self.push(Op::Attach { slot, at: place(Slot::Stage, &slot.to_string()) });
             }
         }
-        self.push(Op::Stage(Slot::Root));
+        self.push(Op::Stage(Slot::Root, StagePlace::Root));
         for directory in ["proc", "dev", "sys"] {
             self.point(directory, PointKind::Directory);
         }

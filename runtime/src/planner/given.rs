@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Planner, c_string, place, usual_devices};
 use crate::error::{Error, Result};
 use crate::given::{GivenDevice, GivenLayout, GivenMount, GivenSource, NodeKind};
-use crate::plan::{Device, DeviceKind, Missing, Op, Place, Preparation, Slot};
+use crate::plan::{Device, DeviceKind, Missing, Op, Place, Preparation, Slot, StagePlace};
 use crate::sandbox::{Namespace, Stdio};
 use crate::sys::mount::{ATTR_RDONLY, Reach};
 use crate::target::Target;
@@ -31,8 +31,8 @@ impl Planner<'_> {
             devices.extend(layout.devices.iter().enumerate().filter_map(staged));
         }
         self.prepare.push((Slot::Stage, Preparation::Stage { files: Vec::new(), devices, places: Vec::new() }));
-        self.push(Op::Stage(Slot::Stage));
-        self.push(Op::Stage(Slot::Root));
+        self.stage();
+        self.push(Op::Stage(Slot::Root, StagePlace::Root));
         let mut read_only = Vec::new();
         for (number, mount) in (0_u16..).zip(&layout.mounts) {
             self.given_mount(Slot::Mount(number), mount, &mut read_only)?;

@@ -17,7 +17,7 @@ use rustix::thread::ThreadNameSpaceType;
 use super::clone::{Cloned, NewNamespaces};
 use super::mount::{ATTR_RDONLY, Reach, set_attributes};
 use super::{capability, clone, given, network, notify, process, seccomp};
-use crate::plan::{KernelFilesystem, Missing, Op, Place, Refusal, SetupOp, Slot, Turn};
+use crate::plan::{KernelFilesystem, Missing, Op, Place, Refusal, SetupOp, Slot, StagePlace, Turn};
 use crate::target::{self, Kind, Target, resolve};
 
 /// What the new process needs, all of it made before clone.
@@ -138,7 +138,7 @@ impl Child<'_> {
             | Op::Restrict { .. }
             | Op::RootPropagation(_) => self.perform_given(op).map(|()| Done::Fully),
             Op::Gate { descriptors } => self.gate(*descriptors).map(|()| Done::Fully),
-            Op::Stage(_)
+            Op::Stage(..)
             | Op::Kernel { .. }
             | Op::CgroupView { .. }
             | Op::Attach { .. }
@@ -156,10 +156,7 @@ impl Child<'_> {
     fn perform_mount(&mut self, op: &Op) -> Result<Done, Errno> {
         match op {
             Op::PrivateMounts => mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?,
-            Op::Stage(slot) => {
-                let from = self.slot(*slot)?;
-                move_mount(from, c"", rustix::fs::CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-            }
+            Op::Stage(slot, place) => self.stage(*slot, *place)?,
             Op::Kernel { filesystem, slot, attributes, at } => {
                 let mount = kernel_filesystem(*filesystem, *attributes)?;
                 self.attach(mount.as_fd(), at, ResolveFlags::NO_SYMLINKS)?;
@@ -401,6 +398,16 @@ impl Child<'_> {
             open_tree(self.slot(devices)?, c"null", clone)?
         };
         attach_on(cover.as_fd(), place.as_fd())
+    }
+
+    fn stage(&self, slot: Slot, place: StagePlace) -> Result<(), Errno> {
+        let from = self.slot(slot)?;
+        let over =
+            |directory| move_mount(from, c"", rustix::fs::CWD, directory, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+        match place {
+            StagePlace::Root => over(c"/"),
+            StagePlace::Aside => over(c"/dev").or_else(|_| over(c"/")),
+        }
     }
 
     /// The new root already lies over the old one. Pivoting puts the old on top of it, with all that was mounted over it;
