@@ -41,7 +41,7 @@ pub use attach::{AttachOptions, ForwardedSignals, RawMode, attach, terminal_size
 pub use capability::{Capability, CapabilitySet};
 pub use cgroup::{
     Bound, CGROUP_PARENT, Cgroup, CgroupStats, Controller, CpuStats, DeviceAccess, DeviceClass, DeviceRule, DeviceSet,
-    DeviceWeight, IoStats, MemoryStats, Resources, Throttle, ThrottleKind, sweep_control_groups,
+    DeviceWeight, Extent, IoStats, MemoryStats, Resources, Throttle, ThrottleKind, sweep_control_groups,
 };
 pub use container::{Container, Killer, Terminal};
 pub use emulation::Emulation;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use cache::{Image, Snapshot, TreeRoot};
 use runtime::{
-    CapabilitySet, Namespace, NamespaceKind, NetworkMode, ResolvedUser, Resource, Rlimit, Running, Sandbox, Seccomp,
-    Stdio,
+    CapabilitySet, Extent, Namespace, NamespaceKind, NetworkMode, ResolvedUser, Resource, Rlimit, Running, Sandbox,
+    Seccomp, Stdio,
 };
 
 use super::limits::Group;
@@ -35,6 +35,7 @@ impl Launch {
         (id, name): (&str, &str),
         snapshot: &Snapshot,
         stdio: Stdio,
+        extent: Extent,
     ) -> Result<Launch> {
         let rootfs = Arc::new(builder::rootfs(snapshot, spec.remove)?);
         let root = TreeRoot::from_fd(rootfs.fd())?;
@@ -48,7 +49,7 @@ impl Launch {
         let mounts = engine.mounts(spec, &root)?;
         drop(root);
         let network = Network::prepare(engine, spec, image, &Named { id, name, hostname: &hostname })?;
-        let group = Group::prepare(&spec.limits, id)?;
+        let group = Group::prepare(&spec.limits, id, extent)?;
         let mut sandbox = Sandbox::new(rootfs, spec.argv(image)?);
         sandbox.pretend = builder::pretended_owners();
         sandbox.env = spec.environment(&config.env, &hostname, &user.home).iter().map(|entry| pair(entry)).collect();

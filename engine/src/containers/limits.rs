@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use runtime::{Bound, CGROUP_PARENT, Cgroup, DeviceRule, Resources, Signal};
+use runtime::{Bound, CGROUP_PARENT, Cgroup, DeviceRule, Extent, Resources, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -119,9 +119,9 @@ pub(super) struct Group(Option<Arc<Cgroup>>);
 
 impl Group {
     /// Makes the group. Where nothing is asked for and none may be made, there is none.
-    pub(super) fn prepare(limits: &LimitSpec, id: &str) -> Result<Group> {
+    pub(super) fn prepare(limits: &LimitSpec, id: &str, extent: Extent) -> Result<Group> {
         let resources = limits.resources()?;
-        match Cgroup::create(limits.cgroup_path(id), &resources) {
+        match Cgroup::create(limits.cgroup_path(id), extent, &resources) {
             Ok(cgroup) => Ok(Group(Some(Arc::new(cgroup)))),
             Err(_) if resources.is_empty() && limits.cgroup_parent.is_none() => Ok(Group(None)),
             Err(error) => Err(error.into()),

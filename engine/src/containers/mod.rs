@@ -30,7 +30,7 @@ mod wire;
 use std::path::PathBuf;
 
 use cache::{ContainerPlace, Image, Lease, Snapshot, failpoint};
-use runtime::{AttachOptions, ForwardedSignals, Stdio, start_time};
+use runtime::{AttachOptions, Extent, ForwardedSignals, Stdio, start_time};
 
 use self::launch::Launch;
 use self::lifecycle::write_cidfile;
@@ -129,7 +129,9 @@ impl Engine {
             false => Stdio::Inherit { stdin: info.spec.interactive },
         };
         let result = (|| {
-            let launch = Launch::new(self, &info.spec, image, (place.id(), &info.name()), &snapshot, stdio)?;
+            // It is gone before anybody counts what it uses, or says so by a limit.
+            let extent = Extent::Asked;
+            let launch = Launch::new(self, &info.spec, image, (place.id(), &info.name()), &snapshot, stdio, extent)?;
             launch.network.notes().iter().cloned().for_each(notes);
             let signals = ForwardedSignals::catch()?;
             failpoint("run.start")?;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cache::{ContainerPlace, Image, Lease};
-use runtime::{Running, Stdio, start_time};
+use runtime::{Extent, Running, Stdio, start_time};
 
 use self::clients::Clients;
 use self::watch::Live;
@@ -143,9 +143,16 @@ impl<'a> Monitor<'a> {
             (false, true) => Stdio::AllPipes,
             (false, false) => Stdio::Pipes,
         };
-        let started =
-            Launch::new(self.engine, &self.spec, &self.image, (self.place.id(), &self.name), &snapshot, stdio)
-                .and_then(|launch| Ok((launch.sandbox.start()?, (launch.group, launch.network))));
+        let started = Launch::new(
+            self.engine,
+            &self.spec,
+            &self.image,
+            (self.place.id(), &self.name),
+            &snapshot,
+            stdio,
+            Extent::Whole,
+        )
+        .and_then(|launch| Ok((launch.sandbox.start()?, (launch.group, launch.network))));
         snapshot.keep();
         let (mut container, held) = started?;
         let pid = container.pid();

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
-use runtime::{Cgroup, Container, Sandbox, Signal, Stdio};
+use runtime::{Cgroup, Container, Extent, Sandbox, Signal, Stdio};
 
 use crate::error::{Error, Result};
 pub use events::stats_event;
@@ -429,7 +429,7 @@ impl Made {
         refuse_foreign(path, self.place()?.id())?;
         let gate = self.place()?.make_gate()?;
         self.place()?.write_config(config)?;
-        let cgroup = Arc::new(Cgroup::create(path, limits)?);
+        let cgroup = Arc::new(Cgroup::create(path, Extent::Whole, limits)?);
         self.cgroup = Some(Arc::clone(&cgroup));
         Ok((gate, cgroup))
     }

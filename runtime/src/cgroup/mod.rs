@@ -3,6 +3,7 @@
 mod devices;
 mod file;
 mod limits;
+mod make;
 mod place;
 mod probe;
 mod stats;
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 
 pub use devices::{DeviceAccess, DeviceClass, DeviceRule, DeviceSet};
 pub use limits::{Bound, DeviceWeight, Resources, Throttle, ThrottleKind};
+pub use make::Extent;
 pub use probe::Controller;
 pub use stats::{CgroupStats, CpuStats, IoStats, MemoryStats};
 pub use sweep::sweep_control_groups;
@@ -26,7 +28,6 @@ pub use sweep::sweep_control_groups;
 use crate::error::{Error, Result};
 use crate::signal::Signal;
 use file::{errno_of, keyed, write};
-use place::Made;
 use probe::{Hierarchies, Hierarchy, unified_controllers};
 
 /// The group below which those of this program are, where nobody names another.
@@ -41,6 +42,8 @@ pub struct Cgroup {
     path: PathBuf,
     v1: Vec<Place1>,
     v2: Option<Place2>,
+    /// Where it is in hierarchies in which this process did not make it: a limit that is set later may.
+    elsewhere: Vec<PathBuf>,
     /// Locked as long as its maker lives: one that nobody holds and nobody is in was left behind by a kill.
     _held: Option<File>,
 }
@@ -63,86 +66,11 @@ struct Place2 {
 }
 
 impl Cgroup {
-    /// Makes the group `path`, counted from the roots of the hierarchies, such as `dunnage/ID`, and sets its limits. One that
-    /// is there already is taken over. When a limit cannot be had, nothing stays behind.
-    ///
-    /// # Errors
-    /// [`Error::Limit`] names the limit, the controller and the remedy.
-    pub fn create(path: impl AsRef<Path>, resources: &Resources) -> Result<Cgroup> {
-        let path = relative(path.as_ref())?;
-        let hierarchies = Hierarchies::probe()?;
-        let needs = resources.needs();
-        for (controller, limit) in &needs {
-            let in_v1 = hierarchies.v1.iter().any(|hierarchy| hierarchy.controllers.contains(controller));
-            if !in_v1 && hierarchies.v2.is_none() {
-                return Err(no_controller(*controller, limit));
-            }
-        }
-        let own = path.starts_with(CGROUP_PARENT);
-        // Held until the new group is: nobody takes it for one that was left behind.
-        let entering = if own { sweep::enter(&hierarchies) } else { None };
-        let mut made = Made::default();
-        let held = if own { sweep::hold(&hierarchies, &path, &mut made) } else { None };
-        let mut group = Cgroup::make(&path, resources, hierarchies, &mut made)?;
-        group._held = held;
-        drop(entering);
-        group.apply(resources)?;
-        made.keep();
-        Ok(group)
-    }
-
-    fn make(path: &Path, resources: &Resources, hierarchies: Hierarchies, made: &mut Made) -> Result<Cgroup> {
-        let needs = resources.needs();
-        let mut group = Cgroup { path: path.to_owned(), v1: Vec::new(), v2: None, _held: None };
-        let mut in_v2 = needs.clone();
-        for hierarchy in hierarchies.v1 {
-            let has = |controller| hierarchy.controllers.contains(&controller);
-            in_v2.retain(|(controller, _)| !has(*controller));
-            let needed = needs.iter().find(|(controller, _)| has(*controller)).map(|(_, limit)| *limit);
-            let needed =
-                needed.or((has(Controller::Devices) && !resources.devices.is_empty()).then_some("device rule"));
-            let directory = hierarchy.mount.join(path);
-            match (made.directory(&hierarchy.mount, path), needed) {
-                (Ok(()), _) => {}
-                // Nothing was asked of this one.
-                (Err(_), None) => continue,
-                (Err(error), Some(limit)) => return Err(place::cannot_make(limit, &directory, &error)),
-            }
-            if has(Controller::Cpuset) {
-                v1::inherit_cpuset(&hierarchy.mount, &directory)?;
-            }
-            group.v1.push(Place1::open(hierarchy, directory));
-        }
-        let devices_in_v2 = !resources.devices.is_empty() && !group.has_v1(Controller::Devices);
-        let needed = !in_v2.is_empty() || devices_in_v2 || !resources.unified.is_empty();
-        match hierarchies.v2 {
-            Some(mount) => {
-                let limit = in_v2.first().map_or("control group", |(_, limit)| *limit);
-                match Place2::make(&mount, path, &in_v2, made) {
-                    Ok(place) => group.v2 = Some(place),
-                    Err(place::Refused::Limit(error)) => return Err(error),
-                    Err(place::Refused::Directory(error)) if needed => {
-                        return Err(place::cannot_make(limit, &mount.join(path), &error));
-                    }
-                    Err(place::Refused::Directory(_)) => {}
-                }
-            }
-            None if needed => {
-                let (limit, missing) =
-                    if devices_in_v2 { ("device rule", "devices controller") } else { ("unified", "version 2") };
-                let reason = format!("this machine has no {missing} of the control groups; mount it, or leave it out");
-                return Err(Error::Limit { limit, reason });
-            }
-            _ => {}
-        }
-        Ok(group)
-    }
-
     /// The group `path`, if there is one in any hierarchy.
     pub fn open(path: impl AsRef<Path>) -> Result<Option<Cgroup>> {
         let path = relative(path.as_ref())?;
         let hierarchies = Hierarchies::probe()?;
-        let mut group = Cgroup { path, v1: Vec::new(), v2: None, _held: None };
+        let mut group = Cgroup::nowhere(&path);
         for hierarchy in hierarchies.v1 {
             let directory = hierarchy.mount.join(&group.path);
             if directory.is_dir() {
@@ -153,6 +81,10 @@ impl Cgroup {
             group.v2 = Some(Place2::open(&mount, &group.path)?);
         }
         Ok((!group.v1.is_empty() || group.v2.is_some()).then_some(group))
+    }
+
+    fn nowhere(path: &Path) -> Cgroup {
+        Cgroup { path: path.to_owned(), v1: Vec::new(), v2: None, elsewhere: Vec::new(), _held: None }
     }
 
     /// Where it is, counted from the roots of the hierarchies.
@@ -166,16 +98,6 @@ impl Cgroup {
     pub fn directories(&self) -> impl Iterator<Item = (&[Controller], &Path)> {
         let v1 = self.v1.iter().rev().map(|place| (place.hierarchy.controllers.as_slice(), place.directory.as_path()));
         v1.chain(self.v2.iter().map(|place| (<&[Controller]>::default(), place.directory.as_path())))
-    }
-
-    /// Changes limits while processes are in it; what `resources` does not name stays. `dunnage update` calls this.
-    pub fn update(&self, resources: &Resources) -> Result<()> {
-        for (controller, limit) in resources.needs() {
-            if !self.has(controller) {
-                return Err(no_controller(controller, limit));
-            }
-        }
-        self.apply(resources)
     }
 
     fn apply(&self, resources: &Resources) -> Result<()> {
@@ -213,7 +135,8 @@ impl Cgroup {
         self.has_v1(controller) || self.v2_place(controller).is_some()
     }
 
-    /// What its processes use. `dunnage stats` calls this.
+    /// What its processes use. What no controller of it counts is summed over the processes that live. `dunnage stats` calls
+    /// this.
     #[must_use]
     pub fn stats(&self) -> CgroupStats {
         let mut stats = CgroupStats::default();
@@ -221,12 +144,16 @@ impl Cgroup {
             stats.memory = stats::memory_v1(directory);
         } else if let Some(directory) = self.v2_place(Controller::Memory) {
             stats.memory = stats::memory_v2(directory);
+        } else {
+            stats.memory = stats::memory_of(&self.processes().unwrap_or_default());
         }
         match (self.v1_place(Controller::Cpuacct), self.v1_place(Controller::Cpu), &self.v2) {
             (None, None, Some(place)) => stats::cpu_v2(&place.directory, &mut stats.cpu),
-            (usage, quota, _) => {
-                if let Some(directory) = usage {
-                    stats::cpuacct_v1(directory, &mut stats.cpu);
+            (usage, quota, unified) => {
+                match (usage, unified) {
+                    (Some(directory), _) => stats::cpuacct_v1(directory, &mut stats.cpu),
+                    (None, Some(place)) => stats::cpu_v2(&place.directory, &mut stats.cpu),
+                    (None, None) => {}
                 }
                 if let Some(directory) = quota {
                     stats::cpu_v1(directory, &mut stats.cpu);
@@ -242,7 +169,10 @@ impl Cgroup {
         }
         stats.io = match self.v1_place(Controller::Blkio) {
             Some(directory) => stats::io_v1(directory),
-            None => self.v2_place(Controller::Blkio).map(stats::io_v2).unwrap_or_default(),
+            None => match self.v2_place(Controller::Blkio) {
+                Some(directory) => stats::io_v2(directory),
+                None => stats::io_of(&self.processes().unwrap_or_default()),
+            },
         };
         stats
     }
@@ -362,7 +292,8 @@ impl Cgroup {
     /// Takes it and the groups below it away. Its processes must have ended; one that is gone already is no error.
     pub fn remove(&self) -> Result<()> {
         let begun = Instant::now();
-        for (_, directory) in self.directories() {
+        let elsewhere = self.elsewhere.iter().map(PathBuf::as_path);
+        for directory in elsewhere.chain(self.directories().map(|(_, directory)| directory)) {
             loop {
                 match place::remove(directory) {
                     Ok(()) => break,

@@ -105,6 +105,32 @@ fn table(text: &str) -> BTreeMap<String, u64> {
     text.lines().filter_map(pair).collect()
 }
 
+/// What processes have in memory, of what they share with others their part (proc_pid_smaps(5)).
+pub(super) fn memory_of(processes: &[u32]) -> MemoryStats {
+    let read = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let kilobytes = |text: &str, key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0)
+    };
+    let mut stats = MemoryStats::default();
+    for text in processes.iter().map(read) {
+        stats.usage += kilobytes(&text, "Pss:") * 1024;
+        stats.swap += kilobytes(&text, "SwapPss:") * 1024;
+    }
+    stats
+}
+
+/// What living processes read from and wrote to disks, of which nobody tells which (proc_pid_io(5)).
+pub(super) fn io_of(processes: &[u32]) -> Vec<IoStats> {
+    let mut all = IoStats::default();
+    for pid in processes {
+        let counts = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default().replace(':', "");
+        all.read_bytes += keyed(&counts, "read_bytes").unwrap_or(0);
+        all.written_bytes += keyed(&counts, "write_bytes").unwrap_or(0);
+    }
+    if all == IoStats::default() { Vec::new() } else { vec![all] }
+}
+
 pub(super) fn memory_v1(directory: &Path) -> MemoryStats {
     let raw = table(&text(directory, "memory.stat"));
     let entry = |key: &str| raw.get(key).copied().unwrap_or(0);

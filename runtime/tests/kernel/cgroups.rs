@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use dunnage_runtime::{Bound, Cgroup, Controller, DeviceRule, Error, Resources, Sandbox, Signal, Stdio, start_time};
+use dunnage_runtime::{
+    Bound, Cgroup, Controller, DeviceRule, Error, Extent, Resources, Sandbox, Signal, Stdio, start_time,
+};
 use testdata::{Need, skipped};
 
 use crate::fixture::{Image, run};
@@ -22,7 +24,7 @@ struct Group(Arc<Cgroup>);
 
 impl Group {
     fn new(test: &str, resources: &Resources) -> Group {
-        Group(Arc::new(Cgroup::create(name(test), resources).unwrap()))
+        Group(Arc::new(Cgroup::create(name(test), Extent::Whole, resources).unwrap()))
     }
 
     fn file(&self, file: &str) -> String {
@@ -188,13 +190,13 @@ fn security_s07_a_limit_that_cannot_be_had_is_an_error_and_leaves_nothing() {
         Resources { unified: [("../x.y".to_owned(), "1".to_owned())].into(), ..Resources::default() },
     ];
     for resources in wrong {
-        let error = Cgroup::create(name("wrong"), &resources).unwrap_err();
+        let error = Cgroup::create(name("wrong"), Extent::Whole, &resources).unwrap_err();
         assert!(matches!(error, Error::Limit { .. } | Error::Invalid { .. }), "{error:?}");
         assert_eq!(error.exit_code(), 125);
         assert!(Cgroup::open(name("wrong")).unwrap().is_none(), "{error}");
     }
-    assert!(Cgroup::create("a/../../b", &Resources::default()).is_err());
-    assert!(Cgroup::create("/", &Resources::default()).is_err());
+    assert!(Cgroup::create("a/../../b", Extent::Whole, &Resources::default()).is_err());
+    assert!(Cgroup::create("/", Extent::Whole, &Resources::default()).is_err());
 }
 
 #[test]
@@ -203,18 +205,51 @@ fn security_f14_groups_of_killed_makers_go_with_the_next() {
         return;
     }
     let path = |name: &str| format!("dunnage/{}-{name}", std::process::id());
-    let held = Cgroup::create(path("held"), &Resources::default()).unwrap();
+    let held = Cgroup::create(path("held"), Extent::Whole, &Resources::default()).unwrap();
     // As a kill leaves it: the directories, and nobody who holds them.
     let left: Vec<PathBuf> = held
         .directories()
         .map(|(_, directory)| directory.with_file_name(format!("{}-left", std::process::id())))
         .collect();
     left.iter().for_each(|directory| fs::create_dir(directory).unwrap());
-    let next = Cgroup::create(path("next"), &Resources::default()).unwrap();
+    let next = Cgroup::create(path("next"), Extent::Whole, &Resources::default()).unwrap();
     assert!(left.iter().all(|directory| !directory.exists()), "{left:?}");
     assert!(held.directories().all(|(_, directory)| directory.exists()));
     next.remove().unwrap();
     held.remove().unwrap();
+}
+
+/// Where nothing is asked of version 1 nobody waits for it, until a limit is.
+#[test]
+fn a_limit_that_comes_later_brings_its_hierarchy() {
+    let unified = std::path::Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists();
+    if skipped(&[Need::Root]) || !offered(Controller::Pids) || !unified {
+        return;
+    }
+    let path = format!("dunnage/{}-later", std::process::id());
+    let group = Arc::new(Cgroup::create(&path, Extent::Asked, &Resources::default()).unwrap());
+    assert_eq!((group.directories().count(), group.has(Controller::Pids)), (1, false));
+    let image = image!();
+    let mut sandbox = image.sandbox(["sh", "-c", "head -c 8000000 /dev/zero | tail -n 1 | sleep 100"]);
+    sandbox.cgroup = Some(Arc::clone(&group));
+    let container = sandbox.start().unwrap();
+    while group.processes().unwrap().len() < 3 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let stats = group.stats();
+    assert!(stats.memory.usage > 0 && stats.cpu.total.as_nanos() > 0 && stats.pids >= 3, "{stats:?}");
+    group.freeze().unwrap();
+    assert!(group.is_frozen());
+    group.thaw().unwrap();
+    let opened = Cgroup::open(&path).unwrap().unwrap();
+    opened.update(&Resources { pids: Some(Bound::At(20)), ..Resources::default() }).unwrap();
+    let wider = Cgroup::open(&path).unwrap().unwrap();
+    assert!(wider.has(Controller::Pids));
+    assert_eq!((wider.stats().pids_limit, wider.stats().pids), (Some(20), 4));
+    group.kill(Signal::KILL).unwrap();
+    drop(container);
+    group.remove().unwrap();
+    assert!(Cgroup::open(&path).unwrap().is_none());
 }
 
 #[test]
@@ -250,7 +285,7 @@ fn unified_part() {
         assert_eq!(group.file("memory.max"), (64 << 20).to_string());
     } else {
         let resources = Resources { memory: Some(Bound::At(64 << 20)), ..Resources::default() };
-        let error = Cgroup::create(name("none"), &resources).unwrap_err().to_string();
+        let error = Cgroup::create(name("none"), Extent::Whole, &resources).unwrap_err().to_string();
         assert!(error.contains("memory limit") && error.contains("cgroup.subtree_control"), "{error}");
         assert!(Cgroup::open(name("none")).unwrap().is_none());
     }

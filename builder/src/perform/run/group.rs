@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use runtime::{Cgroup, Resources, Sandbox, Signal};
+use runtime::{Cgroup, Extent, Resources, Sandbox, Signal};
 
 use crate::error::Result;
 use crate::perform::Work;
@@ -31,7 +31,7 @@ impl Work<'_> {
             self.diagnostic("K0356", message)
         };
         let path = Path::new(parent).join(format!("build-{name}"));
-        let group = Cgroup::create(path, &Resources::default())
+        let group = Cgroup::create(path, Extent::Whole, &Resources::default())
             .map_err(|error| failed(error.to_string()))
             .map(|group| StepGroup(Arc::new(group)))?;
         if group.0.directories().next().is_none() {
