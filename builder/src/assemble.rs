@@ -1,6 +1,6 @@
 //! The image of a solved plan: configuration, history and layers.
 
-use cache::{History, ImageConfig};
+use cache::{History, ImageConfig, InlineRecord};
 
 use crate::plan::Plan;
 use crate::solve::Solved;
@@ -31,7 +31,23 @@ pub fn image_config(plan: &Plan, solved: &Solved) -> ImageConfig {
         });
     }
     image.created = Some(created);
+    // What a base says of its steps is not said of this image.
+    image.rest.remove(cache::INLINE_RECORDS);
+    if let Some(records) = inline_records(solved) {
+        image.rest.insert(cache::INLINE_RECORDS.to_owned(), records);
+    }
     image
+}
+
+/// What the image says of its steps, where it is asked to.
+fn inline_records(solved: &Solved) -> Option<serde_json::Value> {
+    let made = solved.layers.iter().zip(&solved.made_by);
+    let records = made.filter_map(|(layer, step)| {
+        let keys = solved.inline.get(step)?.clone();
+        Some(InlineRecord { layer: layer.diff_id.clone(), tree: layer.tree, size: layer.size, keys })
+    });
+    let records: Vec<InlineRecord> = records.collect();
+    if records.is_empty() { None } else { serde_json::to_value(records).ok() }
 }
 
 /// Unix seconds as RFC 3339 in UTC (OCI image-spec, `created`); a year that no calendar has becomes the epoch.

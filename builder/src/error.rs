@@ -49,6 +49,9 @@ pub enum Error {
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] cache::Error),
+    /// A cache beyond the store did not give what it promised: who solves goes on without that.
+    #[error("{0}")]
+    BrokenCache(cache::Error),
     /// The sandbox could not be made.
     #[error(transparent)]
     Sandbox(#[from] runtime::Error),

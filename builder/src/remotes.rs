@@ -3,7 +3,7 @@
 //! A layer of theirs is known by its tree long before it is here: all keys can be made, and a build that hits throughout
 //! moves no byte of the layers that only its steps stand on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -31,6 +31,8 @@ pub struct Remotes<'a> {
 struct State {
     /// Keys that were looked up, found or not.
     asked: BTreeMap<CacheKey, Option<Known>>,
+    /// Layers that a cache promised and did not give, or gave damaged: it is as if they were not there.
+    broken: BTreeSet<DiffId>,
     /// Layers that a cache has and the store had not.
     away: BTreeMap<DiffId, Arc<Away>>,
     traffic: BTreeMap<usize, RemoteTraffic>,
@@ -62,6 +64,8 @@ struct Waiting {
 #[derive(Debug, Clone)]
 struct Gave {
     keys: Vec<CacheKey>,
+    /// So many of them need no file to be read: these are known in every build of the step. Of none the first one is.
+    said: usize,
     record: StepRecord,
     layer: Layer,
 }
@@ -77,6 +81,8 @@ pub struct RemoteTraffic {
     pub layers: usize,
     /// Bytes of them, as they were sent.
     pub bytes: u64,
+    /// Bytes of records that were read.
+    pub records: u64,
     /// Why it was asked no longer, where it failed.
     pub failed: Option<String>,
 }
@@ -112,7 +118,9 @@ impl<'a> Remotes<'a> {
 
     /// What came from each cache that knew a step, or failed.
     pub fn traffic(&self) -> Vec<RemoteTraffic> {
-        lock(&self.state).traffic.values().cloned().collect()
+        let traffic = lock(&self.state).traffic.clone();
+        let read = |index: usize| self.caches.get(index).map_or(0, |cache| cache.bytes_read());
+        traffic.into_iter().map(|(index, traffic)| RemoteTraffic { records: read(index), ..traffic }).collect()
     }
 
     /// What a cache knows of a key. One that fails once is not asked again.
@@ -128,6 +136,9 @@ impl<'a> Remotes<'a> {
             }
             let known = cache.record(key).and_then(|record| {
                 let Some(record) = record else { return Ok(None) };
+                if lock(&self.state).broken.contains(&record.layer) {
+                    return Ok(None);
+                }
                 let layer = cache.layer(&record.layer)?.filter(|layer| layer.tree == record.tree);
                 Ok(layer.map(|layer| Known { cache: index, record, layer }))
             });
@@ -142,6 +153,14 @@ impl<'a> Remotes<'a> {
         }
         lock(&self.state).asked.insert(*key, found.clone());
         found
+    }
+
+    /// A layer that could not be had is forgotten with all that is known by it.
+    fn forget(&self, id: &DiffId) {
+        let mut state = lock(&self.state);
+        state.broken.insert(id.clone());
+        state.away.remove(id);
+        state.asked.retain(|_, known| known.as_ref().is_none_or(|known| known.layer.diff_id != *id));
     }
 
     fn count(&self, index: usize, how: impl FnOnce(&mut RemoteTraffic)) {
@@ -168,11 +187,25 @@ impl<'a> Remotes<'a> {
     }
 
     /// Remembers what a step gave, for those who are told later.
-    pub(crate) fn gave(&self, step: StepId, keys: &[KeyParts], record: &StepRecord, layer: Option<&Layer>) {
+    pub(crate) fn gave(
+        &self,
+        step: StepId,
+        (keys, said): (&[KeyParts], usize),
+        record: &StepRecord,
+        layer: Option<&Layer>,
+    ) {
         if let Some(layer) = layer.filter(|_| self.exports) {
             let keys = keys.iter().map(KeyParts::key).collect();
-            lock(&self.state).gave.insert(step, Gave { keys, record: record.clone(), layer: layer.clone() });
+            let gave = Gave { keys, said, record: record.clone(), layer: layer.clone() };
+            lock(&self.state).gave.insert(step, gave);
         }
+    }
+
+    /// What an image can say of its own steps: the keys of each that are the same in every build of it.
+    pub fn inline(&self, solved: &Solved) -> BTreeMap<StepId, Vec<CacheKey>> {
+        let state = lock(&self.state);
+        let own = state.gave.iter().filter(|(step, _)| solved.made_by.contains(step));
+        own.map(|(step, gave)| (*step, gave.keys.iter().take(gave.said.max(1)).copied().collect())).collect()
     }
 }
 
@@ -218,7 +251,7 @@ impl Solver<'_> {
     /// Brings those of the layers that are not here.
     ///
     /// # Errors
-    /// When a cache does not give what it promised.
+    /// [`BrokenCache`](crate::Error::BrokenCache) when a cache does not give what it promised: it is not asked for that again.
     pub fn need(&self, layers: &[Layer]) -> Result<()> {
         let wanted: Vec<Arc<Away>> = {
             let state = lock(&self.remotes.state);
@@ -236,7 +269,13 @@ impl Solver<'_> {
             if self.cancel.is_cancelled() {
                 return Err(crate::Error::Cancelled);
             }
-            self.store.fetch_layer(self.lease, *cache, layer)?;
+            self.store.fetch_layer(self.lease, *cache, layer).map_err(|error| {
+                if error.is_disk_full() {
+                    return error.into();
+                }
+                self.remotes.forget(&layer.diff_id);
+                crate::Error::BrokenCache(error)
+            })?;
             waiting.here = true;
             self.remotes.count(*index, |traffic| {
                 traffic.layers += 1;
@@ -254,7 +293,10 @@ impl Solver<'_> {
     /// # Errors
     /// When a layer cannot be read, or the cache not be written.
     pub fn export(&self, solved: &Solved, mode: ExportMode, to: &dyn RemoteCache) -> Result<Exported> {
-        let gave = lock(&self.remotes.state).gave.clone();
+        let (gave, broken) = {
+            let state = lock(&self.remotes.state);
+            (state.gave.clone(), state.broken.clone())
+        };
         let chosen: Vec<Gave> = gave
             .into_iter()
             .filter(|(step, _)| mode == ExportMode::Max || solved.made_by.contains(step))
@@ -264,22 +306,31 @@ impl Solver<'_> {
             chosen.iter().map(|gave| (&gave.layer.diff_id, &gave.layer)).collect();
         let mut exported = Exported::default();
         for id in layers.keys().copied().cloned().collect::<Vec<_>>() {
-            if to.layer(&id)?.is_some() {
+            // What was found damaged may be so in this cache.
+            if !broken.contains(&id) && to.layer(&id)?.is_some() {
                 layers.remove(&id);
                 exported.known += 1;
             }
         }
         let new: Vec<&Layer> = layers.into_values().collect();
-        let bytes = Mutex::new(0);
+        let (bytes, lost) = (Mutex::new(0), Mutex::new(BTreeSet::new()));
         side_by_side(&new, |layer| {
-            self.need(std::slice::from_ref(*layer))?;
+            match self.need(std::slice::from_ref(*layer)) {
+                Err(crate::Error::BrokenCache(error)) => {
+                    (self.events)(Event::Note(None, format!("{error}; its step is not exported")));
+                    lock(&lost).insert(layer.diff_id.clone());
+                    return Ok(());
+                }
+                needed => needed?,
+            }
             let written = to.put_layer(self.store, self.lease, layer)?;
             *lock(&bytes) += written;
             Ok(())
         })?;
-        exported.layers = new.len();
+        let lost = lock(&lost).clone();
+        exported.layers = new.len() - lost.len();
         exported.bytes = *lock(&bytes);
-        for Gave { keys, record, layer } in &chosen {
+        for Gave { keys, record, layer, .. } in chosen.iter().filter(|gave| !lost.contains(&gave.layer.diff_id)) {
             let record = RemoteRecord {
                 layer: layer.diff_id.clone(),
                 tree: layer.tree,
@@ -294,6 +345,7 @@ impl Solver<'_> {
                 }
             }
         }
+        exported.bytes += to.finish(self.store, self.lease)?;
         Ok(exported)
     }
 

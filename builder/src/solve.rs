@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cache::{Claim, Layer, Lease, StepRecord, Store, failpoint};
+use cache::{CacheKey, Claim, Layer, Lease, StepRecord, Store, failpoint};
 
 use crate::cancel::Cancel;
 use crate::context::Context;
@@ -42,6 +42,8 @@ pub struct Solved {
     pub performed: usize,
     /// Steps that hit.
     pub hits: usize,
+    /// Keys of steps that the image is to tell of itself.
+    pub inline: BTreeMap<StepId, Vec<CacheKey>>,
 }
 
 /// The tree of a solved step.
@@ -112,12 +114,27 @@ struct Queue {
 }
 
 impl Solver<'_> {
-    /// Solves the whole plan.
+    /// Solves the whole plan; with `files` all of the target's layers are here afterwards.
     ///
     /// # Errors
     /// The first step's error; the others are stopped.
-    pub fn solve(&self, plan: &Plan) -> Result<Solved> {
-        solved(plan, self.results(plan, &plan.steps().map(|step| step.id).collect())?)
+    pub fn solve(&self, plan: &Plan, files: bool) -> Result<Solved> {
+        let all = plan.steps().map(|step| step.id).collect();
+        loop {
+            let solved = self.results(plan, &all).and_then(|results| solved(plan, results)).and_then(|solved| {
+                if files {
+                    self.need(&solved.layers)?;
+                }
+                Ok(solved)
+            });
+            match solved {
+                // Keys of later steps hold what was promised, so all are looked at again; each turn knows of one layer less.
+                Err(Error::BrokenCache(error)) => {
+                    (self.events)(Event::Note(None, format!("{error}; the step runs")));
+                }
+                solved => return solved,
+            }
+        }
     }
 
     /// Solves these steps, among which are their inputs.
@@ -190,10 +207,11 @@ impl Solver<'_> {
                     }
                 }
             }
+            Err(error @ Error::BrokenCache(_)) => state.error = state.error.take().or(Some(error)),
             Err(error) => {
                 let stopped = self.cancel.is_cancelled();
                 (self.events)(if stopped { Event::Cancelled(id) } else { Event::Failed(id) });
-                if state.error.is_none() {
+                if state.error.as_ref().is_none_or(|first| matches!(first, Error::BrokenCache(_))) {
                     state.error = Some(error);
                     self.cancel.cancel();
                 }
@@ -232,6 +250,7 @@ impl Solver<'_> {
             Err(lost) => return Ok(Err(lost)),
         };
         let mut keys = work.keys();
+        let said = keys.len();
         if found.by_content {
             self.record_found(&keys, &found)?;
             keys.extend(work.content_key()?);
@@ -239,7 +258,7 @@ impl Solver<'_> {
         if found.beyond {
             self.knew(&keys);
         }
-        self.remotes.gave(job.step.id, &keys, &found.record, found.tree.layers.last());
+        self.remotes.gave(job.step.id, (&keys, said), &found.record, found.tree.layers.last());
         self.memory.saw(reason::name(job.step), &keys, Some(found.recorded.tree.clone()));
         let (id, worker, took) = (job.step.id, job.worker, begun.elapsed());
         (self.events)(Event::Hit { id, worker, took, record: found.recorded });
@@ -271,6 +290,7 @@ impl Solver<'_> {
 
     fn perform(&self, job: &Job<'_>, work: &mut Work<'_>, lost: Option<Lost>) -> Result<Tree> {
         let mut keys = work.keys();
+        let said = keys.len();
         keys.extend(work.content_key()?);
         let listings = work.listings();
         let reason = match lost {
@@ -293,7 +313,7 @@ impl Solver<'_> {
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
         self.record_all(&keys, &record)?;
-        self.remotes.gave(id, &keys, &record, Some(&layer));
+        self.remotes.gave(id, (&keys, said), &record, Some(&layer));
         self.memory.saw(name, &keys, Some(layer.tree.to_string()));
         for (digest, listing) in &listings {
             if let Err(error) = self.memory.keep_listing(digest, listing) {
@@ -381,5 +401,6 @@ fn solved(plan: &Plan, results: BTreeMap<StepId, Tree>) -> Result<Solved> {
         created: results.iter().filter_map(|(id, tree)| Some((*id, tree.created?))).collect(),
         performed: counted().filter(|tree| !tree.hit).count(),
         hits: counted().filter(|tree| tree.hit).count(),
+        inline: BTreeMap::new(),
     })
 }

@@ -76,7 +76,7 @@ pub use owner::recorded_owners;
 pub use packing::Packing;
 pub use record::StepRecord;
 pub use reference::Reference;
-pub use remote::{RemoteCache, RemoteLayer, RemoteRecord};
+pub use remote::{INLINE_RECORDS, InlineRecord, RemoteCache, RemoteLayer, RemoteRecord};
 pub use snapshot::{CommitOptions, MergedTree, Snapshot, StorageDriver, TreeChange, TreeView, Writable};
 pub use stat_table::{StatKey, StatTable};
 pub use store::Store;

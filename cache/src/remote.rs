@@ -45,6 +45,22 @@ pub struct RemoteLayer {
     pub blob: Descriptor,
 }
 
+/// The key of an image configuration under which the image says which steps gave its layers (`--cache-to type=inline`).
+pub const INLINE_RECORDS: &str = "dunnage.cache.v1";
+
+/// One of them. It holds no time and no word of the machine: equal builds are equal images with it as well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InlineRecord {
+    /// The layer, which is one of the image.
+    pub layer: DiffId,
+    /// The hash of its tree.
+    pub tree: TreeHash,
+    /// Bytes of file content.
+    pub size: u64,
+    /// The keys of the step.
+    pub keys: Vec<CacheKey>,
+}
+
 /// A cache beyond the store. Its keys are those of the store, so that what has the same key is the same everywhere.
 pub trait RemoteCache: Sync + Debug {
     /// How messages call it.
@@ -66,7 +82,7 @@ pub trait RemoteCache: Sync + Debug {
     ///
     /// # Errors
     /// When they cannot be had.
-    fn open(&self, layer: &RemoteLayer) -> Result<Box<dyn Read + Send>>;
+    fn open<'a>(&'a self, layer: &RemoteLayer) -> Result<Box<dyn Read + Send + 'a>>;
 
     /// Takes a layer of the store in, and gives the bytes that it came to.
     ///
@@ -79,6 +95,17 @@ pub trait RemoteCache: Sync + Debug {
     /// # Errors
     /// When it cannot be written.
     fn put_record(&self, key: &CacheKey, record: &RemoteRecord) -> Result<()>;
+
+    /// Ends an export: what was taken in can be found from now on. Gives the bytes that this took.
+    ///
+    /// # Errors
+    /// When it cannot be written; the cache is as it was then.
+    fn finish(&self, _store: &Store, _lease: &Lease) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// Bytes of records and of what is said of layers that were read so far.
+    fn bytes_read(&self) -> u64;
 }
 
 impl RemoteRecord {

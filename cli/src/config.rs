@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use engine::{FetchOptions, HttpOptions, Owner, Proxies, RegistryFiles, SearchPath, SettingsFiles, StorageChoice};
+use engine::{
+    FetchOptions, HttpOptions, Owner, Proxies, RegistryFiles, S3Credentials, S3Environment, SearchPath, SettingsFiles,
+    StorageChoice,
+};
 
 use crate::args::StorageDriver;
 
@@ -101,7 +104,28 @@ pub(crate) fn fetch() -> FetchOptions {
     let certificates = first(&["SSL_CERT_FILE"])
         .map(PathBuf::from)
         .or_else(|| bundles.into_iter().map(PathBuf::from).find(|path| path.is_file()));
-    FetchOptions { http: HttpOptions { proxies, certificates }, programs: search_path(), registries: registries() }
+    FetchOptions {
+        http: HttpOptions { proxies, certificates },
+        programs: search_path(),
+        registries: registries(),
+        s3: object_stores(),
+    }
+}
+
+/// What Amazon's own tools read: who we are at object stores, and where these are.
+fn object_stores() -> S3Environment {
+    let first = |names: &[&str]| names.iter().find_map(|name| variable(name).filter(|value| !value.is_empty()));
+    let credentials = match (first(&["AWS_ACCESS_KEY_ID"]), first(&["AWS_SECRET_ACCESS_KEY"])) {
+        (Some(access_key_id), Some(secret_access_key)) => {
+            Some(S3Credentials { access_key_id, secret_access_key, session_token: first(&["AWS_SESSION_TOKEN"]) })
+        }
+        _ => None,
+    };
+    S3Environment {
+        credentials,
+        region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
+        endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+    }
 }
 
 /// Where the user's files about registries are: our own, docker's, and containers'.

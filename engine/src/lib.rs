@@ -89,8 +89,10 @@ pub use pull::{PullPolicy, PullRequest, PulledImage, Supply, Transfers};
 pub use push::{PushRequest, PushedImage};
 pub use record::{Asked, BuildRecord, BuildStatus, RECORD_VERSION, RecordedError, StepRecord, StepStatus};
 pub use registries::RegistryFiles;
-pub use registry::{BlobState, HttpOptions, LayerCompression, Proxies, SettingsFiles, TransferEvent};
-pub use remote_caches::{CacheFrom, CacheTo};
+pub use registry::{
+    BlobState, HttpOptions, LayerCompression, Proxies, S3Credentials, S3Environment, SettingsFiles, TransferEvent,
+};
+pub use remote_caches::{CacheFrom, CachePlace, CacheTo};
 pub use runtime::{Ids, NetworkMode, Resource, Rlimit, Signal, is_superuser};
 pub use sources::FetchOptions;
 pub use storage::{Storage, StorageChoice};

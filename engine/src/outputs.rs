@@ -122,6 +122,9 @@ impl FromStr for Output {
     }
 }
 
+/// Fields whose values are for nobody's eyes.
+const SECRET_FIELDS: [&str; 2] = ["secret_access_key", "session_token"];
+
 /// The `key=value` fields of one `--output`, or of another flag that is written so.
 pub(crate) struct Fields<'a> {
     flag: &'static str,
@@ -142,8 +145,26 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
+    /// A name of an image that stands alone, as caches may be given.
+    pub(crate) fn of_name(flag: &'static str, name: &'a str) -> Fields<'a> {
+        let pairs = vec![("type".to_owned(), "registry".to_owned()), ("ref".to_owned(), name.to_owned())];
+        Fields { flag, text: name, pairs }
+    }
+
+    /// The sentence with what was written, but for what is secret in it.
     pub(crate) fn wrong(&self, reason: impl std::fmt::Display) -> Error {
-        Error::Usage(format!("{} {}: {reason}", self.flag, self.text))
+        let shown = |field: &str| match field.split_once('=') {
+            Some((key, _)) if SECRET_FIELDS.contains(&key.trim_matches(['"', ' ']).to_lowercase().as_str()) => {
+                format!("{key}=…")
+            }
+            _ => field.to_owned(),
+        };
+        let text = self.text.split(',').map(shown).collect::<Vec<_>>().join(",");
+        Error::Usage(format!("{} {text}: {reason}", self.flag))
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.pairs.iter().any(|(known, _)| known == key)
     }
 
     pub(crate) fn take(&mut self, key: &str) -> Option<String> {
@@ -191,6 +212,12 @@ impl<'a> Fields<'a> {
         }
         let rewrite = self.flag("rewrite-timestamp", false)?;
         Ok(Output::Archive { format, destination, unpacked, names: self.names()?, compression, rewrite })
+    }
+
+    /// How layers are packed, where that is said.
+    pub(crate) fn given_compression(&mut self, format: ArchiveFormat) -> Result<Option<LayerCompression>> {
+        let said = self.has("compression") || self.has("compression-level");
+        said.then(|| self.compression(format)).transpose()
     }
 
     pub(crate) fn compression(&mut self, format: ArchiveFormat) -> Result<LayerCompression> {

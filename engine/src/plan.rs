@@ -30,7 +30,8 @@ impl Engine {
         let fetcher = Fetcher::new(&request.fetch, &request.credentials);
         let prepared = self.prepare(request, &fetcher, &lease, &Cancel::default(), None)?;
         let store = self.working_store()?;
-        let caches = OpenCaches::open(request, &|_: Event| {})?;
+        let platform = request.options().platform;
+        let caches = OpenCaches::open(request, &platform, &Cancel::default(), &|_: Event| {})?;
         let solver = Solver {
             store: &store,
             lease: &lease,

@@ -84,7 +84,7 @@ impl Engine {
             call.recorder.event(event);
         };
         let failed = Mutex::new(None);
-        let caches = OpenCaches::open(&request, &events)?;
+        let caches = OpenCaches::open(&request, &platform, call.cancel, &events)?;
         let remotes = caches.remotes();
         let solver = Solver {
             store: &store,
@@ -101,10 +101,10 @@ impl Engine {
             no_cache: request.no_cache,
             jobs: request.jobs.unwrap_or_else(default_jobs),
         };
-        let solved = solver.solve(&prepared.plan);
+        let solved = solver.solve(&prepared.plan, request.needs_files());
         // A step that found its result damaged has run again: worth a line, and nothing more.
         self.store.take_notices().into_iter().for_each(|sentence| events(Event::Note(None, sentence)));
-        let solved = solved.map_err(|error| {
+        let mut solved = solved.map_err(|error| {
             let error = Error::from(error);
             let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let (Some(on_failure), Some(failed)) = (call.on_failure, failed) {
@@ -118,9 +118,7 @@ impl Engine {
         if let Some(note) = self.storage()?.note().filter(|_| solved.performed > 0) {
             events(Event::Note(None, note));
         }
-        if request.needs_files() {
-            solver.need(&solved.layers)?;
-        }
+        caches.tell_inline(&remotes, &mut solved);
         caches.export(&solver, &solved, &events)?;
         Ok(OnePlatform { request, prepared, solved, platform })
     }

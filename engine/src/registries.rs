@@ -31,10 +31,14 @@ impl FetchOptions {
     pub(crate) fn registries(&self, cancel: &Cancel) -> Result<Client> {
         let settings = Settings::read(&self.registries.settings)?;
         let credentials = FileCredentials { files: self.registries.clone(), programs: self.programs.clone() };
-        let cancel = cancel.clone();
-        let cancelled = Arc::new(move || cancel.is_cancelled());
-        Ok(Client::new(self.http.clone(), settings, Box::new(credentials), cancelled))
+        Ok(Client::new(self.http.clone(), settings, Box::new(credentials), stop(cancel)))
     }
+}
+
+/// How transfers ask whether they are still wanted.
+pub(crate) fn stop(cancel: &Cancel) -> Arc<dyn Fn() -> bool + Send + Sync> {
+    let cancel = cancel.clone();
+    Arc::new(move || cancel.is_cancelled())
 }
 
 /// What the files know, asked when a registry is.

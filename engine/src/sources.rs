@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use builder::{Checkout, Credentials, FetchScope, Fetched, SourceError, Sources};
 use cache::{Digest, DownloadRecord, TreeRoot};
 use grammar::GitSource;
-use registry::{DownloadRequest, Downloaded, Http, HttpOptions, Validators};
+use registry::{DownloadRequest, Downloaded, Http, HttpOptions, S3Environment, Validators};
 
 use crate::git::Git;
 use crate::source_secrets::Authorization;
@@ -20,6 +20,8 @@ pub struct FetchOptions {
     pub programs: SearchPath,
     /// What is known of registries.
     pub registries: RegistryFiles,
+    /// What is known of object stores.
+    pub s3: S3Environment,
 }
 
 /// Fetches for one build. The network is first touched when something is asked for.

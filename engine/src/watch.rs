@@ -18,7 +18,7 @@ use crate::check::known_images;
 use crate::contexts::{DockerfileSource, NamedSource};
 use crate::error::{Error, Result};
 use crate::outputs::{Destination, Output};
-use crate::remote_caches::CacheTo;
+use crate::remote_caches::{CachePlace, CacheTo};
 use crate::{ContextSource, Engine};
 
 /// A change is followed by others: an editor writes a file in several steps, a checkout many files.
@@ -257,7 +257,10 @@ fn written(request: &BuildRequest, own: &[PathBuf]) -> Vec<PathBuf> {
         | Output::Archive { destination: Destination::File(path), .. } => Some(path),
         _ => None,
     });
-    let caches = request.cache_to.iter().map(|CacheTo::Local { directory, .. }| directory);
+    let caches = request.cache_to.iter().filter_map(|cache| match cache {
+        CacheTo::Place { place: CachePlace::Local(directory), .. } => Some(directory),
+        _ => None,
+    });
     outputs.chain(caches).chain(own).map(|path| absolute(path)).collect()
 }
 

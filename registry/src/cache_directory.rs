@@ -4,6 +4,7 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cache::{
     CacheKey, Descriptor, DiffId, Error, Follow, Layer, Lease, OutputFile, RemoteCache, RemoteLayer, RemoteRecord,
@@ -14,9 +15,9 @@ use crate::documents::{DOCUMENT_LIMIT, descriptor};
 use crate::save::{LayerCompression, blob_name, spool};
 
 /// The file that says what the directory is.
-const MARK: &str = "dunnage-cache";
+pub(crate) const MARK: &str = "dunnage-cache";
 /// What is in it.
-const FORM: &[u8] = b"1\n";
+pub(crate) const FORM: &[u8] = b"1\n";
 
 /// A cache in a directory.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub struct CacheDirectory {
     name: String,
     root: TreeRoot,
     compression: LayerCompression,
+    read: AtomicU64,
 }
 
 impl CacheDirectory {
@@ -47,7 +49,13 @@ impl CacheDirectory {
             None => return Err(wrong("it is no cache of dunnage")),
         }
         let name = path.display().to_string();
-        Ok(CacheDirectory { path: path.to_owned(), name, root, compression: LayerCompression::None })
+        Ok(CacheDirectory {
+            path: path.to_owned(),
+            name,
+            root,
+            compression: LayerCompression::None,
+            read: AtomicU64::new(0),
+        })
     }
 
     /// Opens one for writing; made when it is missing. New layers are packed so.
@@ -66,7 +74,10 @@ impl CacheDirectory {
     /// A small file; a damaged or oversized one counts as none, for the step can run.
     fn document<T>(&self, path: &str, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<Option<T>> {
         match self.root.read_file(Path::new(path), DOCUMENT_LIMIT) {
-            Ok(bytes) => Ok(bytes.as_deref().and_then(read)),
+            Ok(bytes) => {
+                self.read.fetch_add(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64), Ordering::Relaxed);
+                Ok(bytes.as_deref().and_then(read))
+            }
             Err(error) if error.is_environment() => Err(self.failed(&error)),
             Err(_) => Ok(None),
         }
@@ -93,7 +104,7 @@ impl RemoteCache for CacheDirectory {
         Ok(Some(layer).filter(|layer| layer.diff_id == *id && whole))
     }
 
-    fn open(&self, layer: &RemoteLayer) -> Result<Box<dyn Read + Send>> {
+    fn open<'a>(&'a self, layer: &RemoteLayer) -> Result<Box<dyn Read + Send + 'a>> {
         Ok(Box::new(self.root.open_file(Path::new(&blob_name(&layer.blob.digest)))?))
     }
 
@@ -116,15 +127,19 @@ impl RemoteCache for CacheDirectory {
         let bytes = record.to_bytes()?;
         write(&self.path.join(record_name(key)), bytes.len() as u64, &mut &*bytes)
     }
+
+    fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
 }
 
-fn record_name(key: &CacheKey) -> String {
+pub(crate) fn record_name(key: &CacheKey) -> String {
     let name = key.to_string();
     let (shard, _) = name.split_at(2);
     format!("records/{shard}/{name}.json")
 }
 
-fn layer_name(id: &DiffId) -> String {
+pub(crate) fn layer_name(id: &DiffId) -> String {
     format!("layers/{}.json", id.hex())
 }
 

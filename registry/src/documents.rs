@@ -57,6 +57,20 @@ pub(crate) struct Manifest {
     pub(crate) manifests: Option<serde_json::Value>,
 }
 
+impl Manifest {
+    /// An OCI manifest of no layers.
+    pub(crate) fn of(config: Descriptor) -> Manifest {
+        Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::OciManifest),
+            config,
+            layers: Vec::new(),
+            annotations: BTreeMap::new(),
+            manifests: None,
+        }
+    }
+}
+
 /// What a registry has under a name.
 #[derive(Debug, Clone)]
 pub(crate) enum Document {

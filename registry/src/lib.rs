@@ -12,18 +12,20 @@ mod http;
 mod index;
 mod load;
 mod packing;
+mod s3;
 mod save;
 mod settings;
 
 pub use cache_directory::CacheDirectory;
 pub use distribution::{
-    BlobState, Cause, Client, Credential, Credentials, PullOptions, Pulled, PushOptions, Pushed, Refusal, RemoteImage,
-    RemoteManifest, Repository, TransferEvent, pull, push, remote_image, wanted,
+    BlobState, Cause, Client, Credential, Credentials, PullOptions, Pulled, PushOptions, Pushed, Refusal,
+    RegistryCache, RemoteImage, RemoteManifest, Repository, TransferEvent, pull, push, remote_image, wanted,
 };
 pub use error::{Error, Result};
 pub use http::{Download, DownloadRequest, Downloaded, Http, HttpOptions, Origin, Proxies, Validators};
 pub use index::{Annotations, Attestation, BuiltImage, ImagePart, package_url};
 pub use load::{LayoutImage, Loaded, load, load_directory, load_layout_image};
+pub use s3::{S3Cache, S3Credentials, S3Environment, S3Place};
 pub use save::{
     ArchiveFormat, LayerCompression, NamedImage, SaveOptions, save, save_built, save_built_directory, save_directory,
 };

@@ -8,8 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cache::Digest;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use libdeflater::{CompressionLvl, Compressor};
 
 use crate::save::LayerCompression;
 
@@ -19,6 +18,10 @@ const GZIP_BLOCK: usize = 1 << 20;
 const ZSTD_BLOCK: usize = 4 << 20;
 /// Most threads.
 const MOST: usize = 8;
+/// Blocks on their way to a thread: enough for it never to wait, few enough for several layers at once.
+const QUEUED: usize = 2;
+/// Blocks of gzip that are packed before they are taken: what is packed while a piece is sent.
+const AHEAD: usize = 8;
 
 struct Block {
     number: u64,
@@ -26,13 +29,35 @@ struct Block {
 }
 
 /// Packs what `write` writes and gives it to `sink`, in order. An error of either ends both; the sink's is the one to tell.
+/// `layers` are packed at the same time: they share the cores.
 pub(crate) fn pack<T, E>(
     compression: LayerCompression,
+    layers: usize,
     write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
     sink: impl FnMut(Vec<u8>) -> io::Result<()> + Send,
 ) -> Result<T, PackError<E>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST);
-    pack_with(threads, compression, write, sink)
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    pack_with((cores * 2 / layers.max(1)).clamp(1, cores.min(MOST)), compression, write, sink)
+}
+
+/// Gives the blocks that `make` makes to `take` on a thread of its own: they are made while others are on their way.
+/// `take`'s error ends both, and is told beside what `make` gives.
+pub(crate) fn handed_on<T, E: Send>(
+    compression: LayerCompression,
+    mut take: impl FnMut(&[u8]) -> Result<(), E> + Send,
+    make: impl FnOnce(&SyncSender<Vec<u8>>) -> T,
+) -> (T, std::thread::Result<Result<(), E>>) {
+    let ahead = match compression {
+        LayerCompression::Zstd(_) => AHEAD * GZIP_BLOCK / ZSTD_BLOCK,
+        _ => AHEAD,
+    };
+    let (sender, blocks) = sync_channel::<Vec<u8>>(ahead);
+    std::thread::scope(|scope| {
+        let taker = scope.spawn(move || blocks.into_iter().try_for_each(|block| take(&block)));
+        let made = make(&sender);
+        drop(sender);
+        (made, taker.join())
+    })
 }
 
 /// Why packing failed.
@@ -50,8 +75,8 @@ fn pack_with<T, E>(
     write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
     mut sink: impl FnMut(Vec<u8>) -> io::Result<()> + Send,
 ) -> Result<T, PackError<E>> {
-    let (plain, work) = sync_channel::<Block>(threads);
-    let (packed, done) = sync_channel::<io::Result<Block>>(threads);
+    let (plain, work) = sync_channel::<Block>(QUEUED);
+    let (packed, done) = sync_channel::<io::Result<Block>>(QUEUED);
     // Of the packers alone: when none is left, who gives blocks hears of it.
     let work = Arc::new(Mutex::new(work));
     std::thread::scope(|scope| {
@@ -98,9 +123,13 @@ fn pack_block(compression: LayerCompression, bytes: Vec<u8>) -> io::Result<Vec<u
         LayerCompression::None => Ok(bytes),
         // No name and no time in the header: the same layer gives the same bytes.
         LayerCompression::Gzip(level) => {
-            let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 2), Compression::new(level));
-            encoder.write_all(&bytes)?;
-            encoder.finish()
+            let level = i32::try_from(level).ok().and_then(|level| CompressionLvl::new(level).ok());
+            let mut compressor = Compressor::new(level.unwrap_or_default());
+            let mut packed = vec![0; compressor.gzip_compress_bound(bytes.len())];
+            let size = compressor.gzip_compress(&bytes, &mut packed).map_err(io::Error::other)?;
+            packed.truncate(size);
+            packed.shrink_to_fit();
+            Ok(packed)
         }
         LayerCompression::Zstd(level) => zstd::bulk::compress(&bytes, level),
     }

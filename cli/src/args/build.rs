@@ -125,10 +125,12 @@ pub(crate) struct BuildArgs {
     /// Keep the image in the store, as is done without --output
     #[arg(long)]
     pub(crate) load: bool,
-    /// Cache beyond the store to look steps up in, as type=local,src=DIR; can be repeated
+    /// Cache beyond the store to look steps up in: NAME or type=registry,ref=NAME, type=local,src=DIR, type=s3,bucket=NAME;
+    /// can be repeated
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_from: Vec<CacheFrom>,
-    /// Cache beyond the store to write the steps to, as type=local,dest=DIR[,mode=min|max]; can be repeated
+    /// Cache beyond the store to write the steps to: type=registry,ref=NAME, type=local,dest=DIR, type=s3,bucket=NAME, each
+    /// with mode=min|max, or type=inline; can be repeated
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_to: Vec<CacheTo>,
     /// File to write what was built to, as JSON

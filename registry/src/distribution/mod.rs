@@ -5,12 +5,16 @@
 
 mod auth;
 mod blob;
+
 mod challenge;
 mod endpoint;
+mod inline;
+mod outbound;
 mod pull;
 mod push;
 mod ranges;
 mod refusal;
+mod remote_cache;
 mod repository;
 mod throttle;
 mod upload;
@@ -30,6 +34,7 @@ pub use auth::Credential;
 pub use pull::{PullOptions, Pulled, RemoteImage, pull, remote_image};
 pub use push::{PushOptions, Pushed, push};
 pub use refusal::{Cause, Refusal};
+pub use remote_cache::RegistryCache;
 pub use repository::{RemoteManifest, Repository, wanted};
 
 /// Who we are at registries.

@@ -2,8 +2,8 @@
 //! written in one pass while it comes.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use cache::{
     Compressed, Descriptor, DiffId, Digest, Image, ImportOptions, Lease, Limits, MediaType, Platform, Reference, Store,
@@ -54,6 +54,13 @@ pub struct RemoteImage {
     /// Its layers as they are packed.
     pub layers: Vec<Descriptor>,
     config: Vec<u8>,
+}
+
+impl RemoteImage {
+    /// Bytes of its configuration.
+    pub(super) fn config_size(&self) -> usize {
+        self.config.len()
+    }
 }
 
 /// Pulls an image and gives it the name, and its name by digest.
@@ -168,7 +175,11 @@ fn first_that_has<'a>(
 }
 
 fn resolve(repository: &Repository, reference: &Reference, platform: &Platform) -> Result<RemoteImage> {
-    let top = repository.manifest(&wanted(reference))?;
+    image_of(repository, repository.manifest(&wanted(reference))?, platform)
+}
+
+/// The image that a manifest is, or that an index has for a platform.
+pub(super) fn image_of(repository: &Repository, top: RemoteManifest, platform: &Platform) -> Result<RemoteImage> {
     let mut current = top.clone();
     for _ in 0..INDEX_DEPTH {
         let manifest = match &current.document {
@@ -282,18 +293,23 @@ fn fetch_layers(
     // What is big begins first: the small ones fill the gaps.
     wanted.sort_by_key(|layer| layer.packed.size);
     let connections = if wanted.len() < transfers.concurrency { transfers.ranges } else { 1 };
-    let workers = transfers.concurrency.min(wanted.len());
-    let queue = Mutex::new(wanted);
-    let failed = std::sync::atomic::AtomicBool::new(false);
+    side_by_side(wanted, transfers.concurrency, |layer| fetch_layer(store, lease, places, &layer, connections, events))
+}
+
+/// Works off a list from its end, several at once. All are waited for before the first error is told.
+pub(super) fn side_by_side<T: Send>(
+    list: Vec<T>,
+    together: usize,
+    each: impl Fn(T) -> Result<()> + Sync,
+) -> Result<()> {
+    let workers = together.min(list.len());
+    let queue = Mutex::new(list);
+    let failed = AtomicBool::new(false);
     std::thread::scope(|threads| {
         let work = || -> Result<()> {
-            while !failed.load(std::sync::atomic::Ordering::Relaxed) {
-                let Some(layer) = queue.lock().unwrap_or_else(PoisonError::into_inner).pop() else { break };
-                let fetched = fetch_layer(store, lease, places, &layer, connections, events);
-                if fetched.is_err() {
-                    failed.store(true, std::sync::atomic::Ordering::Relaxed);
-                }
-                fetched?;
+            while !failed.load(Ordering::Relaxed) {
+                let Some(next) = queue.lock().unwrap_or_else(PoisonError::into_inner).pop() else { break };
+                each(next).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             }
             Ok(())
         };
@@ -301,7 +317,6 @@ fn fetch_layers(
         let ends = workers
             .into_iter()
             .map(|worker| worker.join().unwrap_or_else(|_| Err(Error::Network("a transfer stopped".to_owned()))));
-        // All are waited for before the first error is told.
         ends.collect::<Vec<_>>().into_iter().collect()
     })
 }

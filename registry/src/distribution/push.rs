@@ -1,28 +1,18 @@
 //! Pushing: what the registry has is not sent, what it has elsewhere is taken over, what is left is packed while it is
 //! sent. The manifest comes last: no registry ever has one without its blobs.
 
-use std::collections::BTreeMap;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use cache::{Descriptor, DiffId, Digest, Image, Layer, Lease, MediaType, Reference, Store};
 
-use super::pull::short;
-use super::refusal::Cause;
-use super::repository::{Repository, wanted};
-use super::upload::{Begun, Stopped, Upload};
+use super::outbound::{Outbound, is_packed_as};
+use super::pull::{short, side_by_side};
+use super::repository::wanted;
 use super::{BlobState, Client, TransferEvent};
 use crate::documents::{DOCUMENT_LIMIT, Document, Manifest, descriptor};
 use crate::error::{Error, Result};
-use crate::packing::{PackError, Tally, pack};
 use crate::save::LayerCompression;
-
-/// How often an upload begins anew when the registry loses it.
-const RESTARTS: usize = 3;
-/// Known forms of a layer that the registry is asked for.
-const FORMS: usize = 3;
-/// Other repositories that a blob is asked from.
-const MOUNTS: usize = 2;
 
 /// How to push.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +74,10 @@ pub fn push(
         }
         return Ok(pushed);
     }
-    let push = Push { client, store, lease, repository: &repository, image, options, events };
+    let layers = image.layers.iter().collect::<BTreeSet<_>>().len();
+    let together = client.settings().transfers().concurrency.min(layers);
+    let to = Outbound { store, lease, repository: &repository, compression: options.compression, together, events };
+    let push = Push { to, image };
     let outgoing = push.blobs(original)?;
     for name in left {
         let digest = repository.put_manifest(&wanted(name), &outgoing.media_type, &outgoing.bytes)?;
@@ -119,43 +112,21 @@ fn suits(manifest: &Manifest, options: &PushOptions) -> bool {
     options.compression.is_none_or(|wanted| manifest.layers.iter().all(|layer| is_packed_as(&layer.media_type, wanted)))
 }
 
-fn is_packed_as(media_type: &MediaType, wanted: LayerCompression) -> bool {
-    oci_type(media_type) == wanted.media_type()
-}
-
-/// The type of a layer in an OCI manifest.
-fn oci_type(media_type: &MediaType) -> MediaType {
-    match media_type {
-        MediaType::DockerLayer => MediaType::OciLayer,
-        MediaType::DockerLayerGzip => MediaType::OciLayerGzip,
-        MediaType::DockerLayerZstd => MediaType::OciLayerZstd,
-        other => other.clone(),
-    }
-}
-
 /// One push.
 struct Push<'a> {
-    client: &'a Client,
-    store: &'a Store,
-    lease: &'a Lease,
-    repository: &'a Repository,
+    to: Outbound<'a>,
     image: &'a Image,
-    options: &'a PushOptions,
-    events: &'a (dyn Fn(TransferEvent) + Sync),
 }
 
 impl Push<'_> {
-    fn refused(&self, cause: Cause) -> Error {
-        self.repository.refused(cause)
-    }
-
     /// Brings all blobs there, and gives the manifest that names them.
     fn blobs(&self, original: Option<(Outgoing, Manifest)>) -> Result<Outgoing> {
         let mut layers: Vec<Layer> = Vec::new();
         for id in &self.image.layers {
-            let layer = self.store.layer(self.lease, id)?.ok_or_else(|| cache::Error::LayerNotFound(id.clone()))?;
+            let to = &self.to;
+            let layer = to.store.layer(to.lease, id)?.ok_or_else(|| cache::Error::LayerNotFound(id.clone()))?;
             if layers.iter().all(|known| known.diff_id != layer.diff_id) {
-                (self.events)(TransferEvent::Blob { id: short(&id.0), state: BlobState::Waiting, size: None });
+                (to.events)(TransferEvent::Blob { id: short(&id.0), state: BlobState::Waiting, size: None });
                 layers.push(layer);
             }
         }
@@ -163,30 +134,12 @@ impl Push<'_> {
             Some((_, manifest)) => self.image.layers.iter().zip(&manifest.layers).collect(),
             None => BTreeMap::new(),
         };
-        let transfers = self.client.settings().transfers();
-        let workers = transfers.concurrency.min(layers.len());
         layers.sort_by_key(|layer| layer.size);
-        let queue = Mutex::new(layers);
         let sent: Mutex<BTreeMap<DiffId, Descriptor>> = Mutex::default();
-        let failed = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|threads| {
-            let work = || -> Result<()> {
-                while !failed.load(std::sync::atomic::Ordering::Relaxed) {
-                    let Some(layer) = queue.lock().unwrap_or_else(PoisonError::into_inner).pop() else { break };
-                    let descriptor = self.layer(&layer, known.get(&layer.diff_id).copied());
-                    if descriptor.is_err() {
-                        failed.store(true, std::sync::atomic::Ordering::Relaxed);
-                    }
-                    let descriptor = descriptor?;
-                    sent.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.diff_id, descriptor);
-                }
-                Ok(())
-            };
-            let workers: Vec<_> = (0..workers).map(|_| threads.spawn(work)).collect();
-            let ends = workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|_| Err(Error::Network("a transfer stopped".to_owned()))));
-            ends.collect::<Vec<_>>().into_iter().collect::<Result<()>>()
+        side_by_side(layers, self.to.together, |layer: Layer| {
+            let arrived = self.to.layer(&layer, known.get(&layer.diff_id).copied())?;
+            sent.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.diff_id, arrived.descriptor);
+            Ok(())
         })?;
         let sent = sent.into_inner().unwrap_or_else(PoisonError::into_inner);
         let layers: Vec<Descriptor> = self.image.layers.iter().filter_map(|id| sent.get(id).cloned()).collect();
@@ -203,136 +156,20 @@ impl Push<'_> {
     /// The configuration, which is small.
     fn config(&self) -> Result<Descriptor> {
         let id = &self.image.id;
-        let bytes = self.store.image_bytes(id)?.ok_or_else(|| Error::Missing(id.to_string()))?;
-        let scope = self.repository.push_scope();
-        if !self.repository.has_blob(&id.0, &scope).map_err(|cause| self.refused(cause))? {
-            self.retried(|| {
-                let mut upload = match Upload::begin(self.repository, None, &|_| ())? {
-                    Begun::Session(upload) => upload,
-                    Begun::Mounted => return Ok(()),
-                };
-                upload.write(&bytes)?;
-                upload.finish(&id.0)
-            })?;
-        }
+        let bytes = self.to.store.image_bytes(id)?.ok_or_else(|| Error::Missing(id.to_string()))?;
+        self.to.document(&id.0, &bytes)?;
         Ok(descriptor(MediaType::OciConfig, id.0.clone(), bytes.len() as u64))
-    }
-
-    /// Brings one layer there, the cheapest way that works.
-    fn layer(&self, layer: &Layer, original: Option<&Descriptor>) -> Result<Descriptor> {
-        let id = short(&layer.diff_id.0);
-        let tell = |state, size| (self.events)(TransferEvent::Blob { id: id.clone(), state, size });
-        let (descriptor, state) = match self.find(layer, original)? {
-            Some((descriptor, state)) => (descriptor, state),
-            None => {
-                tell(BlobState::Moving, Some(layer.size));
-                (self.send(layer, &id)?, BlobState::Done)
-            }
-        };
-        self.store.note_packing(&layer.diff_id, &descriptor, &self.repository.place)?;
-        tell(state, Some(descriptor.size));
-        Ok(descriptor)
-    }
-
-    /// A form of the layer that the registry has: in this repository, or in another that it can be taken over from.
-    fn find(&self, layer: &Layer, original: Option<&Descriptor>) -> Result<Option<(Descriptor, BlobState)>> {
-        let mut forms = self.store.packings(&layer.diff_id);
-        if let Some(original) = original {
-            // What the known manifest says comes first: with all of it there, the manifest is the same.
-            let known = forms.iter().position(|form| form.descriptor.digest == original.digest);
-            let form = match known {
-                Some(at) => forms.remove(at),
-                None => cache::Packing { descriptor: original.clone(), places: Vec::new() },
-            };
-            forms.insert(0, form);
-        }
-        let compression = self.options.compression;
-        forms.retain(|form| compression.is_none_or(|wanted| is_packed_as(&form.descriptor.media_type, wanted)));
-        let scope = self.repository.push_scope();
-        for form in forms.iter().take(FORMS) {
-            let packed = Descriptor { media_type: oci_type(&form.descriptor.media_type), ..form.descriptor.clone() };
-            if self.repository.has_blob(&packed.digest, &scope).map_err(|cause| self.refused(cause))? {
-                return Ok(Some((packed, BlobState::Present)));
-            }
-            let (registry, own) = self.repository.place.split_once('/').unwrap_or_default();
-            let others = form.places.iter().filter_map(|place| place.split_once('/'));
-            let others = others.filter(|(host, name)| *host == registry && *name != own);
-            for (_, from) in others.take(MOUNTS) {
-                // A registry that does not want to is asked no more: the bytes are here.
-                match Upload::begin(self.repository, Some((&packed.digest, from)), &|_| ()) {
-                    Ok(Begun::Mounted) => return Ok(Some((packed, BlobState::Mounted(from.to_owned())))),
-                    Ok(Begun::Session(_)) => {}
-                    Err(Cause::Cancelled) => return Err(Error::Cancelled),
-                    Err(_) => {}
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Packs and sends a layer in one pass.
-    fn send(&self, layer: &Layer, id: &str) -> Result<Descriptor> {
-        let compression = self.options.compression.unwrap_or(LayerCompression::PUSHED);
-        let tell = |count| (self.events)(TransferEvent::Bytes { id: id.to_owned(), count });
-        self.retried(|| {
-            let mut upload = match Upload::begin(self.repository, None, &tell)? {
-                Begun::Session(upload) => upload,
-                Begun::Mounted => return Err(Stopped::Lost),
-            };
-            let mut tally = Tally::default();
-            let mut stopped = None;
-            let packed = pack(
-                compression,
-                |out| self.store.export_layer(layer, out),
-                |bytes| {
-                    tally.update(&bytes);
-                    upload.write(&bytes).map_err(|why| {
-                        stopped = Some(why);
-                        io::Error::other("the upload stopped")
-                    })
-                },
-            );
-            match (packed, stopped) {
-                (_, Some(stopped)) => return Err(stopped),
-                (Err(PackError::Source(error)), _) => return Err(Stopped::Here(error.into())),
-                (Err(PackError::Sink(error)), _) => return Err(Stopped::Here(Error::Network(error.to_string()))),
-                (Ok(()), None) => {}
-            }
-            let digest = tally.digest().map_err(|error| Stopped::Here(error.into()))?;
-            upload.finish(&digest)?;
-            Ok(descriptor(compression.media_type(), digest, tally.size))
-        })
-    }
-
-    /// Begins anew where the registry lost what it had.
-    fn retried<T>(&self, send: impl Fn() -> Result<T, Stopped>) -> Result<T> {
-        for _ in 0..RESTARTS {
-            match send() {
-                Ok(sent) => return Ok(sent),
-                Err(Stopped::Lost) => {}
-                Err(Stopped::Refused(cause)) => return Err(self.refused(cause)),
-                Err(Stopped::Here(error)) => return Err(error),
-            }
-        }
-        Err(self.refused(Cause::Other("it loses uploads again and again".to_owned())))
     }
 
     /// The image has a name by digest now, and the next push knows the manifest.
     fn remember(&self, name: &Reference, digest: &Digest, bytes: &[u8]) -> Result<()> {
-        super::pull::put_blob(self.store, self.lease, bytes)?;
-        Ok(self.store.tag(&self.image.id, &name.with_digest(digest))?)
+        super::pull::put_blob(self.to.store, self.to.lease, bytes)?;
+        Ok(self.to.store.tag(&self.image.id, &name.with_digest(digest))?)
     }
 }
 
 fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<Outgoing> {
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::OciManifest),
-        config,
-        layers,
-        annotations: BTreeMap::new(),
-        manifests: None,
-    };
+    let manifest = Manifest { layers, ..Manifest::of(config) };
     let bytes = serde_json::to_vec(&manifest).map_err(|error| Error::document("the manifest", error))?;
     Ok(Outgoing { media_type: MediaType::OciManifest, bytes })
 }
