@@ -27,6 +27,7 @@
 //!   builds/TIME-ID/         records and logs of builds
 //!   memory/HASH/            what builds of a Dockerfile saw last
 //!   overlay                 which kernel and mount overlay was seen to work with
+//!   namespace               the processes of a user without rights that share a user namespace (`runtime/src/userns/members.rs`)
 //!   networks/NAME/          network.json, and who is on it: `endpoints/ID`, locked by the living
 //!   volumes/NAME/           `_data`, and volume.json
 //!   quarantine/             damaged content, put aside

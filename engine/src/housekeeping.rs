@@ -7,6 +7,7 @@ use cache::{Platform, PruneOptions, Pruned, Usage, failpoint};
 
 use crate::Engine;
 use crate::error::Result;
+use crate::networks::UplinkProgram;
 use crate::storage::Storage;
 
 impl Engine {
@@ -56,6 +57,8 @@ impl Engine {
             storage: self.storage()?.clone(),
             cgroups: cgroups(),
             networks: runtime::network::probe_networks().map_err(|error| error.to_string()),
+            uplinks: runtime::in_user_namespace()
+                .then(|| UplinkProgram::all(&self.programs).iter().map(UplinkProgram::name).collect()),
             seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
         })
     }
@@ -80,6 +83,8 @@ pub struct Info {
     pub cgroups: Cgroups,
     /// Whether containers can have networks, or why not.
     pub networks: std::result::Result<(), String>,
+    /// Without root, the programs that can be their way out, the first one first.
+    pub uplinks: Option<Vec<&'static str>>,
     /// The kernel filters system calls.
     pub seccomp: bool,
 }

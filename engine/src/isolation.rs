@@ -1,5 +1,7 @@
 //! What separates containers from the machine when there is no root: decided once, before anything else happens.
 
+use std::path::Path;
+
 use runtime::{IdHelpers, Ids};
 
 use crate::bootstrap::SearchPath;
@@ -19,13 +21,14 @@ pub enum Isolation {
     },
 }
 
-/// Enters a user namespace if this process needs one to work with containers. Call it before any thread is started.
+/// Enters a user namespace if this process needs one to work with the containers of a store; all that work with it are in
+/// the same. Call it before any thread is started.
 ///
 /// # Errors
 /// When the namespace was entered only in part: nothing can be done in there.
-pub fn isolate(programs: &SearchPath) -> Result<Isolation> {
+pub fn isolate(programs: &SearchPath, store: &Path) -> Result<Isolation> {
     let helpers = IdHelpers { newuidmap: programs.find("newuidmap"), newgidmap: programs.find("newgidmap") };
-    match runtime::enter_user_namespace(&helpers) {
+    match runtime::enter_user_namespace(&helpers, store) {
         Ok(ids) => Ok(Isolation::Containers(ids)),
         Err(runtime::Error::UserNamespace { why, remedy }) => Ok(Isolation::FilesOnly { why, remedy }),
         Err(error) => Err(Error::Sandbox(error)),

@@ -94,9 +94,18 @@ fn split(plan: &SetupPlan, slots: &mut [Option<OwnedFd>], listen: &OwnedFd, tell
     };
     let failed = |errno: Errno| Error::Setup { step: "joining the pid namespace".to_owned(), source: errno.into() };
     let _blocked = SignalsBlocked::new();
-    let _born = plan.birth.as_ref().map(BirthPlace::choose).transpose().map_err(failed)?;
     let cgroup = plan.cgroup.as_ref().and_then(|cgroup| cgroup.unified());
-    child.split_off(plan.namespaces, cgroup).map_err(|errno| match errno {
+    let split = match &plan.birth {
+        // There is no way back into the machine's own pid namespace.
+        Some(birth) if userns::in_user_namespace() => {
+            child.split_off_beside(plan.namespaces, cgroup, || be_born_in(birth))
+        }
+        birth => {
+            let _born = birth.as_ref().map(BirthPlace::choose).transpose().map_err(failed)?;
+            child.split_off(plan.namespaces, cgroup)
+        }
+    };
+    split.map_err(|errno| match errno {
         Errno::PERM => userns::refused(errno),
         errno => Error::Setup { step: format!("clone {}", plan.namespaces), source: errno.into() },
     })
@@ -110,21 +119,21 @@ struct BirthPlace {
 impl BirthPlace {
     fn choose(birth: &Birth) -> Result<BirthPlace, Errno> {
         let own = pidfd_open(getpid(), PidfdFlags::empty())?;
-        match birth {
-            Birth::Namespace(namespace) => {
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ProcessID))?;
-            }
-            Birth::Beside(container) => {
-                move_into_thread_name_spaces(container.as_fd(), ThreadNameSpaceType::PROCESS_ID)?;
-            }
-        }
+        be_born_in(birth)?;
         Ok(BirthPlace { own })
+    }
+}
+
+fn be_born_in(birth: &Birth) -> Result<(), Errno> {
+    match birth {
+        Birth::Namespace(namespace) => move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ProcessID)),
+        Birth::Beside(container) => move_into_thread_name_spaces(container.as_fd(), ThreadNameSpaceType::PROCESS_ID),
     }
 }
 
 impl Drop for BirthPlace {
     fn drop(&mut self) {
-        // One's own namespace is always allowed.
+        // The machine's superuser may always go back to its own.
         let _ = move_into_thread_name_spaces(self.own.as_fd(), ThreadNameSpaceType::PROCESS_ID);
     }
 }

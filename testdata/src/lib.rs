@@ -139,13 +139,15 @@ impl Need {
                 let open = mode.is_ok_and(|mode| mode & 0o006 == 0o006);
                 (!open).then(|| format!("needs {path} with mode 0666"))
             }
-            Need::Program(name) => {
-                let path = std::env::var_os("PATH").unwrap_or_default();
-                let found = std::env::split_paths(&path).any(|directory| directory.join(name).is_file());
-                (!found).then(|| format!("needs the program {name}"))
-            }
+            Need::Program(name) => find_program(name).is_none().then(|| format!("needs the program {name}")),
         }
     }
+}
+
+/// A program of the PATH.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
 fn is_root() -> bool {

@@ -103,6 +103,24 @@ impl User {
         self.command(self.home.join("dunnage"), args).output().expect("the binary starts").into()
     }
 
+    /// The same, with no other programs on its PATH than these.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn run_with<S: AsRef<OsStr>>(&self, programs: &[&str], args: impl IntoIterator<Item = S>) -> Ran {
+        let bin = self.home.join(format!("bin-{}", programs.join("-")));
+        if !bin.exists() {
+            std::fs::create_dir(&bin).expect("a directory");
+            for program in programs {
+                let found = crate::find_program(program).expect("the program");
+                std::os::unix::fs::symlink(found, bin.join(program)).expect("a link");
+            }
+        }
+        let mut command = self.command("env", [format!("PATH={}", bin.display())]);
+        command.arg(self.home.join("dunnage")).args(args).output().expect("the binary starts").into()
+    }
+
     /// Builds the context with this Dockerfile and gives the image's id.
     ///
     /// # Panics
@@ -116,7 +134,9 @@ impl User {
 
 impl Drop for User {
     fn drop(&mut self) {
-        // What is left of the user is of no use to anyone, and there is no one to tell.
+        // What is left of the user is of no use to anyone, and there is no one to tell. A test that failed has left
+        // processes too: this user's alone, who was made for it.
+        let _ = Command::new("pkill").args(["-9", "-U", &self.name]).stderr(Stdio::null()).status();
         let _ = Command::new("userdel").args(["-f", &self.name]).stderr(Stdio::null()).status();
         let _ = std::fs::remove_dir_all(&self.home);
     }

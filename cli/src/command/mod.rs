@@ -31,7 +31,7 @@ mod watch;
 mod why;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use engine::{Asked, Engine, EngineOptions, Isolation, StorageChoice};
 
@@ -99,14 +99,15 @@ pub(crate) use oci::oci;
 pub(crate) fn dispatch(arguments: Arguments) -> u8 {
     ui::set_color(arguments.color);
     // Who this is decides where the store is; in a user namespace everybody is user 0.
-    let root = Some(config::store_root(arguments.root));
+    let store = config::store_root(arguments.root);
     if let Err(sentence) = config::arm_failpoints() {
         return Failure::usage(sentence).tell();
     }
-    let isolation = match isolate(&arguments.command) {
+    let isolation = match isolate(&arguments.command, &store) {
         Ok(isolation) => isolation,
         Err(failure) => return failure.tell(),
     };
+    let root = Some(store);
     let result = match arguments.command {
         Command::Build(args) | Command::Image(Image::Build(args)) | Command::Builder(Builder::Build(args)) => {
             build::build(root, *args, build::Besides { asked: asked(&words_of_build()), ..build::Besides::default() })
@@ -152,11 +153,11 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
 }
 
 /// Before any thread is there: a user namespace takes a process of one thread only.
-fn isolate(command: &Command) -> Result<Option<Isolation>, Failure> {
+fn isolate(command: &Command, store: &Path) -> Result<Option<Isolation>, Failure> {
     if matches!(command, Command::Version | Command::Check(_) | Command::Login(_) | Command::Logout(_)) {
         return Ok(None);
     }
-    Ok(Some(engine::isolate(&config::search_path())?))
+    Ok(Some(engine::isolate(&config::search_path(), store)?))
 }
 
 /// How a build is kept in its record: secrets of arguments are taken from the environment when it is asked again.

@@ -70,7 +70,7 @@ pub(super) fn info(root: Option<PathBuf>, args: StorageArgs, isolation: Option<&
         ("Isolation", isolation.map_or_else(String::new, isolation_text)),
         ("Snapshots", snapshots(&info.storage)),
         ("Control groups", cgroups(info.cgroups).to_owned()),
-        ("Networks", networks(&info.networks)),
+        ("Networks", networks(&info.networks, info.uplinks.as_deref())),
         ("Seccomp", if info.seccomp { "yes" } else { "not in this kernel" }.to_owned()),
     ] {
         ui::line(&format!("{name}: {value}"))?;
@@ -95,9 +95,17 @@ fn snapshots(storage: &Storage) -> String {
     format!("{} ({}{remedy})", storage.driver, storage.why)
 }
 
-fn networks(probed: &Result<(), String>) -> String {
+fn networks(probed: &Result<(), String>, uplinks: Option<&[&str]>) -> String {
     match probed {
-        Ok(()) => "bridge, host, none".to_owned(),
+        Ok(()) => match uplinks {
+            None => "bridge, host, none".to_owned(),
+            Some([first, ..]) => format!("bridge (way out by {first}), host, none"),
+            Some([]) => {
+                "bridge (no way out, since neither pasta nor slirp4netns is installed: containers that name no \
+                         network have the machine's; for one, install package passt), host, none"
+                    .to_owned()
+            }
+        },
         Err(reason) => format!("host, none; no bridge ({reason})"),
     }
 }

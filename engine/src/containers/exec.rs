@@ -58,6 +58,14 @@ impl Engine {
             true => Stdio::Terminal(runtime::terminal_size()),
             false => Stdio::Null,
         };
+        // Nobody would answer for users that are not there.
+        if sandbox.pretend.take().is_some() && sandbox.user.uid != 0 {
+            return Err(Error::Usage(
+                "exec --detach: with this machine's one id for this user, only user 0 can be left alone; without \
+                 --detach any can be had"
+                    .to_owned(),
+            ));
+        }
         sandbox.outlives_caller = true;
         sandbox.start()?.leave();
         Ok(())
@@ -100,6 +108,7 @@ pub(super) fn exec_sandbox(
     set_variables(&mut env, &exec.env);
     let mut sandbox = Sandbox::within(running, exec.command.iter());
     spec.walls(&mut sandbox)?;
+    sandbox.pretend = builder::pretended_owners();
     sandbox.cgroup = cgroup.map(Arc::new);
     // These belong to the container, and are set already.
     sandbox.sysctls.clear();

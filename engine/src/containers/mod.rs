@@ -23,7 +23,6 @@ mod spawn;
 mod spec;
 mod state;
 mod time;
-mod uplink;
 mod usage;
 mod wire;
 

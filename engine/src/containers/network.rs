@@ -8,10 +8,9 @@ use runtime::{EtcFiles, NamespaceKind, NetworkMode};
 
 use super::reconnect::NetworkChange;
 use super::spec::ContainerSpec;
-use super::uplink::{self, Uplink};
 use crate::Engine;
 use crate::error::{Error, Result};
-use crate::networks::{Attachment, DEFAULT, Membership, NameFiles, NetworkChoice, Protocol, Wanted};
+use crate::networks::{Attachment, DEFAULT, Membership, NameFiles, NetworkChoice, Protocol, Realm, Wanted};
 
 /// Where ports are published that name no address: this machine alone.
 const BINDING: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -31,7 +30,6 @@ pub(super) struct Network {
     files: EtcFiles,
     notes: Vec<String>,
     attachment: Option<Attachment>,
-    _uplink: Option<Uplink>,
 }
 
 impl Network {
@@ -40,69 +38,61 @@ impl Network {
         match &spec.network {
             NetworkChoice::None => Ok(Network::alone(NetworkMode::None, spec)),
             NetworkChoice::Host => Ok(Network::alone(NetworkMode::Host, spec)),
-            NetworkChoice::Default if runtime::in_user_namespace() => Network::of_user(engine, spec, named),
-            NetworkChoice::Networks(memberships) if runtime::in_user_namespace() => {
-                if memberships.iter().all(|membership| membership.network == DEFAULT) {
-                    return Network::of_user(engine, spec, named);
-                }
-                let name = memberships.first().map_or(DEFAULT, |membership| membership.network.as_str());
-                Err(Error::Usage(format!(
-                    "network `{name}`: networks between containers need root in this version; without it there are the \
-                     default (slirp4netns), `--network host` and `--network none`"
-                )))
-            }
+            NetworkChoice::Default if runtime::in_user_namespace() => Network::of_user(engine, spec, image, named),
             NetworkChoice::Container(name) => {
                 let namespace = engine.running(name)?.namespace(NamespaceKind::Net)?;
                 Ok(Network::alone(NetworkMode::Join(namespace), spec))
             }
-            NetworkChoice::Networks(memberships) => Network::attached(engine, spec, image, named, memberships),
-            NetworkChoice::Default => {
-                let membership = Membership { network: DEFAULT.to_owned(), ..Membership::default() };
-                match Network::attached(engine, spec, image, named, &[membership]) {
-                    Err(Error::Sandbox(error @ runtime::Error::Network { .. })) => {
-                        let mut network = Network::alone(NetworkMode::None, spec);
-                        network.notes.push(format!(
+            NetworkChoice::Networks(memberships) => Network::in_realm(engine, spec, image, named, memberships),
+            NetworkChoice::Default => match Network::attached(engine, spec, image, named, &[by_default()], None) {
+                Err(Error::Sandbox(error @ runtime::Error::Network { .. })) => {
+                    let mut network = Network::alone(NetworkMode::None, spec);
+                    network.notes.push(format!(
                             "the container has no network but loopback, for this machine allows none: {error}; --network none says so without this note, --network host gives it the machine's"
                         ));
-                        Ok(network)
-                    }
-                    other => other,
+                    Ok(network)
                 }
-            }
+                other => other,
+            },
         }
     }
 
-    /// Without root: a network of its own with a way out where a program for that is installed, else the host's.
-    fn of_user(engine: &Engine, spec: &ContainerSpec, named: &Named<'_>) -> Result<Network> {
-        let program = engine.programs.find("slirp4netns");
-        let place = engine.root().join("containers").join(named.id);
-        let started = program.map(|program| Uplink::start(&program, &place, &spec.ports, BINDING)).transpose();
-        let why = match started {
-            Ok(Some(uplink)) => return Ok(Network::with_uplink(uplink, spec)),
-            Ok(None) => "slirp4netns is not installed".to_owned(),
-            Err(error) if spec.ports.is_empty() => error.to_string(),
-            Err(error) => return Err(error),
-        };
-        if !spec.ports.is_empty() {
-            return Err(Error::Usage(format!("--publish: ports cannot be published without root, since {why}")));
-        }
-        let mut network = Network::alone(NetworkMode::Host, spec);
-        network.notes.push(format!("the container has the machine's own network, since {why}"));
+    /// On networks that are the machine's, or without root the user's.
+    fn in_realm(
+        engine: &Engine,
+        spec: &ContainerSpec,
+        image: &Image,
+        named: &Named<'_>,
+        memberships: &[Membership],
+    ) -> Result<Network> {
+        let realm = engine.realm()?;
+        let closed = realm.as_ref().and_then(Realm::closed).map(str::to_owned);
+        let mut network = Network::attached(engine, spec, image, named, memberships, realm)?;
+        network.notes.extend(closed.map(|why| format!("its networks have no way out of this machine, since {why}")));
         Ok(network)
     }
 
-    fn with_uplink(uplink: Uplink, spec: &ContainerSpec) -> Network {
-        let mode = NetworkMode::Join(uplink.namespace().fd());
-        let extra_hosts = hosts(&spec.names, uplink::GATEWAY.into());
-        let resolv_conf = uplink::resolv_conf(&spec.names.servers, &resolv_conf(&spec.names));
-        let files = EtcFiles { hosts: Vec::new(), extra_hosts, resolv_conf };
-        Network { mode, files, notes: Vec::new(), attachment: None, _uplink: Some(uplink) }
+    /// Without root: the default network where a program gives it a way out, else the host's.
+    fn of_user(engine: &Engine, spec: &ContainerSpec, image: &Image, named: &Named<'_>) -> Result<Network> {
+        let attached = engine.realm().and_then(|realm| match realm.as_ref().and_then(Realm::closed) {
+            Some(why) => Err(Error::Usage(why.to_owned())),
+            None => Network::attached(engine, spec, image, named, &[by_default()], realm),
+        });
+        match attached {
+            // What is wrong with the store is no reason to go without.
+            Err(error @ (Error::Usage(_) | Error::Sandbox(runtime::Error::Network { .. }))) => {
+                let mut network = Network::alone(NetworkMode::Host, spec);
+                network.notes.push(format!("the container has the machine's own network, since {error}"));
+                Ok(network)
+            }
+            result => result,
+        }
     }
 
     fn alone(mode: NetworkMode, spec: &ContainerSpec) -> Network {
         let extra_hosts = hosts(&spec.names, Ipv4Addr::LOCALHOST.into());
         let files = EtcFiles { hosts: Vec::new(), extra_hosts, resolv_conf: resolv_conf(&spec.names) };
-        Network { mode, files, notes: Vec::new(), attachment: None, _uplink: None }
+        Network { mode, files, notes: Vec::new(), attachment: None }
     }
 
     fn attached(
@@ -111,9 +101,10 @@ impl Network {
         image: &Image,
         named: &Named<'_>,
         memberships: &[Membership],
+        realm: Option<Realm>,
     ) -> Result<Network> {
         let exposed = if spec.publish_all { exposed(image) } else { Vec::new() };
-        let attachment = engine.attach_to_networks(&Wanted {
+        let wanted = Wanted {
             id: named.id,
             name: named.name,
             hostname: named.hostname,
@@ -124,11 +115,12 @@ impl Network {
             search: &spec.names.search,
             options: &spec.names.options,
             binding: BINDING,
-        })?;
+        };
+        let attachment = engine.attach_to_networks(&wanted, realm)?;
         let mut files = attachment.files().clone();
         files.extra_hosts = hosts(&spec.names, attachment.gateway().unwrap_or(Ipv4Addr::LOCALHOST.into()));
         let mode = NetworkMode::Join(attachment.namespace().fd());
-        Ok(Network { mode, files, notes: Vec::new(), attachment: Some(attachment), _uplink: None })
+        Ok(Network { mode, files, notes: Vec::new(), attachment: Some(attachment) })
     }
 
     /// What the sandbox joins.
@@ -165,6 +157,10 @@ impl Network {
     pub(super) fn notes(&self) -> &[String] {
         &self.notes
     }
+}
+
+fn by_default() -> Membership {
+    Membership { network: DEFAULT.to_owned(), ..Membership::default() }
 }
 
 fn hosts(names: &NameFiles, gateway: IpAddr) -> Vec<(String, IpAddr)> {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::addresses::{choose, free_subnet, prefixed};
 use super::names::{HostResolvers, NetworkNames, Scope, Upstreams};
+use super::realm::Realm;
 use super::spec::{MacAddress, Membership, PortBinding, PortSpec, Protocol};
 use super::{BRIDGE_NAME, HOST_BINDING, MASQUERADE, MTU, is_on};
 use crate::Engine;
@@ -53,6 +54,7 @@ pub(crate) struct Attachment {
     pub(super) published: Published,
     pub(super) links: Vec<Link>,
     pub(super) namespace: NetworkNamespace,
+    pub(super) realm: Option<Realm>,
     pub(super) scope: Scope,
     /// `--dns`.
     pub(super) servers: Vec<IpAddr>,
@@ -92,16 +94,16 @@ impl Attachment {
 impl Attachment {
     /// Takes the container off, as a process that has nothing else to do: it does not wait for the kernel.
     pub(crate) fn leave(self) {
-        let Attachment { endpoints, resolver, published, links, namespace, .. } = self;
+        let Attachment { endpoints, resolver, published, links, namespace, realm, .. } = self;
         drop((endpoints, resolver));
-        drop(namespace);
+        drop((namespace, realm));
         runtime::network::leave(links.into_iter().map(|link| link.bridge).collect(), published);
     }
 }
 
 impl Engine {
-    /// Puts a container on its networks.
-    pub(crate) fn attach_to_networks(&self, wanted: &Wanted<'_>) -> Result<Attachment> {
+    /// Puts a container on its networks, which are in a realm where they are not the machine's.
+    pub(crate) fn attach_to_networks(&self, wanted: &Wanted<'_>, realm: Option<Realm>) -> Result<Attachment> {
         for membership in wanted.memberships {
             self.ensure_network(&membership.network)?;
         }
@@ -112,21 +114,24 @@ impl Engine {
         for (number, membership) in (0..).zip(wanted.memberships) {
             let joining = Joining { id: wanted.id, name: wanted.name, membership, number, ports: &words };
             let leads_out = !links.iter().any(|link| link.leads_out);
-            let (link, endpoint) = self.join(&joining, &namespace, leads_out)?;
+            let (link, endpoint) = self.join(&joining, &namespace, leads_out, realm.as_ref())?;
             links.push(link);
             endpoints.push(endpoint);
         }
-        let published = match reachable(&links) {
-            own if own.is_empty() => reserved.hold(),
-            own => reserved.publish(short(wanted.id), &own)?,
+        let published = match (&realm, reachable(&links)) {
+            (Some(_), own) => reserved.carry(&namespace, &own)?,
+            (None, own) if own.is_empty() => reserved.hold(),
+            (None, own) => reserved.publish(short(wanted.id), &own)?,
         };
         let scope = Scope::default();
         scope.set(scopes(&links), upstreams(&links, wanted.servers));
         let resolver = Resolver::start(&namespace, Box::new(NetworkNames::new(&self.store, &scope)))?;
         let gateway = links.iter().find_map(|link| link.port.gateways.first().copied());
+        // The gateway of a realm is not the machine.
+        let gateway = realm.as_ref().and_then(|_| own_address()).or(gateway);
         let own: Vec<IpAddr> = links.iter().flat_map(Link::addresses).collect();
         let (files, servers) = (files(wanted, &own), wanted.servers.to_vec());
-        Ok(Attachment { endpoints, resolver, published, links, namespace, scope, servers, files, gateway })
+        Ok(Attachment { endpoints, resolver, published, links, namespace, realm, scope, servers, files, gateway })
     }
 
     /// What is to be published, with the address that each port has or gets.
@@ -167,8 +172,21 @@ impl Engine {
         Ok(found)
     }
 
-    /// Puts a container on one network.
+    /// Puts a container on one network, which is the machine's or in a realm.
     pub(super) fn join(
+        &self,
+        joining: &Joining<'_>,
+        namespace: &NetworkNamespace,
+        leads_out: bool,
+        realm: Option<&Realm>,
+    ) -> Result<(Link, EndpointPlace)> {
+        match realm {
+            Some(realm) => realm.namespace().within(|| Ok(self.join_here(joining, namespace, leads_out)))?,
+            None => self.join_here(joining, namespace, leads_out),
+        }
+    }
+
+    fn join_here(
         &self,
         joining: &Joining<'_>,
         namespace: &NetworkNamespace,
@@ -316,6 +334,14 @@ pub(super) fn upstreams(links: &[Link], servers: &[IpAddr]) -> Upstreams {
 
 pub(super) fn words(ports: &[PublishedPort]) -> Vec<String> {
     bindings(ports).iter().map(PortBinding::words).collect()
+}
+
+/// The address of this machine on its way out. Nothing is sent.
+fn own_address() -> Option<IpAddr> {
+    let elsewhere = Ipv4Addr::new(192, 0, 2, 1);
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((elsewhere, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// Docker's, made of the address: it is its own as long as the address is.

@@ -19,7 +19,7 @@ impl Attachment {
         let ports = words(self.published.ports());
         let joining = Joining { id, name, membership, number, ports: &ports };
         let leads_out = !self.links.iter().any(|link| link.leads_out);
-        let (link, endpoint) = engine.join(&joining, &self.namespace, leads_out)?;
+        let (link, endpoint) = engine.join(&joining, &self.namespace, leads_out, self.realm.as_ref())?;
         let before = reachable(&self.links);
         self.links.push(link);
         self.endpoints.push(endpoint);

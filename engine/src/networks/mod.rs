@@ -4,7 +4,9 @@ mod addresses;
 mod attach;
 mod change;
 mod names;
+mod realm;
 mod spec;
+mod uplink;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,7 +20,9 @@ use crate::Engine;
 use crate::error::{Error, Result};
 
 pub(crate) use self::attach::{Attachment, Wanted};
+pub(crate) use self::realm::Realm;
 pub use self::spec::{HostEntry, MacAddress, Membership, NameFiles, NetworkChoice, PortBinding, PortSpec, Protocol};
+pub(crate) use self::uplink::UplinkProgram;
 
 /// The network of containers that name none; made when it is first used.
 pub const DEFAULT: &str = "bridge";

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-
 use super::firewall::{Firewall, network_table};
 use super::links::{self, Device, Prefixed, Which};
-use super::namespace::{NetworkNamespace, failed};
+use super::namespace::NetworkNamespace;
 use super::netlink::Batch;
 use super::ports::Published;
+use super::share::share_descriptor;
 use crate::error::{Error, Result};
+use crate::userns::in_user_namespace;
 
 /// Number of the bridge in its namespace. The kernel puts devices of its own into new namespaces, and counts from below.
 const BRIDGE: u32 = 1000;
@@ -115,11 +115,7 @@ impl Bridge {
             doing: "joining a network".to_owned(),
             source: std::io::Error::other("the process that holds it has ended"),
         };
-        let pid = i32::try_from(handle.pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
-        let holder = pidfd_open(pid, PidfdFlags::empty()).map_err(failed("finding the holder of a network"))?;
-        let shared = |number| {
-            pidfd_getfd(&holder, number, PidfdGetfdFlags::empty()).map_err(failed("sharing a network with its holder"))
-        };
+        let shared = |number| share_descriptor(handle.pid, number);
         let (number, identity) = handle.namespace;
         let namespace = NetworkNamespace::from_fd(shared(number)?)?;
         let mut firewall = None;
@@ -218,9 +214,12 @@ fn ways_out(batch: &mut Batch, port: &Port) {
 /// # Errors
 /// What is refused.
 pub fn probe_networks() -> Result<()> {
-    let mut batch = Batch::default();
-    links::touch(&mut batch);
-    NetworkNamespace::current()?.links.execute(batch)?;
+    // Without root they are in a namespace of the user's, and nothing of the machine is changed.
+    if !in_user_namespace() {
+        let mut batch = Batch::default();
+        links::touch(&mut batch);
+        NetworkNamespace::current()?.links.execute(batch)?;
+    }
     NetworkNamespace::new()?.within(|| {
         let gateway = Prefixed { address: std::net::Ipv4Addr::new(10, 0, 0, 1).into(), length: 24 };
         let (device, gateways) = ("dn-probe".to_owned(), vec![gateway]);

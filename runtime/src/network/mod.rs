@@ -9,6 +9,9 @@
 //! ```
 //! A `Bridge` is a namespace and a socket that owns a table of the packet filter, both shared by all who have a container
 //! on it. The last of them to end, by whatever means, takes bridge, cables and rules along.
+//!
+//! Without root the host's part is played by a namespace of the user's (`engine/src/networks/realm.rs`), and published ports
+//! are carried by a `Proxy`.
 mod bridge;
 mod dns;
 mod firewall;
@@ -17,6 +20,9 @@ mod namespace;
 mod netlink;
 mod nft;
 mod ports;
+mod proxy;
+mod pump;
+mod share;
 mod survey;
 
 pub use bridge::{Bridge, BridgeHandle, BridgeOptions, Port, leave, probe_networks};
@@ -25,4 +31,5 @@ pub use links::Prefixed;
 pub use namespace::{NamespaceLock, NetworkNamespace};
 pub use nft::Transport;
 pub use ports::{MOST_PORTS, Published, PublishedPort, ReservedPorts};
+pub use share::{end_with_last_copy, share_descriptor};
 pub use survey::{Survey, overlap};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::links::routes;
 use super::netlink::{Family, Socket};
 use crate::error::{Error, Result};
 use crate::sys;
@@ -76,6 +77,14 @@ impl NetworkNamespace {
         within(self.fd.as_fd(), call)
     }
 
+    /// Whether there is a way out of it.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn has_way_out(&self) -> Result<bool> {
+        Ok(routes(&self.links)?.iter().any(|route| route.to.is_none() && route.device != 0))
+    }
+
     /// What tells it from all others that live.
     ///
     /// # Errors
@@ -120,17 +129,22 @@ impl AsFd for NetworkNamespace {
 
 fn within<T: Send>(namespace: BorrowedFd<'_>, call: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     on_thread(|| {
-        let net = Some(LinkNameSpaceType::Network);
-        move_into_link_name_space(namespace, net).map_err(failed("entering a network namespace"))?;
+        enter(namespace)?;
         call()
     })
+}
+
+/// Moves the calling thread, and those that it starts, into a namespace.
+pub(super) fn enter(namespace: BorrowedFd<'_>) -> Result<()> {
+    let net = Some(LinkNameSpaceType::Network);
+    move_into_link_name_space(namespace, net).map_err(failed("entering a network namespace"))
 }
 
 /// A namespace is a thread's, so another one goes in and ends there.
 fn on_thread<T: Send>(call: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let doing = || "using a thread".to_owned();
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, call);
+        let thread = std::thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, call);
         let thread = thread.map_err(|source| Error::Network { doing: doing(), source })?;
         thread.join().unwrap_or_else(|_| Err(Error::Network { doing: doing(), source: io::ErrorKind::Other.into() }))
     })

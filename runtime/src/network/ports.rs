@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt};
 
 use super::firewall::{Firewall, ports_table};
+use super::namespace::NetworkNamespace;
 use super::nft::Transport;
+use super::proxy::{Proxy, Target, Way};
 use crate::error::{Error, Result};
 
 /// Most ports that one container publishes: each holds a socket.
@@ -72,7 +74,7 @@ impl ReservedPorts {
     /// Keeps them, and sends what comes for them nowhere.
     #[must_use]
     pub fn hold(self) -> Published {
-        Published { reserved: self, firewall: None }
+        Published { reserved: self, firewall: None, proxy: None }
     }
 
     /// Sends what comes for them to the container, under a name that no other container has.
@@ -93,7 +95,25 @@ impl ReservedPorts {
             led.push((port, *to));
         }
         let firewall = Some(Firewall::new(&ports_table(format!("dunnage-{name}"), &led))?);
-        Ok(Published { reserved: self, firewall })
+        Ok(Published { reserved: self, firewall, proxy: None })
+    }
+
+    /// Carries what comes for them into the container's namespace, to one of its addresses, without a packet filter.
+    ///
+    /// # Errors
+    /// When there are no threads for it.
+    pub fn carry(mut self, namespace: &NetworkNamespace, container: &[IpAddr]) -> Result<Published> {
+        let mut sockets = std::mem::take(&mut self.sockets).into_iter();
+        let mut ways = Vec::new();
+        for port in &self.ports {
+            for (at, socket) in (0..port.count).zip(sockets.by_ref()) {
+                let to = port.container_port.saturating_add(at);
+                let to = Target { port: to, is_ipv4: port.address.is_ipv4() };
+                ways.push(Way { socket, transport: port.transport, to });
+            }
+        }
+        let proxy = if ways.is_empty() { None } else { Some(Proxy::start(namespace, ways, container)?) };
+        Ok(Published { reserved: self, firewall: None, proxy })
     }
 }
 
@@ -102,6 +122,7 @@ impl ReservedPorts {
 pub struct Published {
     reserved: ReservedPorts,
     firewall: Option<Firewall>,
+    proxy: Option<Proxy>,
 }
 
 impl Published {
@@ -117,6 +138,10 @@ impl Published {
     /// # Errors
     /// When the packet filter refuses.
     pub fn redirect(&mut self, name: &str, container: &[IpAddr]) -> Result<()> {
+        if let Some(proxy) = &self.proxy {
+            proxy.lead_to(container);
+            return Ok(());
+        }
         if let Some(firewall) = self.firewall.take() {
             firewall.remove()?;
         }

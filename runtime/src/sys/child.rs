@@ -101,6 +101,20 @@ impl Child<'_> {
         }
     }
 
+    /// The same by a process in between, which first calls `before`.
+    pub(crate) fn split_off_beside(
+        self,
+        namespaces: NewNamespaces,
+        cgroup: Option<BorrowedFd<'_>>,
+        before: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<(i32, OwnedFd), Errno> {
+        // SAFETY: as above; what callers do before is one system call.
+        match unsafe { clone::clone_beside(namespaces, cgroup, before) }? {
+            Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+            Cloned::Child => self.run(),
+        }
+    }
+
     /// Walks the plan and becomes the program.
     fn run(mut self) -> ! {
         process::close(self.parent_side);

@@ -281,3 +281,28 @@ pub(crate) fn close_aside(descriptors: &[i32]) -> Result<(), Errno> {
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
     exit_now(0)
 }
+
+/// Lets a new process wait until all copies of the other end of the pipe are closed, and then end the program behind a
+/// descriptor. It ends with that program.
+pub(crate) fn end_with(held: &std::os::fd::OwnedFd, program: &std::os::fd::OwnedFd) -> Result<(), Errno> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    // SAFETY: the child calls nothing but the kernel, and does not return.
+    if unsafe { super::clone::fork() }? != 0 {
+        return Ok(());
+    }
+    set_name(c"dunnage-watch");
+    set_mask(u64::MAX);
+    let (one, other) = (held.as_raw_fd().unsigned_abs(), program.as_raw_fd().unsigned_abs());
+    // SAFETY: nothing below uses one of those that are closed, and their owners are in another process.
+    unsafe { close_from_but(0, [one.min(other), one.max(other)]) };
+    loop {
+        let mut ends = [PollFd::new(held, PollFlags::empty()), PollFd::new(program, PollFlags::IN)];
+        match poll(&mut ends, None) {
+            Err(Errno::INTR) => {}
+            _ => break,
+        }
+    }
+    // One that has ended takes no signal.
+    let _ = send_by_descriptor(std::os::fd::AsFd::as_fd(program), libc::SIGTERM);
+    exit_now(0)
+}

@@ -3,19 +3,22 @@
 //! Which one can be had is a chain: none is needed; a superuser without the right to mount gives all its ids; newuidmap
 //! grants the ranges of subuid(5); else the caller's own id alone.
 mod map;
+mod members;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{getgid, getuid};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use self::map::{IdMap, name_of};
+use self::members::Members;
 use crate::capability::Capability;
 use crate::error::{Error, Result};
 use crate::sys::{self, capability};
@@ -53,28 +56,67 @@ pub fn needs_user_namespace() -> Result<bool> {
     Ok(!held.contains(Capability::SysAdmin))
 }
 
-/// Enters a user namespace in which this process may mount, if it needs one. The process must have one thread.
+/// Enters a user namespace in which this process may mount, if it needs one: that of the processes which work with this
+/// store already, else a new one. The process must have one thread.
 ///
 /// # Errors
 /// When this machine allows no user namespaces: the sentence names the setting.
-pub fn enter_user_namespace(helpers: &IdHelpers) -> Result<Ids> {
+pub fn enter_user_namespace(helpers: &IdHelpers, store: &Path) -> Result<Ids> {
     if !needs_user_namespace()? {
+        stay(store);
         return Ok(Ids::Own);
     }
     let plan = plan(helpers)?;
-    let me = std::process::id();
-    let deny_groups = matches!(plan.ids, Ids::Single { .. }) && !plan.is_superuser;
-    let helper = sys::userns::Helper::split_off(|| grant(me, &plan, deny_groups)).map_err(Error::namespace)?;
-    sys::userns::unshare(UnshareFlags::NEWUSER).map_err(refused)?;
-    if helper.work().map_err(Error::namespace)? != 0 {
-        return Err(Error::Ids { file: "/etc/subuid and /etc/subgid", reason: plan.shown() });
+    // A store whose list cannot be kept is opened all the same, or says itself what is wrong with it.
+    let mut members = Members::open(store, true).ok();
+    let known = members.as_mut().and_then(|members| members.namespace().ok().flatten());
+    let joined =
+        known.is_some_and(|known| move_into_link_name_space(known.as_fd(), Some(LinkNameSpaceType::User)).is_ok());
+    if !joined {
+        make(&plan)?;
     }
-    sys::userns::become_root(!deny_groups).map_err(Error::namespace)?;
+    sys::userns::become_root(groups_allowed()).map_err(Error::namespace)?;
+    // The list is short of one whom nobody can find by it, which is no harm to the one.
+    let _ = members.map(Members::add_self);
     sys::userns::unshare(UnshareFlags::NEWNS).map_err(refused)?;
     // What is mounted on the machine later shows here; nothing that is mounted here shows there.
     let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", flags).map_err(Error::namespace)?;
-    Ok(plan.ids)
+    Ok(if joined { found(plan.ids) } else { plan.ids })
+}
+
+/// A process that another one started in its namespace: others find the way by it when that one has ended.
+fn stay(store: &Path) {
+    if in_user_namespace() {
+        // Without a list nobody has entered anything for this store.
+        let _ = Members::open(store, false).map(Members::add_self);
+    }
+}
+
+/// A new user namespace for this process.
+fn make(plan: &Plan) -> Result<()> {
+    let me = std::process::id();
+    let deny_groups = matches!(plan.ids, Ids::Single { .. }) && !plan.is_superuser;
+    let helper = sys::userns::Helper::split_off(|| grant(me, plan, deny_groups)).map_err(Error::namespace)?;
+    sys::userns::unshare(UnshareFlags::NEWUSER).map_err(refused)?;
+    if helper.work().map_err(Error::namespace)? != 0 {
+        return Err(Error::Ids { file: "/etc/subuid and /etc/subgid", reason: plan.shown() });
+    }
+    Ok(())
+}
+
+/// What a namespace has that others made: what this process would have got is another matter.
+fn found(planned: Ids) -> Ids {
+    let count = |file: &str| fs::read_to_string(file).map_or(1, |map| IdMap::identity(&map).count());
+    match (planned, count("/proc/self/uid_map").min(count("/proc/self/gid_map"))) {
+        (Ids::All, _) => Ids::All,
+        (single @ Ids::Single { .. }, 1) => single,
+        (_, 1) => Ids::Single {
+            why: "that is what the containers which run have".to_owned(),
+            remedy: "stop them, and all else that works with this store".to_owned(),
+        },
+        (_, count) => Ids::Ranges(count),
+    }
 }
 
 /// Whether this process is in a user namespace that is not the machine's first. To be asked once it is where it stays.
@@ -88,7 +130,11 @@ pub fn in_user_namespace() -> bool {
 
 /// Whether processes of this user namespace may choose their groups.
 pub(crate) fn may_set_groups() -> bool {
-    !in_user_namespace() || fs::read_to_string("/proc/self/setgroups").map_or(true, |text| text.trim() != "deny")
+    !in_user_namespace() || groups_allowed()
+}
+
+fn groups_allowed() -> bool {
+    fs::read_to_string("/proc/self/setgroups").map_or(true, |text| text.trim() != "deny")
 }
 
 struct Plan {

@@ -242,3 +242,59 @@ fn the_survey_sees_what_is_taken() {
         assert!(after.is_free(prefixed("10.1.0.0/16"), "dn-"));
     });
 }
+
+#[test]
+fn ports_are_carried_without_a_packet_filter() {
+    on_a_host(|| {
+        // The container has no way to the host, nor the host one to it.
+        let namespace = NetworkNamespace::new().unwrap();
+        let (echo, answers) = namespace
+            .within(|| Ok((UdpSocket::bind("127.0.0.1:53").unwrap(), TcpListener::bind("127.0.0.1:80").unwrap())))
+            .unwrap();
+        let wanted = |transport, container_port| PublishedPort {
+            transport,
+            address: "127.0.0.1".parse().unwrap(),
+            host_port: 0,
+            container_port,
+            count: 1,
+        };
+        let wanted = [wanted(Transport::Udp, 53), wanted(Transport::Tcp, 80)];
+        let reserved = ReservedPorts::take(&wanted).unwrap();
+        let published = reserved.carry(&namespace, &["127.0.0.1".parse().unwrap()]).unwrap();
+        let [udp, tcp] = [0, 1].map(|at| SocketAddr::new(wanted[at].address, published.ports()[at].host_port));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((length, from)) = echo.recv_from(&mut buffer) {
+                echo.send_to(&buffer[..length], from).unwrap();
+            }
+        });
+        // Each sender gets its own answers.
+        let clients: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        for (number, client) in (0_u8..).zip(&clients) {
+            client.set_read_timeout(Some(SOON)).unwrap();
+            client.send_to(&[number], udp).unwrap();
+        }
+        for (number, client) in (0_u8..).zip(&clients) {
+            let mut buffer = [0; 64];
+            let (length, from) = client.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..length], from), ([number].as_slice(), udp));
+        }
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = answers.accept().unwrap();
+            let mut asked = String::new();
+            stream.read_to_string(&mut asked).unwrap();
+            stream.write_all(asked.to_uppercase().as_bytes()).unwrap();
+        });
+        let mut stream = TcpStream::connect(tcp).unwrap();
+        stream.write_all(b"half closed").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "HALF CLOSED");
+        server.join().unwrap();
+        // Held by nobody else, and free when this ends.
+        TcpListener::bind(tcp).unwrap_err();
+        drop(published);
+        TcpListener::bind(tcp).unwrap();
+    });
+}
