@@ -63,6 +63,7 @@ impl Store {
         let mut checker = Checker { store: self, repair, found: StoreCheck::default(), users: self.users_of_layers()? };
         checker.layers()?;
         checker.blobs()?;
+        checker.hosted()?;
         checker.images()?;
         checker.names()?;
         checker.pointers()?;
@@ -185,6 +186,16 @@ impl Checker<'_> {
             }
         }
         Ok(())
+    }
+
+    fn hosted(&mut self) -> Result<()> {
+        let (blobs, bytes, problems) = self.store.hosted().check()?;
+        self.found.blobs += blobs;
+        self.found.bytes += bytes;
+        problems.into_iter().try_for_each(|problem| self.damaged(&problem.path, "registry", problem.what))?;
+        self.store.damaged_lists()?.into_iter().try_for_each(|(name, path)| {
+            self.damaged(&path, "list", format!("the manifest list {name} is damaged: create it again"))
+        })
     }
 
     fn images(&mut self) -> Result<()> {

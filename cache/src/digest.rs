@@ -21,6 +21,14 @@ impl Digest {
         Digest::from_sha256(sha2::Sha256::digest(bytes).as_slice())
     }
 
+    /// Of these bytes, by the algorithm of another.
+    pub fn like(other: &Digest, bytes: &[u8]) -> Digest {
+        match other.algorithm() {
+            "sha512" => Digest::from_sha512(sha2::Sha512::digest(bytes).as_slice()),
+            _ => Digest::sha256_of(bytes),
+        }
+    }
+
     pub(crate) fn from_sha256(hash: &[u8]) -> Digest {
         Digest { text: format!("sha256:{}", hex(hash)) }
     }

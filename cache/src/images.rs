@@ -203,6 +203,14 @@ impl Store {
         Ok(names)
     }
 
+    /// All names of images, in order.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn image_names(&self) -> Result<Vec<Reference>> {
+        Ok(self.names()?.into_keys().collect())
+    }
+
     /// The names that point at an image.
     ///
     /// # Errors

@@ -18,11 +18,13 @@ mod failpoint;
 mod gc;
 mod generation;
 mod guard;
+mod hosted;
 mod image;
 mod images;
 mod index;
 mod layer;
 mod lease;
+mod manifest_lists;
 mod memory;
 mod networks;
 mod output;
@@ -57,6 +59,7 @@ pub use gc::{
     Budget, CachePolicy, Filters, ImagePolicy, LabelFilter, PruneOptions, Pruned, PrunedCache, PrunedImage,
     VolumePolicy,
 };
+pub use hosted::{Hosted, HostedBlob, HostedManifest, HostedTag, HostedWriter};
 pub use image::{Empty, HealthConfig, History, Image, ImageConfig, RootFs, RunConfig};
 pub use images::StoredImage;
 pub use layer::archive::{Archive, extract_archive, extract_stream, open_archive};
@@ -69,6 +72,7 @@ pub use layer::limits::Limits;
 pub use layer::share::{Earlier, EarlierDirectory, Wanted};
 pub use layer::{Committed, Layer};
 pub use lease::Lease;
+pub use manifest_lists::{ListContent, ListEntry, ManifestList};
 pub use memory::MemoryPlace;
 pub use networks::{EndpointPlace, EndpointRecord, NetworkPlace, NetworkRecord, NetworkSubnet};
 pub use output::OutputFile;

@@ -45,6 +45,11 @@ impl Reference {
         self.digest.as_ref()
     }
 
+    /// Whether text can be a repository's path at a registry: components of small letters and digits.
+    pub fn is_path(text: &str) -> bool {
+        text.len() <= NAME_LIMIT && text.split('/').all(is_component)
+    }
+
     /// Registry and repository with neither tag nor digest.
     pub fn place(&self) -> String {
         format!("{}/{}", self.registry, self.repository)

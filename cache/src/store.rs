@@ -30,6 +30,8 @@
 //!   namespace               the processes of a user without rights that share a user namespace (`runtime/src/userns/members.rs`)
 //!   networks/NAME/          network.json, and who is on it: `endpoints/ID`, locked by the living
 //!   volumes/NAME/           `_data`, and volume.json
+//!   registry/               what `registry serve` keeps, see `hosted/`
+//!   lists/NAME              lists of manifests that are being put together
 //!   quarantine/             damaged content, put aside
 //!   stubs/, empty/          the mount-point layer of sandboxes, and an empty directory
 //! ```

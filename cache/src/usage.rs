@@ -96,6 +96,8 @@ pub struct Usage {
     pub volumes: Part,
     /// Step records, layers that no image has, and cache mounts.
     pub build_cache: Part,
+    /// What is held as a registry: blobs as clients sent them, and layers as they were packed for clients.
+    pub registry: Part,
     /// Names, pointers, tables, the index, what is being made or was put aside.
     pub other_bytes: u64,
     /// Everything below the root: the sum of the above.
@@ -111,7 +113,7 @@ pub struct Usage {
 }
 
 /// Directories of things that are counted one by one.
-const COUNTED: [&str; 6] = ["layers", "images", "records", "containers", "volumes", "caches"];
+const COUNTED: [&str; 7] = ["layers", "images", "records", "containers", "volumes", "caches", "registry"];
 
 impl Store {
     /// Measures the store.
@@ -134,10 +136,11 @@ impl Store {
         self.measure_images(&facts, &mut usage)?;
         self.measure_cache(&facts, &mut usage);
         self.measure_cache_mounts(&mut usage)?;
+        self.measure_hosted(&mut usage)?;
         self.close_index();
         usage.other_bytes = self.other_bytes()?;
         usage.total_bytes = usage.other_bytes
-            + [usage.images, usage.containers, usage.volumes, usage.build_cache]
+            + [usage.images, usage.containers, usage.volumes, usage.build_cache, usage.registry]
                 .iter()
                 .map(|part| part.bytes)
                 .sum::<u64>();
@@ -274,6 +277,22 @@ impl Store {
             usage.build_cache.bytes += cache.bytes;
             usage.build_cache.reclaimable += if cache.in_use { 0 } else { cache.bytes };
         }
+        Ok(())
+    }
+
+    fn measure_hosted(&self, usage: &mut Usage) -> Result<()> {
+        let path = self.path("registry");
+        let hosted = self.hosted();
+        let doomed = {
+            let _lock = self.shared()?;
+            hosted.doomed(true, &BTreeSet::new())?
+        };
+        for path in &doomed.files {
+            usage.registry.reclaimable += disk_bytes(path)?;
+        }
+        usage.registry.total = hosted.blob_count()?;
+        // The directory itself is among the rest.
+        usage.registry.bytes = disk_bytes(&path)?.saturating_sub(own_bytes(&path)?);
         Ok(())
     }
 

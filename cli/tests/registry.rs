@@ -1,11 +1,9 @@
 //! Debian's docker-registry, and the field's tools beside it: what one pushes the others pull, with equal digests.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use testdata::{DebianRegistry, Dunnage, Need, RegistryKind, skipped};
+use testdata::{DebianRegistry, Docker, Dunnage, Need, RegistryKind, skipped};
 
 const NEEDS: [Need; 3] = [Need::Root, Need::Program("busybox"), Need::Program("docker-registry")];
 
@@ -238,61 +236,6 @@ fn skopeo_and_podman_pull_what_was_pushed_and_push_what_is_pulled() {
     podman("gzip", &["push", "-q", "--tls-verify=false", &format!("{host}/app:gzip"), &format!("{host}/by-podman:1")]);
     other.run(["pull", &format!("{host}/by-podman:1")]).ok();
     assert_eq!(id(&other, &format!("{host}/by-podman:1")), id(&dunnage, "app"));
-}
-
-/// A daemon of docker with everything in a directory of its own.
-struct Docker {
-    child: Child,
-    socket: String,
-}
-
-impl Docker {
-    fn start(directory: &Path) -> Docker {
-        std::fs::create_dir_all(directory).unwrap();
-        let path = |name: &str| directory.join(name).display().to_string();
-        let socket = format!("unix://{}", path("socket"));
-        let log = std::fs::File::create(directory.join("log")).unwrap();
-        let child = Command::new("dockerd")
-            .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
-            .args([
-                "-H",
-                &socket,
-                "--storage-driver",
-                "vfs",
-                "--bridge",
-                "none",
-                "--iptables=false",
-                "--ip-forward=false",
-            ])
-            .args(["--containerd-namespace", "dunnage-test", "--containerd-plugins-namespace", "dunnage-test-plugins"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let docker = Docker { child, socket };
-        let begun = Instant::now();
-        while docker.command(&["version"]).output().is_ok_and(|output| !output.status.success()) {
-            let log = std::fs::read_to_string(directory.join("log")).unwrap();
-            assert!(begun.elapsed() < Duration::from_secs(60), "dockerd does not start: {log}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        docker
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("docker");
-        command.args(["-H", &self.socket]).args(args).stdin(Stdio::null());
-        command
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        // It ends its containerd with itself, when it is asked to and not killed.
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]

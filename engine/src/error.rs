@@ -55,6 +55,9 @@ pub enum Error {
         /// As the user wrote it.
         name: String,
     },
+    /// No list of manifests has this name.
+    #[error("there is no manifest list {0}: `dunnage manifest create` makes one")]
+    ManifestListNotFound(String),
     /// A configuration that an OCI runtime was given cannot be followed.
     #[error("{field}: {reason}")]
     OciConfig {

@@ -22,6 +22,7 @@ mod housekeeping;
 mod images;
 mod isolation;
 mod login;
+mod manifests;
 mod networks;
 pub mod oci;
 mod outline;
@@ -36,6 +37,7 @@ mod recorder;
 mod registries;
 mod remote;
 mod remote_caches;
+mod serve;
 mod source_secrets;
 mod sources;
 mod storage;
@@ -78,6 +80,7 @@ pub use housekeeping::{Cgroups, Info};
 pub use images::{HistoryEntry, Removed};
 pub use isolation::{Isolation, isolate};
 pub use login::Kept;
+pub use manifests::ListAnnotation;
 pub use networks::{
     DEFAULT as DEFAULT_NETWORK, HostEntry, MacAddress, Membership, NameFiles, NetworkChoice, NetworkDriver,
     NetworkInfo, NewNetwork, PortBinding, PortSpec, Protocol,
@@ -90,7 +93,8 @@ pub use push::{PushRequest, PushedImage};
 pub use record::{Asked, BuildRecord, BuildStatus, RECORD_VERSION, RecordedError, StepRecord, StepStatus};
 pub use registries::RegistryFiles;
 pub use registry::{
-    BlobState, HttpOptions, LayerCompression, Proxies, S3Credentials, S3Environment, SettingsFiles, TransferEvent,
+    BlobState, Found, HttpOptions, LayerCompression, Proxies, S3Credentials, S3Environment, ServeEvent, ServeOptions,
+    SettingsFiles, TransferEvent,
 };
 pub use remote_caches::{CacheFrom, CachePlace, CacheTo};
 pub use runtime::{Ids, NetworkMode, Resource, Rlimit, Signal, is_superuser};

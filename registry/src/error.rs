@@ -75,6 +75,14 @@ pub enum Error {
     /// A registry did not do it.
     #[error("{0}")]
     Refused(Box<crate::distribution::Refusal>),
+    /// A server has no place.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
     /// The work was stopped.
     #[error("it was stopped")]
     Cancelled,
@@ -92,7 +100,7 @@ impl Error {
         match self {
             Error::Store(error) => error.is_environment(),
             Error::Refused(refusal) => refusal.is_environment(),
-            Error::Write { .. } => true,
+            Error::Write { .. } | Error::Listen { .. } => true,
             _ => false,
         }
     }

@@ -1,4 +1,4 @@
-//! Moving bytes and images between stores: docker archives and OCI layouts, both ways, and URLs.
+//! Moving bytes and images between stores: docker archives, OCI layouts and registries, both ways, and URLs.
 //!
 //! The formats are documents that name blobs by digest; [`read`](load) verifies every one of them, [`save`] writes
 //! them in a fixed order with fixed times, so that the same images give the same bytes.
@@ -14,12 +14,14 @@ mod load;
 mod packing;
 mod s3;
 mod save;
+mod serve;
 mod settings;
 
 pub use cache_directory::CacheDirectory;
 pub use distribution::{
-    BlobState, Cause, Client, Credential, Credentials, PullOptions, Pulled, PushOptions, Pushed, Refusal,
-    RegistryCache, RemoteImage, RemoteManifest, Repository, TransferEvent, pull, push, remote_image, wanted,
+    BlobState, Cause, Client, Credential, Credentials, Found, PullOptions, Pulled, PushOptions, Pushed, Refusal,
+    RegistryCache, RemoteImage, RemoteManifest, Repository, TransferEvent, copy_manifest, pull, push, push_index,
+    push_untagged, remote_entries, remote_image, wanted,
 };
 pub use error::{Error, Result};
 pub use http::{Download, DownloadRequest, Downloaded, Http, HttpOptions, Origin, Proxies, Validators};
@@ -29,4 +31,5 @@ pub use s3::{S3Cache, S3Credentials, S3Environment, S3Place};
 pub use save::{
     ArchiveFormat, LayerCompression, NamedImage, SaveOptions, save, save_built, save_built_directory, save_directory,
 };
+pub use serve::{ServeEvent, ServeOptions, serve};
 pub use settings::{CredentialFile, Lookup, Settings, SettingsFiles, TransferSettings, credential_key};

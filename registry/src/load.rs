@@ -265,15 +265,15 @@ fn docker_image(store: &Store, lease: &Lease, files: &Files, image: &DockerImage
 }
 
 /// A layer as the archive holds it.
-struct Source {
-    file: File,
+pub(crate) struct Source {
+    pub(crate) file: File,
     /// What its descriptor says; a docker archive has none.
-    compressed: Option<Compressed>,
+    pub(crate) compressed: Option<Compressed>,
 }
 
 /// Layers unpack side by side: none needs the one below it. What they must be is checked on the way; a layer that is there
 /// already is not read.
-fn import_layers(store: &Store, lease: &Lease, ids: &[DiffId], sources: Vec<Source>) -> Result<()> {
+pub(crate) fn import_layers(store: &Store, lease: &Lease, ids: &[DiffId], sources: Vec<Source>) -> Result<()> {
     failpoint("load.layers")?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from).min(8);
     let queue = std::sync::Mutex::new(ids.iter().zip(sources));

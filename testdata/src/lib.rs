@@ -4,11 +4,13 @@
 
 pub mod archive;
 mod cli;
+mod docker;
 mod host;
 mod machine;
 mod random;
 mod registry;
 mod repository;
+mod served;
 mod server;
 mod user;
 
@@ -18,11 +20,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use cli::{Dunnage, Ran, copy_tree};
+pub use docker::Docker;
 pub use host::Host;
 pub use machine::{Foreground, Machine};
 pub use random::{Random, rounds};
-pub use registry::{Contents, DebianRegistry, FakeRegistry, RegistryKind, free_port};
+pub use registry::{Contents, DebianRegistry, FakeRegistry, RegistryKind, certificates, free_port};
 pub use repository::{GitDaemon, Repository};
+pub use served::{Heard, Served, heard};
 pub use server::{Asked, Reply, Server};
 pub use user::{Granted, User};
 

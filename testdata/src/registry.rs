@@ -108,8 +108,11 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// An authority, and a certificate of it for this machine.
-fn certificates(directory: &Path) {
+/// An authority, and a certificate of it for this machine: `ca.crt`, `server.crt`, `server.key`.
+///
+/// # Panics
+/// When openssl does not make them.
+pub fn certificates(directory: &Path) {
     std::fs::write(directory.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").expect("a file");
     let openssl = |args: &str| {
         let output = Command::new("openssl").args(args.split(' ')).current_dir(directory).output().expect("openssl");

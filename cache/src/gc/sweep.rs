@@ -37,6 +37,12 @@ impl Marked {
                 pruned.bytes += disk_bytes(&path)?;
             }
         }
+        if self.takes_hosted() {
+            let gone = self.images.iter().map(|image| image.id.clone()).collect();
+            for path in store.hosted().doomed(self.takes_whole_cache(), &gone)?.files {
+                pruned.bytes += disk_bytes(&path)?;
+            }
+        }
         for group in &self.groups {
             pruned.bytes += group.bytes();
             pruned.layers += u64::from(group.layer.is_some() && !group.shared);
@@ -45,13 +51,21 @@ impl Marked {
         Ok(Pruned { containers: self.containers, volumes: self.volumes, images: self.images, ..pruned })
     }
 
+    fn takes_whole_cache(&self) -> bool {
+        let options = &self.options;
+        options.cache == CachePolicy::All && options.budget.is_none() && options.filters == Default::default()
+    }
+
+    /// What is held as a registry has no labels, and its age counts only while it waits.
+    fn takes_hosted(&self) -> bool {
+        self.options.cache >= CachePolicy::Orphans && self.options.filters == Default::default()
+    }
+
     /// Directories that are emptied.
     fn small_directories(&self) -> impl Iterator<Item = &'static str> {
-        let options = &self.options;
-        let whole_cache =
-            options.cache == CachePolicy::All && options.budget.is_none() && options.filters == Default::default();
+        let whole_cache = self.takes_whole_cache();
         [
-            (options.quarantine, "quarantine"),
+            (self.options.quarantine, "quarantine"),
             (whole_cache, "stats"),
             (whole_cache, "downloads"),
             (whole_cache, "blobs/sha256"),
@@ -192,6 +206,11 @@ impl Sweep<'_> {
         }
         for directory in marked.small_directories() {
             for (_, path) in entries(&store.path(directory))? {
+                self.throw(&path)?;
+            }
+        }
+        if marked.takes_hosted() {
+            for path in store.hosted().doomed(marked.takes_whole_cache(), &BTreeSet::new())?.files {
                 self.throw(&path)?;
             }
         }

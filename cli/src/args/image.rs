@@ -42,6 +42,9 @@ pub(crate) struct RmiArgs {
     /// Remove an image given by id with all its names
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Remove it from its registry, and nothing here: a tag, or by digest an image with all its tags
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) remote: bool,
     /// Names or ids
     #[arg(required = true)]
     pub(crate) images: Vec<String>,

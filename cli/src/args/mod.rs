@@ -9,6 +9,7 @@ mod debug;
 mod image;
 mod lent;
 mod limits;
+mod manifest;
 mod missing;
 mod mounts;
 mod network;
@@ -41,6 +42,7 @@ pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
 };
 pub(crate) use lent::{SecretSource, SecretSpec, SshSpec};
+pub(crate) use manifest::{ManifestAnnotateArgs, ManifestCommand, ManifestCreateArgs, ManifestPushArgs};
 use missing::Lacking;
 pub(crate) use network::{
     NetworkCommand, NetworkConnectArgs, NetworkCreateArgs, NetworkDisconnectArgs, NetworkFilter, NetworkInspectArgs,
@@ -55,7 +57,9 @@ pub(crate) use prune::{
     BuilderPruneArgs, Consent, ContainerPruneArgs, ImagePruneArgs, NetworkPruneArgs, SystemPruneArgs, VolumePruneArgs,
     filters,
 };
-pub(crate) use registry::{LoginArgs, LogoutArgs, Pull, PullArgs, PushArgs};
+pub(crate) use registry::{
+    LoginArgs, LogoutArgs, Pull, PullArgs, PushArgs, RegistryCommand, SearchArgs, SearchFilter, ServeArgs,
+};
 pub(crate) use run::{CreateArgs, CreateCommand, Keys, LogOption, RunArgs, SecurityOption};
 pub(crate) use system::{DfArgs, StorageArgs, StorageDriver, StoreCheckArgs, System};
 pub(crate) use volume::{Volume, VolumeCreateArgs, VolumeFilter, VolumeInspectArgs, VolumeLsArgs, VolumeRmArgs};
@@ -113,6 +117,14 @@ pub(crate) enum Command {
     Login(LoginArgs),
     /// Log out of a registry
     Logout(LogoutArgs),
+    /// Put images of several platforms together under one name
+    #[command(subcommand)]
+    Manifest(ManifestCommand),
+    /// Look for images at a registry
+    Search(SearchArgs),
+    /// Be a registry
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     #[command(flatten)]
     Verb(Verb),
     /// Follow what happens to containers

@@ -1,6 +1,9 @@
 //! The commands that speak to registries.
 
-use clap::{Args, ValueEnum};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
 use engine::{LayerCompression, Platform};
 
 use super::lent;
@@ -97,6 +100,97 @@ pub(crate) struct LogoutArgs {
     pub(crate) server: String,
 }
 
+/// Look for images at a registry
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  dunnage search alpine                            at Docker Hub
+  dunnage search registry.example:5000/team        at another; one that does not search is asked for the list of all that it has
+  dunnage search --filter stars=100 --filter is-official=true --limit 5 web
+
+The exit code is 1 when the registry neither searches nor lists, 3 when it cannot be reached.")]
+pub(crate) struct SearchArgs {
+    /// Only what fits: stars=NUMBER or is-official=true|false
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = search_filter)]
+    pub(crate) filter: Vec<SearchFilter>,
+    /// Most results, 1 to 100
+    #[arg(long, value_name = "NUMBER", default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) limit: u16,
+    /// Print whole descriptions
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// `json`, or a template such as '{{.Name}}: {{.Description}}'
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// What to look for, after a registry's host where it is not Docker Hub
+    #[arg(value_name = "[HOST/]TERM")]
+    pub(crate) term: String,
+}
+
+/// What a result has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SearchFilter {
+    /// So many stars at least.
+    Stars(u64),
+    /// One of docker's own, or not.
+    Official(bool),
+}
+
+fn search_filter(text: &str) -> Result<SearchFilter, String> {
+    match text.split_once('=') {
+        Some(("stars", value)) => value.parse().map(SearchFilter::Stars).map_err(|_| format!("`{value}` is no number")),
+        Some(("is-official", value)) => {
+            value.parse().map(SearchFilter::Official).map_err(|_| format!("`{value}` is neither true nor false"))
+        }
+        _ => Err(format!("`{text}` is not known: stars=NUMBER and is-official=true|false are")),
+    }
+}
+
+/// Be a registry
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegistryCommand {
+    /// Serve the images of the store, and take images that are pushed
+    Serve(ServeArgs),
+}
+
+/// Serve the images of the store, and take images that are pushed
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  dunnage registry serve                              for this machine: docker pull localhost:5000/app
+  dunnage registry serve --addr 0.0.0.0:5000 --htpasswd users --tls-cert server.crt --tls-key server.key
+  htpasswd -Bc users me                               a file of users; it is read again when it changes
+  dunnage registry serve --read-only                  nothing can be pushed or removed
+
+A repository is the image of that name in the store: HOST:PORT/app:1 is `dunnage run app:1`, and HOST:PORT/ghcr.io/x/y is
+ghcr.io/x/y. What is pushed can be run at once. The first signal lets requests under way end; the exit code is 0 then.")]
+pub(crate) struct ServeArgs {
+    /// Address and port to listen on; port 0 is any that is free
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000", value_parser = address)]
+    pub(crate) addr: SocketAddr,
+    /// Users who may: a file of `htpasswd -B` [default: everybody]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) htpasswd: Option<PathBuf>,
+    /// Certificate in PEM, followed by those between it and its authority
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Key of the certificate in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Take no pushes and remove nothing
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Print nothing but where it listens
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `localhost:5000`, `[::1]:5000`, or `:5000` for all addresses.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    let bad = |_| format!("`{text}` is no address: it has to be like 127.0.0.1:5000");
+    let mut found = whole.to_socket_addrs().map_err(bad)?;
+    found.next().ok_or_else(|| format!("`{text}` has no address"))
+}
+
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pull {
@@ -121,6 +215,13 @@ impl From<Pull> for engine::PullPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_have_a_port() {
+        assert_eq!(address("127.0.0.1:5000").map(|address| address.port()), Ok(5000));
+        assert_eq!(address(":80").map(|address| address.to_string()), Ok("0.0.0.0:80".to_owned()));
+        assert!(address("127.0.0.1").is_err() && address("5000").is_err() && address("").is_err());
+    }
 
     #[test]
     fn compressions_have_levels_of_their_own() {

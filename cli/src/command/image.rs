@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use engine::{Reference, Removed, StoredImage};
+use engine::{Cancel, Reference, Removed, StoredImage};
 use serde_json::{Map, Value, json};
 
 use super::{Failure, Outcome, open};
 use crate::args::{HistoryArgs, ImagesArgs, RmiArgs, TagArgs};
+use crate::config;
 use crate::ui::table::{self, Column};
 use crate::ui::{self, units};
 
@@ -118,6 +119,9 @@ pub(super) fn tag(root: Option<PathBuf>, args: &TagArgs) -> Outcome {
 
 /// Every image is tried; those that could not be removed are told one by one.
 pub(super) fn remove(root: Option<PathBuf>, args: &RmiArgs) -> Outcome {
+    if args.remote {
+        return remove_remote(args);
+    }
     let engine = open(root)?;
     let mut code = 0;
     for image in &args.images {
@@ -126,6 +130,19 @@ pub(super) fn remove(root: Option<PathBuf>, args: &RmiArgs) -> Outcome {
                 Removed::Untagged(name) => ui::line(&format!("Untagged: {name}")),
                 Removed::Deleted(id) => ui::line(&format!("Deleted: {id}")),
             })?,
+            Err(error) => code = Failure::from(error).tell(),
+        }
+    }
+    Ok(code)
+}
+
+fn remove_remote(args: &RmiArgs) -> Outcome {
+    let (fetch, cancel) = (config::fetch(), Cancel::default());
+    let _interrupt = ui::interrupt::watch(&cancel)?;
+    let mut code = 0;
+    for image in &args.images {
+        match fetch.remove_remote(image, &cancel) {
+            Ok(name) => ui::line(&format!("Removed: {}", name.familiar()))?,
             Err(error) => code = Failure::from(error).tell(),
         }
     }

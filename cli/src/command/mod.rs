@@ -14,6 +14,7 @@ mod events;
 mod image;
 mod inspect;
 mod lent;
+mod manifest;
 mod metadata;
 mod network;
 mod oci;
@@ -22,6 +23,8 @@ mod prune;
 mod ps;
 mod registry;
 mod run;
+mod search;
+mod serve;
 mod side_by_side;
 mod system;
 mod timings;
@@ -35,7 +38,7 @@ use std::path::{Path, PathBuf};
 
 use engine::{Asked, Engine, EngineOptions, Isolation, StorageChoice};
 
-use crate::args::{Arguments, Builder, Command, Container, Image, StorageArgs, Verb};
+use crate::args::{Arguments, Builder, Command, Container, Image, RegistryCommand, StorageArgs, Verb};
 use crate::{config, ui};
 
 /// Why a command ends without success.
@@ -123,6 +126,9 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Push(args) | Command::Image(Image::Push(args)) => registry::push(root, &args),
         Command::Login(args) => registry::login(&args),
         Command::Logout(args) => registry::logout(&args),
+        Command::Manifest(command) => manifest::manifest(root, &command),
+        Command::Search(args) => search::search(&args),
+        Command::Registry(RegistryCommand::Serve(args)) => serve::serve(root, &args),
         Command::Run(args) | Command::Container(Container::Run(args)) => return run::run(root, *args),
         Command::Verb(verb) | Command::Container(Container::Verb(verb)) => container::verb(root, verb),
         Command::Container(Container::Inspect(args)) => inspect::inspect(root, &args, inspect::Kind::Container),
@@ -154,7 +160,10 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
 
 /// Before any thread is there: a user namespace takes a process of one thread only.
 fn isolate(command: &Command, store: &Path) -> Result<Option<Isolation>, Failure> {
-    if matches!(command, Command::Version | Command::Check(_) | Command::Login(_) | Command::Logout(_)) {
+    if matches!(
+        command,
+        Command::Version | Command::Check(_) | Command::Login(_) | Command::Logout(_) | Command::Search(_)
+    ) {
         return Ok(None);
     }
     Ok(Some(engine::isolate(&config::search_path(), store)?))

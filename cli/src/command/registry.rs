@@ -100,7 +100,7 @@ pub(super) fn ensure(engine: &engine::Engine, image: &str, pull: Pull, quiet: bo
 }
 
 /// Which signal it was is known here; the engine knows only that it was asked to stop.
-fn stopped(error: engine::Error, interrupt: &ui::interrupt::Interrupt) -> Failure {
+pub(super) fn stopped(error: engine::Error, interrupt: &ui::interrupt::Interrupt) -> Failure {
     match interrupt.code().filter(|_| error.exit_code() == 130) {
         Some(code) => Failure::Told(code),
         None => Failure::from(error),

@@ -82,12 +82,17 @@ fn summary(usage: &Usage) -> Rows {
             "ReclaimableBytes": part.reclaimable,
         }))
     };
-    vec![
+    let mut rows = vec![
         row("Images", usage.images, true),
         row("Containers", usage.containers, true),
         row("Local Volumes", usage.volumes, true),
         row("Build Cache", usage.build_cache, false),
-    ]
+    ];
+    // Docker has no such row: it is there when there is something to tell.
+    if usage.registry.total > 0 {
+        rows.push(row("Registry", usage.registry, false));
+    }
+    rows
 }
 
 fn tables(usage: &Usage) -> Result<(), Failure> {
@@ -110,6 +115,10 @@ fn tables(usage: &Usage) -> Result<(), Failure> {
         row
     });
     table::print(&shortened.collect::<Rows>(), &CACHE, None)?;
+    if usage.registry.total > 0 {
+        let (bytes, free) = (units::bytes(usage.registry.bytes), units::bytes(usage.registry.reclaimable));
+        ui::line(&format!("\nRegistry usage: {bytes}, {free} of it reclaimable"))?;
+    }
     let (total, other) = (units::bytes(usage.total_bytes), units::bytes(usage.other_bytes));
     ui::line(&format!("\nStore: {total} in all, {other} of it names, tables and the index"))?;
     Ok(())
@@ -122,6 +131,7 @@ fn whole(usage: &Usage) -> Value {
         "Containers": usage.container_list.iter().map(container_row).collect::<Rows>(),
         "Volumes": usage.volume_list.iter().map(volume_row).collect::<Rows>(),
         "BuildCache": usage.cache_list.iter().map(cache_row).collect::<Rows>(),
+        "RegistryBytes": usage.registry.bytes,
         "OtherBytes": usage.other_bytes,
         "TotalBytes": usage.total_bytes,
     })

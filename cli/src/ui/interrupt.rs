@@ -24,6 +24,14 @@ pub(crate) struct Interrupt {
 /// # Errors
 /// When the kernel refuses the handlers.
 pub(crate) fn watch(cancel: &Cancel) -> std::io::Result<Interrupt> {
+    watch_for(cancel, PATIENCE)
+}
+
+/// The same for work that may take longer to end.
+///
+/// # Errors
+/// When the kernel refuses the handlers.
+pub(crate) fn watch_for(cancel: &Cancel, patience: Duration) -> std::io::Result<Interrupt> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let handle = signals.handle();
     let first = Arc::new(AtomicI32::new(0));
@@ -34,7 +42,7 @@ pub(crate) fn watch(cancel: &Cancel) -> std::io::Result<Interrupt> {
             if seen.swap(signal, Ordering::SeqCst) == 0 {
                 aimed.lock().unwrap_or_else(PoisonError::into_inner).cancel();
                 std::thread::spawn(move || {
-                    std::thread::sleep(PATIENCE);
+                    std::thread::sleep(patience);
                     end(signal);
                 });
             } else {

@@ -5,9 +5,10 @@
 
 mod auth;
 mod blob;
-
 mod challenge;
+mod copy;
 mod endpoint;
+mod entries;
 mod inline;
 mod outbound;
 mod pull;
@@ -16,6 +17,7 @@ mod ranges;
 mod refusal;
 mod remote_cache;
 mod repository;
+mod search;
 mod throttle;
 mod upload;
 
@@ -31,11 +33,17 @@ use endpoint::Endpoint;
 use throttle::Shared;
 
 pub use auth::Credential;
+pub use copy::copy_manifest;
+pub use entries::{push_index, remote_entries};
+pub(crate) use outbound::oci_type;
 pub use pull::{PullOptions, Pulled, RemoteImage, pull, remote_image};
-pub use push::{PushOptions, Pushed, push};
+pub(crate) use pull::{choose, put_blob};
+pub use push::{PushOptions, Pushed, push, push_untagged};
+pub(crate) use push::{manifest as own_manifest, original};
 pub use refusal::{Cause, Refusal};
 pub use remote_cache::RegistryCache;
 pub use repository::{RemoteManifest, Repository, wanted};
+pub use search::Found;
 
 /// Who we are at registries.
 pub trait Credentials: Send + Sync {
@@ -132,15 +140,20 @@ impl Client {
 
     /// All places where a name is asked for: mirrors, then the registry itself.
     pub(crate) fn repositories(&self, reference: &Reference, doing: &str) -> Result<Vec<Repository>> {
-        if let Some(file) = self.settings.blocked_by(reference) {
-            return Err(Error::Refused(Box::new(Refusal {
+        self.refuse_blocked(reference, doing)?;
+        let settings = self.settings.endpoints(reference)?;
+        settings.into_iter().map(|settings| self.open(settings, None, reference, doing)).collect()
+    }
+
+    fn refuse_blocked(&self, reference: &Reference, doing: &str) -> Result<()> {
+        match self.settings.blocked_by(reference) {
+            None => Ok(()),
+            Some(file) => Err(Error::Refused(Box::new(Refusal {
                 doing: doing.to_owned(),
                 registry: reference.registry().to_owned(),
                 cause: Cause::Blocked(file.display().to_string()),
-            })));
+            }))),
         }
-        let settings = self.settings.endpoints(reference)?;
-        settings.into_iter().map(|settings| self.open(settings, None, reference, doing)).collect()
     }
 
     /// Checks a credential at a registry.

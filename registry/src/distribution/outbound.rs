@@ -170,7 +170,7 @@ pub(super) fn is_packed_as(media_type: &MediaType, wanted: LayerCompression) -> 
 }
 
 /// The type of a layer in an OCI manifest.
-fn oci_type(media_type: &MediaType) -> MediaType {
+pub(crate) fn oci_type(media_type: &MediaType) -> MediaType {
     match media_type {
         MediaType::DockerLayer => MediaType::OciLayer,
         MediaType::DockerLayerGzip => MediaType::OciLayerGzip,

@@ -201,7 +201,7 @@ pub(super) fn image_of(repository: &Repository, top: RemoteManifest, platform: &
     Err(repository.refused(Cause::Invalid("indexes are nested too deeply".to_owned())))
 }
 
-fn configuration(repository: &Repository, manifest: &Manifest) -> Result<(Vec<u8>, Image), Cause> {
+pub(super) fn configuration(repository: &Repository, manifest: &Manifest) -> Result<(Vec<u8>, Image), Cause> {
     let kind = &manifest.config.media_type;
     if !matches!(kind, MediaType::OciConfig | MediaType::DockerConfig) {
         return Err(Cause::Invalid(format!("it is no image of files, but an artifact of the type {kind}")));
@@ -221,7 +221,7 @@ fn configuration(repository: &Repository, manifest: &Manifest) -> Result<(Vec<u8
 }
 
 /// The entry of an index for a platform: exactly it, else what a newer machine of its kind runs too.
-fn choose<'a>(entries: &'a [Descriptor], wanted: &Platform) -> Result<&'a Descriptor, Cause> {
+pub(crate) fn choose<'a>(entries: &'a [Descriptor], wanted: &Platform) -> Result<&'a Descriptor, Cause> {
     let rank = |entry: &Descriptor| {
         let Some(there) = &entry.platform else { return None };
         if there.os != wanted.os || there.architecture != wanted.architecture {
@@ -373,7 +373,7 @@ fn fetch_from(
     }
 }
 
-pub(super) fn put_blob(store: &Store, lease: &Lease, bytes: &[u8]) -> Result<()> {
+pub(crate) fn put_blob(store: &Store, lease: &Lease, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
     let digest = Digest::sha256_of(bytes);
     if store.blob(&digest)?.is_none() {

@@ -33,9 +33,9 @@ pub struct Pushed {
 }
 
 /// A manifest on its way.
-struct Outgoing {
-    media_type: MediaType,
-    bytes: Vec<u8>,
+pub(crate) struct Outgoing {
+    pub(crate) media_type: MediaType,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Pushes an image under names of one repository.
@@ -74,8 +74,7 @@ pub fn push(
         }
         return Ok(pushed);
     }
-    let layers = image.layers.iter().collect::<BTreeSet<_>>().len();
-    let together = client.settings().transfers().concurrency.min(layers);
+    let together = together(client, image);
     let to = Outbound { store, lease, repository: &repository, compression: options.compression, together, events };
     let push = Push { to, image };
     let outgoing = push.blobs(original)?;
@@ -87,8 +86,37 @@ pub fn push(
     Ok(pushed)
 }
 
+/// Pushes an image under its digest alone.
+///
+/// # Errors
+/// When the registry does not take it, or a layer is missing or damaged here.
+pub fn push_untagged(
+    client: &Client,
+    store: &Store,
+    lease: &Lease,
+    image: &Image,
+    name: &Reference,
+    events: &(dyn Fn(TransferEvent) + Sync),
+) -> Result<Descriptor> {
+    let repository = client.repository(name, &format!("push {}", name.familiar()))?;
+    let together = together(client, image);
+    let to = Outbound { store, lease, repository: &repository, compression: None, together, events };
+    let push = Push { to, image };
+    let outgoing = push.blobs(original(store, image)?)?;
+    let digest = Digest::sha256_of(&outgoing.bytes);
+    repository.put_manifest(&digest.to_string(), &outgoing.media_type, &outgoing.bytes)?;
+    push.remember(name, &digest, &outgoing.bytes)?;
+    Ok(descriptor(outgoing.media_type, digest, outgoing.bytes.len() as u64))
+}
+
+/// How many layers are sent at the same time.
+fn together(client: &Client, image: &Image) -> usize {
+    let layers = image.layers.iter().collect::<BTreeSet<_>>().len();
+    client.settings().transfers().concurrency.min(layers)
+}
+
 /// The manifest that the image was pulled or pushed with, where it is still known.
-fn original(store: &Store, image: &Image) -> Result<Option<(Outgoing, Manifest)>> {
+pub(crate) fn original(store: &Store, image: &Image) -> Result<Option<(Outgoing, Manifest)>> {
     for name in store.names_of(&image.id)? {
         let Some(digest) = name.digest() else { continue };
         let mut known = vec![digest.clone()];
@@ -168,7 +196,8 @@ impl Push<'_> {
     }
 }
 
-fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<Outgoing> {
+/// The manifest of an image whose layers are packed so.
+pub(crate) fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<Outgoing> {
     let manifest = Manifest { layers, ..Manifest::of(config) };
     let bytes = serde_json::to_vec(&manifest).map_err(|error| Error::document("the manifest", error))?;
     Ok(Outgoing { media_type: MediaType::OciManifest, bytes })

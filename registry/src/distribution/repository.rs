@@ -175,7 +175,18 @@ impl Repository {
         match response.status() {
             status if status.is_success() => Ok(()),
             StatusCode::METHOD_NOT_ALLOWED => {
-                Err(self.refused(Cause::Invalid("it does not remove images: its owner has to allow that".to_owned())))
+                Err(self.refused(Cause::Invalid("it removes nothing: its owner has to allow that".to_owned())))
+            }
+            // Docker's own registry is older than tags that are removed by themselves.
+            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if wanted.parse::<Digest>().is_err() => {
+                let known = self.head_manifest(wanted, &scope).map_err(|cause| self.refused(cause))?;
+                let cause = match known {
+                    None => Cause::NotFound { what: "image", anonymous: self.endpoint.is_anonymous() },
+                    Some(digest) => Cause::Invalid(format!(
+                        "it removes no tags alone; the name by digest, with @{digest}, removes the image with all its tags"
+                    )),
+                };
+                Err(self.refused(cause))
             }
             _ => Err(self.refused(self.endpoint.refusal(response, "image"))),
         }
@@ -258,7 +269,7 @@ fn content_digest(response: &Response) -> Option<Digest> {
 }
 
 /// `Link: </v2/…?last=x&n=y>; rel="next"`
-fn next_page(response: &Response) -> Option<String> {
+pub(super) fn next_page(response: &Response) -> Option<String> {
     let link = response.headers().get(LINK)?.to_str().ok()?;
     let (target, rest) = link.trim_start().strip_prefix('<')?.split_once('>')?;
     rest.contains("next").then(|| target.to_owned())

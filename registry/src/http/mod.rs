@@ -26,6 +26,7 @@ pub use self::download::{Download, DownloadRequest, Downloaded, Validators};
 pub(crate) use self::failure::{Failed, FailureKind, cause, refused};
 pub use self::origin::Origin;
 pub use self::tls::Trust;
+pub(crate) use self::tls::certificates;
 
 /// Most redirects of one request.
 const REDIRECT_LIMIT: usize = 10;

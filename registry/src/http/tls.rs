@@ -1,6 +1,6 @@
 //! Which servers are believed to be who they say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -46,7 +46,8 @@ pub(super) fn config(options: &HttpOptions, trust: &Trust) -> Result<rustls::Cli
         .map_err(|error| Error::settings(certificate.display(), error))
 }
 
-fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>> {
+/// The certificates of a PEM file.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let bytes = std::fs::read(path).map_err(Error::read(path))?;
     CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
