@@ -1,5 +1,7 @@
 //! The image of a solved plan: configuration, history and layers.
 
+use std::collections::BTreeMap;
+
 use cache::{History, ImageConfig, InlineRecord};
 
 use crate::plan::Plan;
@@ -39,12 +41,12 @@ pub fn image_config(plan: &Plan, solved: &Solved) -> ImageConfig {
     image
 }
 
-/// What the image says of its steps, where it is asked to.
+/// What the image says of its steps, where it is asked to. Layers of its own are named as it has them.
 fn inline_records(solved: &Solved) -> Option<serde_json::Value> {
-    let made = solved.layers.iter().zip(&solved.made_by);
-    let records = made.filter_map(|(layer, step)| {
-        let keys = solved.inline.get(step)?.clone();
-        Some(InlineRecord { layer: layer.diff_id.clone(), tree: layer.tree, size: layer.size, keys })
+    let own: BTreeMap<_, _> = solved.made_by.iter().zip(&solved.layers).collect();
+    let records = solved.inline.iter().map(|(step, record)| match own.get(step) {
+        Some(layer) => InlineRecord { layer: layer.diff_id.clone(), size: Some(layer.size), ..record.clone() },
+        None => record.clone(),
     });
     let records: Vec<InlineRecord> = records.collect();
     if records.is_empty() { None } else { serde_json::to_value(records).ok() }

@@ -52,6 +52,9 @@ pub enum Error {
     /// A cache beyond the store did not give what it promised: who solves goes on without that.
     #[error("{0}")]
     BrokenCache(cache::Error),
+    /// A cache beyond the store knew what a step gave and has no layer of it: the step runs where the files are needed.
+    #[error("a cache does not have the layers of all steps that it knows")]
+    NotCarried,
     /// The sandbox could not be made.
     #[error(transparent)]
     Sandbox(#[from] runtime::Error),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cache::{CacheKey, DiffId, Layer, RemoteCache, RemoteLayer, RemoteRecord, StepRecord, Store};
+use cache::{CacheKey, DiffId, InlineRecord, Layer, RemoteCache, RemoteLayer, RemoteRecord, StepRecord, Store};
 
 use crate::error::Result;
 use crate::event::Event;
@@ -44,7 +44,8 @@ struct State {
 struct Known {
     cache: usize,
     record: RemoteRecord,
-    layer: RemoteLayer,
+    /// Where the cache has it: of some steps it has the record alone.
+    layer: Option<RemoteLayer>,
 }
 
 /// A layer that is fetched at most once.
@@ -100,13 +101,13 @@ pub struct Exported {
     pub known: usize,
 }
 
-/// Which steps a cache is given.
+/// What a cache is given of the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ExportMode {
-    /// Those whose layers are in the image.
+    /// All, with the layers that are in the image.
     #[default]
     Min,
-    /// All.
+    /// All, with all layers.
     Max,
 }
 
@@ -128,7 +129,7 @@ impl<'a> Remotes<'a> {
         if let Some(known) = lock(&self.state).asked.get(key) {
             return known.clone();
         }
-        let mut found = None;
+        let mut found: Option<Known> = None;
         for (index, cache) in self.caches.iter().enumerate() {
             let failed = |state: &State| state.traffic.get(&index).is_some_and(|traffic| traffic.failed.is_some());
             if failed(&lock(&self.state)) {
@@ -140,14 +141,15 @@ impl<'a> Remotes<'a> {
                     return Ok(None);
                 }
                 let layer = cache.layer(&record.layer)?.filter(|layer| layer.tree == record.tree);
-                Ok(layer.map(|layer| Known { cache: index, record, layer }))
+                Ok(Some(Known { cache: index, record, layer }))
             });
             match known {
-                Ok(Some(known)) => {
+                Ok(Some(known @ Known { layer: Some(_), .. })) => {
                     found = Some(known);
                     break;
                 }
-                Ok(None) => {}
+                // Another one may have the layer too.
+                Ok(known) => found = found.or(known),
                 Err(error) => self.count(index, |traffic| traffic.failed = Some(error.to_string())),
             }
         }
@@ -160,7 +162,7 @@ impl<'a> Remotes<'a> {
         let mut state = lock(&self.state);
         state.broken.insert(id.clone());
         state.away.remove(id);
-        state.asked.retain(|_, known| known.as_ref().is_none_or(|known| known.layer.diff_id != *id));
+        state.asked.retain(|_, known| known.as_ref().is_none_or(|known| known.record.layer != *id));
     }
 
     fn count(&self, index: usize, how: impl FnOnce(&mut RemoteTraffic)) {
@@ -201,11 +203,16 @@ impl<'a> Remotes<'a> {
         }
     }
 
-    /// What an image can say of its own steps: the keys of each that are the same in every build of it.
-    pub fn inline(&self, solved: &Solved) -> BTreeMap<StepId, Vec<CacheKey>> {
+    /// What an image can say of its steps: the keys of each that are the same in every build of it.
+    pub fn inline(&self) -> BTreeMap<StepId, InlineRecord> {
         let state = lock(&self.state);
-        let own = state.gave.iter().filter(|(step, _)| solved.made_by.contains(step));
-        own.map(|(step, gave)| (*step, gave.keys.iter().take(gave.said.max(1)).copied().collect())).collect()
+        let record = |gave: &Gave| InlineRecord {
+            layer: gave.layer.diff_id.clone(),
+            tree: gave.layer.tree,
+            size: None,
+            keys: gave.keys.iter().take(gave.said.max(1)).copied().collect(),
+        };
+        state.gave.iter().map(|(step, gave)| (*step, record(gave))).collect()
     }
 }
 
@@ -229,7 +236,7 @@ impl Solver<'_> {
             self.store.put_record(&key, &record)?;
             return Ok(Some((record, layer)));
         }
-        let layer = self.store.distant_layer(&known.layer, known.record.created);
+        let layer = self.store.distant_layer(&known.record, known.layer.as_ref());
         let away = Away { known, waiting: Mutex::default() };
         lock(&remotes.state).away.entry(layer.diff_id.clone()).or_insert_with(|| Arc::new(away));
         remotes.expect(std::slice::from_ref(parts), &record, self.store)?;
@@ -252,12 +259,31 @@ impl Solver<'_> {
     ///
     /// # Errors
     /// [`BrokenCache`](crate::Error::BrokenCache) when a cache does not give what it promised: it is not asked for that again.
+    /// [`NotCarried`](crate::Error::NotCarried) when it has a record alone: that is as if it were not there from then on.
     pub fn need(&self, layers: &[Layer]) -> Result<()> {
         let wanted: Vec<Arc<Away>> = {
             let state = lock(&self.remotes.state);
             layers.iter().filter_map(|layer| state.away.get(&layer.diff_id).cloned()).collect()
         };
+        let mut carried = true;
+        for away in wanted.iter().filter(|away| away.known.layer.is_none()) {
+            carried &= self.came(away)?;
+        }
+        if !carried {
+            return Err(crate::Error::NotCarried);
+        }
         side_by_side(&wanted, |away| self.bring(away))
+    }
+
+    /// Whether a layer that no cache has is here by now, since another step gave it; else it is forgotten.
+    fn came(&self, away: &Away) -> Result<bool> {
+        let record = &away.known.record;
+        let mut waiting = lock(&away.waiting);
+        waiting.here = waiting.here || self.store.layer(self.lease, &record.layer)?.is_some();
+        if !waiting.here {
+            self.remotes.forget(&record.layer);
+        }
+        Ok(waiting.here)
     }
 
     fn bring(&self, away: &Away) -> Result<()> {
@@ -265,7 +291,9 @@ impl Solver<'_> {
         let mut waiting = lock(&away.waiting);
         let Known { cache: index, layer, .. } = &away.known;
         if !waiting.here {
-            let Some(cache) = self.remotes.caches.get(*index) else { return Ok(()) };
+            let (Some(cache), Some(layer)) = (self.remotes.caches.get(*index), layer) else {
+                return Err(crate::Error::NotCarried);
+            };
             if self.cancel.is_cancelled() {
                 return Err(crate::Error::Cancelled);
             }
@@ -297,13 +325,10 @@ impl Solver<'_> {
             let state = lock(&self.remotes.state);
             (state.gave.clone(), state.broken.clone())
         };
-        let chosen: Vec<Gave> = gave
-            .into_iter()
-            .filter(|(step, _)| mode == ExportMode::Max || solved.made_by.contains(step))
-            .map(|(_, gave)| gave)
-            .collect();
+        // Records are small, and all that a build needs of another stage that did not change.
+        let wanted = |step: &StepId| mode == ExportMode::Max || solved.made_by.contains(step);
         let mut layers: BTreeMap<&DiffId, &Layer> =
-            chosen.iter().map(|gave| (&gave.layer.diff_id, &gave.layer)).collect();
+            gave.iter().filter(|(step, _)| wanted(step)).map(|(_, gave)| (&gave.layer.diff_id, &gave.layer)).collect();
         let mut exported = Exported::default();
         for id in layers.keys().copied().cloned().collect::<Vec<_>>() {
             // What was found damaged may be so in this cache.
@@ -313,12 +338,17 @@ impl Solver<'_> {
             }
         }
         let new: Vec<&Layer> = layers.into_values().collect();
-        let (bytes, lost) = (Mutex::new(0), Mutex::new(BTreeSet::new()));
+        let (bytes, lost) = (Mutex::new(0), Mutex::new(0));
         side_by_side(&new, |layer| {
             match self.need(std::slice::from_ref(*layer)) {
                 Err(crate::Error::BrokenCache(error)) => {
-                    (self.events)(Event::Note(None, format!("{error}; its step is not exported")));
-                    lock(&lost).insert(layer.diff_id.clone());
+                    (self.events)(Event::Note(None, format!("{error}; its layer is not exported")));
+                    *lock(&lost) += 1;
+                    return Ok(());
+                }
+                // The record is exported as it came.
+                Err(crate::Error::NotCarried) => {
+                    *lock(&lost) += 1;
                     return Ok(());
                 }
                 needed => needed?,
@@ -327,10 +357,9 @@ impl Solver<'_> {
             *lock(&bytes) += written;
             Ok(())
         })?;
-        let lost = lock(&lost).clone();
-        exported.layers = new.len() - lost.len();
+        exported.layers = new.len() - *lock(&lost);
         exported.bytes = *lock(&bytes);
-        for Gave { keys, record, layer, .. } in chosen.iter().filter(|gave| !lost.contains(&gave.layer.diff_id)) {
+        for Gave { keys, record, layer, .. } in gave.values() {
             let record = RemoteRecord {
                 layer: layer.diff_id.clone(),
                 tree: layer.tree,

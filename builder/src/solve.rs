@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cache::{CacheKey, Claim, Layer, Lease, StepRecord, Store, failpoint};
+use cache::{Claim, InlineRecord, Layer, Lease, StepRecord, Store, failpoint};
 
 use crate::cancel::Cancel;
 use crate::context::Context;
@@ -42,8 +42,8 @@ pub struct Solved {
     pub performed: usize,
     /// Steps that hit.
     pub hits: usize,
-    /// Keys of steps that the image is to tell of itself.
-    pub inline: BTreeMap<StepId, Vec<CacheKey>>,
+    /// What the image is to tell of its steps.
+    pub inline: BTreeMap<StepId, InlineRecord>,
 }
 
 /// The tree of a solved step.
@@ -132,6 +132,7 @@ impl Solver<'_> {
                 Err(Error::BrokenCache(error)) => {
                     (self.events)(Event::Note(None, format!("{error}; the step runs")));
                 }
+                Err(Error::NotCarried) => {}
                 solved => return solved,
             }
         }
@@ -207,11 +208,11 @@ impl Solver<'_> {
                     }
                 }
             }
-            Err(error @ Error::BrokenCache(_)) => state.error = state.error.take().or(Some(error)),
+            Err(error) if looks_again(&error) => state.error = state.error.take().or(Some(error)),
             Err(error) => {
                 let stopped = self.cancel.is_cancelled();
                 (self.events)(if stopped { Event::Cancelled(id) } else { Event::Failed(id) });
-                if state.error.as_ref().is_none_or(|first| matches!(first, Error::BrokenCache(_))) {
+                if state.error.as_ref().is_none_or(looks_again) {
                     state.error = Some(error);
                     self.cancel.cancel();
                 }
@@ -364,6 +365,11 @@ impl Solved {
         let of_base = |id: &&StepId| plan.step(**id).is_some_and(|step| matches!(step.op, Op::Image { .. }));
         self.made_by.iter().take_while(of_base).count()
     }
+}
+
+/// The plan is solved once more, with one layer less that is known.
+fn looks_again(error: &Error) -> bool {
+    matches!(error, Error::BrokenCache(_) | Error::NotCarried)
 }
 
 fn is_step_failure(error: &Error) -> bool {

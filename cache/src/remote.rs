@@ -48,15 +48,16 @@ pub struct RemoteLayer {
 /// The key of an image configuration under which the image says which steps gave its layers (`--cache-to type=inline`).
 pub const INLINE_RECORDS: &str = "dunnage.cache.v1";
 
-/// One of them. It holds no time and no word of the machine: equal builds are equal images with it as well.
+/// One of them, whose layer may be one of another stage. It holds no time and no word of the machine: equal builds are equal images with it as well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InlineRecord {
-    /// The layer, which is one of the image.
+    /// The layer.
     pub layer: DiffId,
     /// The hash of its tree.
     pub tree: TreeHash,
-    /// Bytes of file content.
-    pub size: u64,
+    /// Bytes of file content, of a layer that the image has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
     /// The keys of the step.
     pub keys: Vec<CacheKey>,
 }
@@ -139,10 +140,11 @@ impl RemoteLayer {
 }
 
 impl Store {
-    /// A layer that is elsewhere so far: keys can be made of it, and it can be used once [`fetch_layer`](Store::fetch_layer)
-    /// has brought it.
-    pub fn distant_layer(&self, remote: &RemoteLayer, created: u64) -> Layer {
-        Layer::at(self, remote.diff_id.clone(), remote.tree, remote.size, created)
+    /// A layer that is elsewhere so far, or nowhere: keys can be made of it, and it can be used once
+    /// [`fetch_layer`](Store::fetch_layer) has brought it.
+    pub fn distant_layer(&self, record: &RemoteRecord, remote: Option<&RemoteLayer>) -> Layer {
+        let size = remote.map_or(0, |remote| remote.size);
+        Layer::at(self, record.layer.clone(), record.tree, size, record.created)
     }
 
     /// Brings a layer, verified on the way: its bytes, its tar, its tree.

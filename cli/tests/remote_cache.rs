@@ -149,20 +149,36 @@ fn builder_k10_a_cache_that_is_damaged_or_gone_never_gives_a_wrong_image() {
 }
 
 #[test]
-fn builder_k10_min_keeps_the_steps_of_the_image_and_caches_are_joined() {
+fn builder_k10_min_has_all_records_and_the_layers_of_the_image() {
     let Some(dunnage) = dunnage() else { return };
     dunnage.dir("cache");
     let told = build(&dunnage, &["--cache-to", "type=local,dest=min,compression=zstd"]);
-    assert!(told.contains("and 3 layers"), "{told}");
-    // From one cache into another, with only what is new there.
+    assert!(told.contains("wrote 8 records and 3 layers"), "{told}");
+    let import = |other: &Dunnage, args: &[&str]| {
+        copy_tree(&dunnage.dir("min"), &other.dir("min"));
+        build(other, &[&["--cache-from", "type=local,src=min"], args].concat())
+    };
+    // All hits, though the layers of the other stages are nowhere.
     let other = elsewhere(&dunnage);
-    copy_tree(&dunnage.dir("min"), &other.dir("min"));
-    let told = build(
-        &other,
-        &["--cache-from", "type=local,src=min", "--cache-to", "type=local,dest=all,mode=max", "-o", "type=cacheonly"],
+    let told = import(&other, &["-t", "app"]);
+    assert!(told.contains("knew 6 steps; 3 layers fetched"), "{told}");
+    all_cached(&other, 6);
+    assert_eq!(id(&other), id(&dunnage));
+    assert_eq!(other.run(["run", "--rm", "app", "tail", "-c", "6", "/both"]).ok().stdout, "other\n");
+    // A step that needs one of them brings its own stage to run, and no other.
+    let third = elsewhere(&dunnage);
+    third.write(
+        "context/Dockerfile",
+        FILE.replace("echo other > /d/other", "echo other > /d/other\nRUN cp /d/other /d/more"),
     );
-    assert!(told.contains("and 6 layers"), "{told}");
-    assert!(Path::new(&other.dir("all")).join("dunnage-cache").is_file());
+    import(&third, &["-t", "app"]);
+    assert_eq!(statuses(&third), ["cached", "cached", "ran", "ran", "cached", "cached", "cached"]);
+    assert_eq!(third.run(["run", "--rm", "app", "tail", "-c", "6", "/both"]).ok().stdout, "other\n");
+    // From one cache into another, with what there is.
+    let fourth = elsewhere(&dunnage);
+    let told = import(&fourth, &["--cache-to", "type=local,dest=all,mode=max", "-o", "type=cacheonly"]);
+    assert!(told.contains("wrote 6 records and 3 layers"), "{told}");
+    assert!(Path::new(&fourth.dir("all")).join("dunnage-cache").is_file());
 }
 
 #[test]

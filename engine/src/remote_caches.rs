@@ -253,7 +253,7 @@ impl OpenCaches {
     /// With `type=inline` the image tells of its steps.
     pub(crate) fn tell_inline(&self, remotes: &Remotes<'_>, solved: &mut Solved) {
         if self.inline {
-            solved.inline = remotes.inline(solved);
+            solved.inline = remotes.inline();
         }
     }
 

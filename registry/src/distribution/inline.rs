@@ -32,14 +32,16 @@ pub(super) fn read(repository: &Repository, top: RemoteManifest, platform: &Plat
     let bytes = (remote.top.bytes.len() + remote.manifest.bytes.len() + remote.config_size()) as u64;
     let mut inline = Inline { layers: BTreeMap::new(), records: BTreeMap::new(), bytes };
     for InlineRecord { layer, tree, size, keys } in said {
-        let Some(blob) = blobs.get(&layer) else { continue };
         let (created, text) = history.get(&layer).cloned().unwrap_or_default();
         for key in keys {
             let record = RemoteRecord { layer: layer.clone(), tree, created, duration_ms: 0, text: text.clone() };
             inline.records.insert(key, record);
         }
-        let there = RemoteLayer { diff_id: layer.clone(), tree, size, blob: (*blob).clone() };
-        inline.layers.insert(layer, there);
+        // Those of other stages are not in the image.
+        if let Some(blob) = blobs.get(&layer) {
+            let there = RemoteLayer { diff_id: layer.clone(), tree, size: size.unwrap_or(0), blob: (*blob).clone() };
+            inline.layers.insert(layer, there);
+        }
     }
     Ok(inline)
 }

@@ -28,19 +28,21 @@ const BUILDKIT: &str = "application/vnd.buildkit.cacheconfig.v0";
 const RECORDS_LIMIT: u64 = 64 << 20;
 /// Most layers of one cache: its manifest has to stay within what registries take.
 const LAYERS: usize = 4000;
+/// Most records of one cache.
+const KEYS: usize = 20_000;
 
 /// The list of records.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Records {
-    layers: Vec<Kept>,
-    records: BTreeMap<CacheKey, RemoteRecord>,
+    layers: Vec<Kept<RemoteLayer>>,
+    records: BTreeMap<CacheKey, Kept<RemoteRecord>>,
 }
 
-/// A layer, and when an export last had a use for it.
+/// Something, and when an export last had a use for it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Kept {
+struct Kept<T> {
     #[serde(flatten)]
-    layer: RemoteLayer,
+    what: T,
     /// Unix seconds.
     used: u64,
 }
@@ -50,8 +52,9 @@ struct Kept {
 struct Added {
     layers: BTreeMap<DiffId, RemoteLayer>,
     records: BTreeMap<CacheKey, RemoteRecord>,
-    /// Layers that were there and are of use still.
+    /// Layers and records that were there and are of use still.
     used: BTreeSet<DiffId>,
+    used_keys: BTreeSet<CacheKey>,
 }
 
 /// A cache under a name of a registry.
@@ -60,9 +63,8 @@ pub struct RegistryCache {
     repository: Repository,
     reference: Reference,
     name: String,
-    layers: BTreeMap<DiffId, RemoteLayer>,
-    times: BTreeMap<DiffId, u64>,
-    records: BTreeMap<CacheKey, RemoteRecord>,
+    layers: BTreeMap<DiffId, Kept<RemoteLayer>>,
+    records: BTreeMap<CacheKey, Kept<RemoteRecord>>,
     read: AtomicU64,
     /// Only of one that is written to.
     compression: Option<LayerCompression>,
@@ -84,8 +86,8 @@ impl RegistryCache {
                 let inline = super::inline::read(&cache.repository, top, platform);
                 let inline = inline.map_err(|error| cache.failed(&error))?;
                 cache.read.fetch_add(inline.bytes, Ordering::Relaxed);
-                cache.layers = inline.layers;
-                cache.records = inline.records;
+                cache.layers = inline.layers.into_iter().map(|(id, what)| (id, Kept { what, used: 0 })).collect();
+                cache.records = inline.records.into_iter().map(|(key, what)| (key, Kept { what, used: 0 })).collect();
             }
         }
         Ok(cache)
@@ -125,7 +127,6 @@ impl RegistryCache {
             reference: reference.clone(),
             name,
             layers: BTreeMap::new(),
-            times: BTreeMap::new(),
             records: BTreeMap::new(),
             read: AtomicU64::new(0),
             compression: None,
@@ -155,8 +156,7 @@ impl RegistryCache {
     }
 
     fn take(&mut self, records: Records) {
-        self.times = records.layers.iter().map(|kept| (kept.layer.diff_id.clone(), kept.used)).collect();
-        self.layers = records.layers.into_iter().map(|kept| (kept.layer.diff_id.clone(), kept.layer)).collect();
+        self.layers = records.layers.into_iter().map(|kept| (kept.what.diff_id.clone(), kept)).collect();
         self.records = records.records;
     }
 
@@ -179,21 +179,29 @@ impl RegistryCache {
 
     /// What the cache is with what was added; what was of no use for the longest goes where it is too much.
     fn joined(&self, added: &Added, now: u64) -> Records {
-        let mut layers: Vec<Kept> = Vec::new();
-        for (id, layer) in self.layers.iter().filter(|(id, _)| !added.layers.contains_key(id)) {
-            let used = if added.used.contains(id) { now } else { self.times.get(id).copied().unwrap_or(0) };
-            layers.push(Kept { layer: layer.clone(), used });
-        }
-        layers.extend(added.layers.values().map(|layer| Kept { layer: layer.clone(), used: now }));
-        layers
-            .sort_by(|one, other| other.used.cmp(&one.used).then_with(|| one.layer.diff_id.cmp(&other.layer.diff_id)));
-        layers.truncate(LAYERS);
-        let there: BTreeSet<&DiffId> = layers.iter().map(|kept| &kept.layer.diff_id).collect();
-        let mut records = self.records.clone();
-        records.extend(added.records.iter().map(|(key, record)| (*key, record.clone())));
-        records.retain(|_, record| there.contains(&record.layer));
-        Records { layers, records }
+        let layers = joined(&self.layers, &added.layers, &added.used, now, LAYERS);
+        let records = joined(&self.records, &added.records, &added.used_keys, now, KEYS);
+        Records { layers: layers.into_iter().map(|(_, kept)| kept).collect(), records: records.into_iter().collect() }
     }
+}
+
+/// What was there and what is new, the latest used first, so many at most.
+fn joined<K: Ord + Clone, T: Clone>(
+    there: &BTreeMap<K, Kept<T>>,
+    new: &BTreeMap<K, T>,
+    used: &BTreeSet<K>,
+    now: u64,
+    limit: usize,
+) -> Vec<(K, Kept<T>)> {
+    let old = there.iter().filter(|(key, _)| !new.contains_key(*key));
+    let old = old.map(|(key, kept)| {
+        (key.clone(), Kept { what: kept.what.clone(), used: if used.contains(key) { now } else { kept.used } })
+    });
+    let new = new.iter().map(|(key, what)| (key.clone(), Kept { what: what.clone(), used: now }));
+    let mut all: Vec<(K, Kept<T>)> = old.chain(new).collect();
+    all.sort_by(|(one, first), (other, second)| second.used.cmp(&first.used).then_with(|| one.cmp(other)));
+    all.truncate(limit);
+    all
 }
 
 impl RemoteCache for RegistryCache {
@@ -202,11 +210,15 @@ impl RemoteCache for RegistryCache {
     }
 
     fn record(&self, key: &CacheKey) -> Result<Option<RemoteRecord>> {
-        Ok(self.records.get(key).cloned())
+        let found = self.records.get(key).map(|kept| kept.what.clone());
+        if found.is_some() {
+            self.added().used_keys.insert(*key);
+        }
+        Ok(found)
     }
 
     fn layer(&self, id: &DiffId) -> Result<Option<RemoteLayer>> {
-        let found = self.layers.get(id).cloned();
+        let found = self.layers.get(id).map(|kept| kept.what.clone());
         if found.is_some() {
             self.added().used.insert(id.clone());
         }
@@ -251,7 +263,7 @@ impl RemoteCache for RegistryCache {
         let outbound = self.outbound(store, lease);
         outbound.document(&digest, &bytes).map_err(|error| self.failed(&error))?;
         let config = descriptor(MediaType::from(RECORDS.to_owned()), digest, bytes.len() as u64);
-        let layers = records.layers.into_iter().map(|kept| kept.layer.blob).collect();
+        let layers = records.layers.into_iter().map(|kept| kept.what.blob).collect();
         let manifest = Manifest { layers, ..Manifest::of(config) };
         let document = serde_json::to_vec(&manifest).map_err(|error| self.failed(&error))?;
         if document.len() as u64 > DOCUMENT_LIMIT {
