@@ -8,7 +8,7 @@ use sha2::Digest as _;
 
 use super::share::Shared;
 use super::split::{Moves, Piece, SplitReader};
-use super::stream::{Feed, piped, pump_file};
+use super::stream::{Feed, Hashed, Outlet, piped, pump_file};
 use super::write::{Bytes, Measured, read_error, walk};
 use super::{Committed, DISPLACED, DraftDir, Layer, LayerCheck, LayerFile, SPLIT};
 use crate::digest::{DiffId, Digest};
@@ -26,7 +26,37 @@ pub(crate) fn pack(directory: &Path, clamp_mtime: Option<i64>, out: &mut dyn Wri
 /// The same of a draft of which files may be another layer's too.
 fn pack_draft(draft: &DraftDir, shared: &Shared) -> Result<(Measured, Digest)> {
     let fs = draft.path.join("fs");
+    if is_small(&fs) {
+        let mut hashed = Hashed::default();
+        let measured = walk(&fs, None, &mut Bytes::sharing(&mut hashed, shared))?;
+        return Ok((measured, hashed.finish()));
+    }
     piped(|feed| walk(&fs, None, &mut Bytes::sharing(feed, shared)), |stream| write_hashed(stream, &mut io::sink()))
+}
+
+/// Entries and bytes up to which a tree is packed without a second thread.
+const SMALL: (usize, u64) = (32, 256 << 10);
+
+/// Whether a tree is small, as far as that is known at once: what is not is packed as a large one is.
+fn is_small(directory: &Path) -> bool {
+    let (mut entries, mut bytes) = SMALL;
+    let mut open = vec![directory.to_owned()];
+    while let Some(directory) = open.pop() {
+        let Ok(list) = std::fs::read_dir(&directory) else { return false };
+        for entry in list {
+            let Ok(metadata) = entry.as_ref().map_or(Err(()), |entry| entry.metadata().map_err(drop)) else {
+                return false;
+            };
+            match (entries.checked_sub(1), bytes.checked_sub(metadata.len())) {
+                (Some(left), Some(room)) => (entries, bytes) = (left, room),
+                _ => return false,
+            }
+            if metadata.is_dir() {
+                open.extend(entry.map(|entry| entry.path()));
+            }
+        }
+    }
+    true
 }
 
 fn write_hashed(stream: &mut super::stream::Stream, out: &mut dyn Write) -> Result<Digest> {

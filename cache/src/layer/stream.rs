@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 
 /// Bytes of one buffer: large against the cost of waking a thread, small against the caches.
 const BUFFER: usize = 256 * 1024;
+/// Bytes of the first one, which is all that a small layer needs.
+const FIRST: usize = 16 * 1024;
 /// Buffers of one stream.
 const BUFFERS: usize = 6;
 
@@ -37,18 +39,44 @@ pub(crate) struct Feed {
     full: SyncSender<Message>,
     empty: Receiver<Buffer>,
     current: Option<Buffer>,
+    /// Buffers that were made: memory that is never needed is never touched.
+    made: usize,
+}
+
+/// Where bytes go one after the other.
+pub(crate) trait Outlet {
+    /// Appends bytes.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    /// Appends what one `read` gives, `limit` bytes at most, and shows it; nothing at the end.
+    fn read(&mut self, reader: &mut impl Read, limit: u64) -> io::Result<&[u8]>;
 }
 
 impl Feed {
+    fn new(full: SyncSender<Message>, empty: Receiver<Buffer>) -> Feed {
+        Feed { full, empty, current: None, made: 0 }
+    }
+
     /// Room for bytes; the buffer before it goes on when it is full.
     fn room(&mut self) -> Result<&mut Buffer> {
-        if self.current.as_ref().is_some_and(|buffer| buffer.len == BUFFER) {
+        if self.current.as_ref().is_some_and(|buffer| buffer.len == buffer.bytes.len()) {
             self.send()?;
         }
         if self.current.is_none() {
-            self.current = Some(self.empty.recv().map_err(|_| abandoned())?);
+            self.current = Some(self.next()?);
         }
         self.current.as_mut().ok_or_else(abandoned)
+    }
+
+    fn next(&mut self) -> Result<Buffer> {
+        if let Ok(buffer) = self.empty.try_recv() {
+            return Ok(buffer);
+        }
+        if self.made == BUFFERS {
+            return self.empty.recv().map_err(|_| abandoned());
+        }
+        let bytes = vec![0; if self.made == 0 { FIRST } else { BUFFER }];
+        self.made += 1;
+        Ok(Buffer { bytes: bytes.into_boxed_slice(), len: 0 })
     }
 
     fn send(&mut self) -> Result<()> {
@@ -57,9 +85,10 @@ impl Feed {
             None => Ok(()),
         }
     }
+}
 
-    /// Appends bytes.
-    pub(crate) fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+impl Outlet for Feed {
+    fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let buffer = self.room()?;
             let spare = buffer.bytes.get_mut(buffer.len..).unwrap_or_default();
@@ -72,20 +101,51 @@ impl Feed {
         Ok(())
     }
 
-    /// Appends what one `read` gives, `limit` bytes at most, and shows it; nothing at the end.
-    pub(crate) fn read(&mut self, reader: &mut impl Read, limit: u64) -> io::Result<&[u8]> {
+    fn read(&mut self, reader: &mut impl Read, limit: u64) -> io::Result<&[u8]> {
         let buffer = self.room().map_err(io::Error::other)?;
         let from = buffer.len;
-        let wanted = usize::try_from(limit).unwrap_or(BUFFER).min(BUFFER - from);
-        let spare = buffer.bytes.get_mut(from..from + wanted).unwrap_or_default();
-        let got = loop {
-            match reader.read(spare) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other?,
-            }
-        };
+        let wanted = usize::try_from(limit).unwrap_or(BUFFER).min(buffer.bytes.len() - from);
+        let got = read_some(reader, buffer.bytes.get_mut(from..from + wanted).unwrap_or_default())?;
         buffer.len += got;
         Ok(buffer.bytes.get(from..from + got).unwrap_or_default())
+    }
+}
+
+fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match reader.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// The SHA-256 of what passes, taken on the spot: for what is so small that a thread would be the larger part of it.
+#[derive(Default)]
+pub(crate) struct Hashed {
+    hasher: sha2::Sha256,
+    buffer: Vec<u8>,
+}
+
+impl Hashed {
+    pub(crate) fn finish(self) -> Digest {
+        Digest::from_sha256(self.hasher.finalize().as_slice())
+    }
+}
+
+impl Outlet for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    fn read(&mut self, reader: &mut impl Read, limit: u64) -> io::Result<&[u8]> {
+        let wanted = usize::try_from(limit).unwrap_or(FIRST).min(FIRST);
+        self.buffer.resize(wanted.max(self.buffer.len()), 0);
+        let got = read_some(reader, self.buffer.get_mut(..wanted).unwrap_or_default())?;
+        let bytes = self.buffer.get(..got).unwrap_or_default();
+        self.hasher.update(bytes);
+        Ok(bytes)
     }
 }
 
@@ -153,9 +213,9 @@ pub(crate) fn piped<M: Send, T>(
     take: impl FnOnce(&mut Stream) -> Result<T>,
 ) -> Result<(M, T)> {
     let (full, filled) = sync_channel(BUFFERS);
-    let (empty, emptied) = buffers();
+    let (empty, emptied) = channel();
     scope(|threads| {
-        let maker = threads.spawn(move || run(make, Feed { full, empty: emptied, current: None }));
+        let maker = threads.spawn(move || run(make, Feed::new(full, emptied)));
         let mut stream = Stream { full: filled, empty, current: None, at: 0 };
         let taken = take(&mut stream);
         drop(stream);
@@ -171,9 +231,9 @@ pub(crate) fn hashed<M: Send, T>(
 ) -> Result<(M, T, Digest)> {
     let (full, filled) = sync_channel::<Message>(BUFFERS);
     let (onward, arrived) = sync_channel(BUFFERS);
-    let (empty, emptied) = buffers();
+    let (empty, emptied) = channel();
     scope(|threads| {
-        let maker = threads.spawn(move || run(make, Feed { full, empty: emptied, current: None }));
+        let maker = threads.spawn(move || run(make, Feed::new(full, emptied)));
         let hasher = threads.spawn(move || {
             let mut hasher = sha2::Sha256::new();
             for message in filled {
@@ -194,15 +254,6 @@ pub(crate) fn hashed<M: Send, T>(
         let (made, taken) = ends(made, taken)?;
         Ok((made, taken, digest))
     })
-}
-
-fn buffers() -> (Sender<Buffer>, Receiver<Buffer>) {
-    let (empty, emptied) = channel();
-    for _ in 0..BUFFERS {
-        // Pages that no byte reaches are never taken from the machine. The other end is in this very function.
-        let _ = empty.send(Buffer { bytes: vec![0; BUFFER].into_boxed_slice(), len: 0 });
-    }
-    (empty, emptied)
 }
 
 /// Makes, and sends what is left over; an error goes to the taking end, in its place among the bytes.
@@ -237,7 +288,12 @@ pub(crate) fn pump(reader: &mut impl Read, feed: &mut Feed) -> Result<()> {
 }
 
 /// Reads exactly `size` bytes of a file into a stream, each piece shown to `see`.
-pub(crate) fn pump_file(file: &mut File, size: u64, feed: &mut Feed, mut see: impl FnMut(&[u8])) -> io::Result<()> {
+pub(crate) fn pump_file(
+    file: &mut File,
+    size: u64,
+    feed: &mut impl Outlet,
+    mut see: impl FnMut(&[u8]),
+) -> io::Result<()> {
     let mut left = size;
     while left > 0 {
         let bytes = feed.read(file, left)?;

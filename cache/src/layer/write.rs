@@ -19,7 +19,7 @@ use super::encode::{Head, encode, pad};
 use super::read::OPAQUE;
 use super::share::Shared;
 use super::split::Outline;
-use super::stream::{Feed, pump_file};
+use super::stream::{Outlet, pump_file};
 use super::tree_hash::{Facts, TreeHasher};
 use crate::digest::TreeHash;
 use crate::error::{Error, Result};
@@ -76,18 +76,18 @@ impl Place<'_> {
 }
 
 /// The bytes themselves, into a stream.
-pub(crate) struct Bytes<'f> {
-    feed: &'f mut Feed,
+pub(crate) struct Bytes<'f, O> {
+    feed: &'f mut O,
     /// Files that another layer has too, and that must be what they were there.
     shared: Option<&'f Shared>,
 }
 
-impl<'f> Bytes<'f> {
-    pub(crate) fn new(feed: &'f mut Feed) -> Bytes<'f> {
+impl<'f, O: Outlet> Bytes<'f, O> {
+    pub(crate) fn new(feed: &'f mut O) -> Bytes<'f, O> {
         Bytes { feed, shared: None }
     }
 
-    pub(crate) fn sharing(feed: &'f mut Feed, shared: &'f Shared) -> Bytes<'f> {
+    pub(crate) fn sharing(feed: &'f mut O, shared: &'f Shared) -> Bytes<'f, O> {
         Bytes { feed, shared: Some(shared).filter(|shared| !shared.is_empty()) }
     }
 
@@ -96,7 +96,7 @@ impl<'f> Bytes<'f> {
     }
 }
 
-impl Sink for Bytes<'_> {
+impl<O: Outlet> Sink for Bytes<'_, O> {
     fn literal(&mut self, bytes: &[u8]) -> Result<()> {
         self.feed.write(bytes)
     }

@@ -70,14 +70,17 @@ pub(super) fn same_attributes(new: &OwnedFd, old: &OwnedFd, path: &Path) -> Resu
 
 pub(super) fn same_bytes(new: OwnedFd, old: OwnedFd, path: &Path) -> Result<bool> {
     let (mut new, mut old) = (File::from(new), File::from(old));
-    let (mut one, mut other) = (vec![0; BUFFER], vec![0; BUFFER]);
+    let length = new.metadata().map_err(Error::path("read", path))?.len();
+    // One byte more than a small file has: its end is seen at once.
+    let size = usize::try_from(length).map_or(BUFFER, |length| length.saturating_add(1).min(BUFFER));
+    let (mut one, mut other) = (vec![0; size], vec![0; size]);
     loop {
         let got = fill(&mut new, &mut one).map_err(Error::path("read", path))?;
         let there = fill(&mut old, &mut other).map_err(Error::path("read", path))?;
         if one.get(..got) != other.get(..there) {
             return Ok(false);
         }
-        if got < BUFFER {
+        if got < size {
             return Ok(true);
         }
     }

@@ -236,7 +236,10 @@ impl Snapshot {
         let (work, upper) = (self.work(), self.upper());
         let lowers = MergedTree::of_directories(self.lowers);
         if self.driver == StorageDriver::Overlay {
-            std::fs::remove_dir_all(&work).map_err(Error::path("remove", &work))?;
+            let aside = lease.draft();
+            std::fs::rename(&work, &aside).map_err(Error::path("remove", &work))?;
+            // Beside the work that somebody waits for. What is not done at the end goes with the lease.
+            rayon::spawn(move || drop(std::fs::remove_dir_all(aside)));
             canonical::canonicalize(&upper, &lowers)?;
             inherit(&upper, options)?;
             return store.commit_tree(lease, self.draft);
