@@ -129,7 +129,8 @@ pub(crate) enum Command {
     Verb(Verb),
     /// Follow what happens to containers
     Events(EventsArgs),
-    #[command(name = engine::MONITOR_COMMAND, hide = true)]
+    /// The process behind a container: [`MonitorLine`] is its command line
+    #[command(skip)]
     Monitor(MonitorArgs),
     /// List images
     Images(ImagesArgs),
@@ -236,12 +237,34 @@ pub(crate) enum Called {
     Oci(Box<OciArguments>),
 }
 
+/// How this program calls itself to be a container's monitor. Of its own, for the definitions of all commands would stay in
+/// the memory of a process that is to be small.
+#[derive(Debug, Parser)]
+struct MonitorLine {
+    #[arg(long)]
+    root: Option<PathBuf>,
+    #[command(flatten)]
+    monitor: MonitorArgs,
+}
+
+impl From<MonitorLine> for Arguments {
+    fn from(line: MonitorLine) -> Arguments {
+        Arguments { root: line.root, color: Color::Never, command: Command::Monitor(line.monitor) }
+    }
+}
+
 /// Parses the process's arguments in the command line that its name and its first word choose.
 pub(crate) fn parse_called() -> Result<Called, ExitCode> {
     let mut words = std::env::args_os();
     let name = words.next().map(PathBuf::from).unwrap_or_default();
     let named = OCI_NAMES.iter().any(|known| name.file_name().is_some_and(|name| name == *known));
     let mut rest: Vec<_> = words.collect();
+    if !named && rest.first().is_some_and(|word| word == engine::MONITOR_COMMAND) {
+        return MonitorLine::try_parse_from(rest).map(|line| Called::Dunnage(Box::new(line.into()))).map_err(|error| {
+            crate::ui::print_clap(&error);
+            end(&error, 2)
+        });
+    }
     if !named && rest.first().is_none_or(|word| word != "oci") {
         return parse().map(|arguments| Called::Dunnage(Box::new(arguments)));
     }

@@ -34,9 +34,9 @@ impl Engine {
         // Nobody waits for it: it outlives this process, or ends with the container that this process waits for.
         Command::new("/proc/self/exe")
             .arg0("dunnage")
-            .arg("--root")
+            .args([MONITOR_COMMAND, "--root"])
             .arg(root)
-            .args([MONITOR_COMMAND, "--storage-driver", driver, place.id()])
+            .args(["--storage-driver", driver, place.id()])
             .current_dir("/")
             .stdin(OwnedFd::from(its))
             .stdout(Stdio::null())
