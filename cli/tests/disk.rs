@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use testdata::{Dunnage, Need, Ran, skipped};
+use testdata::{Dunnage, Need, Ran, Served, skipped};
 
 /// A file system of a certain size at the store's place.
 struct SmallDisk(PathBuf);
@@ -57,6 +57,28 @@ fn archive(dunnage: &Dunnage) {
     dunnage.run(["save", "-o", "big.tar", "big"]).ok();
     dunnage.write("context/file", noise(11, 8 << 20));
     dunnage.write("context/Dockerfile", "FROM big\nCOPY file /file\nRUN cp /file /again && rm /again\n");
+}
+
+/// A server leaves room on its disk, and says so; with more room the same push comes to its end.
+#[test]
+fn a_registry_on_a_full_disk_refuses_what_does_not_fit() {
+    if skipped(&[Need::Root, Need::Program("busybox"), Need::Program("mount")]) {
+        return;
+    }
+    let (maker, dunnage) = (Dunnage::new(env!("CARGO_BIN_EXE_dunnage")), Dunnage::new(env!("CARGO_BIN_EXE_dunnage")));
+    maker.busybox();
+    maker.write("context/file", noise(1, 8 << 20));
+    maker.write("context/Dockerfile", "FROM base\nCOPY file /file\nCMD echo whole\n");
+    let disk = SmallDisk::mount(&dunnage, 260);
+    let served = Served::start(&dunnage, &[]);
+    let name = format!("{}/app:1", served.host());
+    maker.run(["build", "-q", "-t", &name, "context"]).ok();
+    maker.run(["push", &name]).fails(1, "the registry's disk has no room for it");
+    served.get("/v2/").is(200);
+    disk.grow(320);
+    maker.run(["push", &name]).ok();
+    assert_eq!(dunnage.run(["run", "--rm", "app:1"]).ok().stdout, "whole\n");
+    drop(served);
 }
 
 /// A full disk is told with the path and what is free there, and with more room the same command comes to its end.

@@ -159,6 +159,20 @@ impl Hosted {
         Ok(found)
     }
 
+    /// Names whose tag stood for a digest when it was asked for last, whether that still counts or not.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn tagged(&self, repository: &Reference, digest: &Digest) -> Result<Vec<Reference>> {
+        let mut found = Vec::new();
+        for (name, path) in entries(&self.part(repository, "tags"))? {
+            if self.record::<HostedTag>(&path)?.is_some_and(|tag| tag.digest == *digest) {
+                found.extend(repository.with_tag(&name));
+            }
+        }
+        Ok(found)
+    }
+
     /// Takes a tag away; false when it was not there.
     ///
     /// # Errors

@@ -62,7 +62,7 @@ impl Hosted {
     ) -> Result<()> {
         let counts = |manifest: &HostedManifest| {
             let has = |id: &ImageId| !gone.contains(id) && self.store.image_path(id).exists();
-            manifest.image.as_ref().is_none_or(has) && !(whole && manifest.packed)
+            manifest.image.as_ref().is_none_or(has)
         };
         let mut needed: BTreeSet<String> = BTreeSet::new();
         let mut dead: BTreeSet<Digest> = BTreeSet::new();
@@ -71,13 +71,17 @@ impl Hosted {
         for (_, path) in entries(&repository.join("manifests"))? {
             let Some(manifest) = self.record::<HostedManifest>(&path)? else { continue };
             let blobs = manifest.blobs.iter().map(Digest::to_string);
-            if counts(&manifest) {
+            let counts = counts(&manifest);
+            if counts && !(whole && manifest.packed) {
                 needed.extend(blobs);
                 kept.insert(manifest.digest);
-            } else {
-                freed.extend(blobs);
+                continue;
+            }
+            freed.extend(blobs);
+            doomed.files.push(path);
+            // A tag says which image has to be packed again when the digest is asked for.
+            if !counts {
                 dead.insert(manifest.digest);
-                doomed.files.push(path);
             }
         }
         for (_, path) in entries(&repository.join("tags"))? {

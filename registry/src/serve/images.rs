@@ -22,7 +22,7 @@ use crate::save::{LayerCompression, config_bytes, layers};
 /// Most bytes of an image configuration.
 const CONFIG_LIMIT: u64 = 8 << 20;
 
-/// Layers that are being packed: who wants one too waits for it.
+/// Layers that are being packed, and images that are being unpacked: who wants one too waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Packers {
     layers: Mutex<HashMap<DiffId, Arc<Mutex<()>>>>,
@@ -48,8 +48,8 @@ impl Server {
                 {
                     return Ok(Some(manifest));
                 }
-                // What was made from images may have been pruned: it is made again, and is the same.
-                for name in self.names(repository)? {
+                // What was made from an image may have been pruned: it is made again, and is the same.
+                for name in self.hosted.tagged(repository, digest)? {
                     self.find_tag(&name)?;
                 }
                 Ok(self.hosted.manifest(repository, digest)?)
@@ -195,6 +195,9 @@ impl Server {
             let (here, there) = (manifest.layers.len(), image.layers.len());
             return Err(Error::document("the manifest", format!("it has {here} layers, its configuration {there}")));
         }
+        // A client that waited too long and asks again waits for the first time, and finds all of it there.
+        let turn = self.packers.of(&DiffId(image.id.0.clone()));
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let lease = self.store.lease()?;
         let mut sources = Vec::new();
         for layer in &manifest.layers {

@@ -12,6 +12,8 @@ mod manifests;
 mod reply;
 mod route;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod timed;
 mod uploads;
 
