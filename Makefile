@@ -27,6 +27,7 @@ size: build
 bench: build
 	@DUNNAGE=$(CURDIR)/$(OUT) sh bench/rebuild.sh
 	@DUNNAGE=$(CURDIR)/$(OUT) sh bench/copy-driver.sh
+	@DUNNAGE=$(CURDIR)/$(OUT) sh bench/rootless.sh
 	cargo build --release --locked -p dunnage-cache --example layers
 	@DUNNAGE=$(CURDIR)/$(OUT) LAYERS=$(CURDIR)/$(dir $(OUT))examples/layers sh bench/layers.sh
 	cargo build --release --locked -p dunnage-cache --example stat_walk

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result};
@@ -24,6 +25,10 @@ pub(crate) struct Host {
     pub(crate) selinux: bool,
     /// This process is in a user namespace: it can make no device nodes, and its capabilities end with what the namespace owns.
     pub(crate) user_namespace: bool,
+    /// In a user namespace: parts of /proc are covered by other mounts.
+    pub(crate) covered_proc: bool,
+    /// In a user namespace: parts of /sys are covered by other mounts.
+    pub(crate) covered_sys: bool,
     /// Processes may choose their supplementary groups.
     pub(crate) may_set_groups: bool,
     pub(crate) resolv_conf: Vec<u8>,
@@ -35,13 +40,20 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn probe(privileged: bool) -> Result<Host> {
         let last_capability = (0..64).take_while(|number| capability::is_bounding(*number).is_ok()).last().unwrap_or(0);
+        let user_namespace = userns::in_user_namespace();
+        let mounts = match user_namespace {
+            true => fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
+            false => String::new(),
+        };
         Ok(Host {
             capabilities: capability::permitted().map_err(Error::container("reading capabilities"))?,
             last_capability,
             unified_cgroups: has_unified_cgroups(),
             apparmor: fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y")),
             selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
-            user_namespace: userns::in_user_namespace(),
+            user_namespace,
+            covered_proc: user_namespace && is_covered("/proc", &mounts),
+            covered_sys: user_namespace && is_covered("/sys", &mounts),
             may_set_groups: userns::may_set_groups(),
             resolv_conf: resolv_conf(),
             devices: if privileged { devices() } else { Vec::new() },
@@ -89,6 +101,31 @@ pub fn out_of_memory_kills() -> u64 {
 pub fn make_fifo(path: &std::path::Path) -> std::io::Result<()> {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     Ok(mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?)
+}
+
+/// Directories of the kernel's that have nothing in them but what is mounted there.
+const ALWAYS_EMPTY: [&str; 13] = [
+    "/proc/sys/fs/binfmt_misc",
+    "/proc/fs/nfsd",
+    "/proc/openprom",
+    "/sys/fs/cgroup",
+    "/sys/fs/bpf",
+    "/sys/fs/pstore",
+    "/sys/fs/selinux",
+    "/sys/fs/fuse/connections",
+    "/sys/firmware/efi/efivars",
+    "/sys/kernel/config",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
+];
+
+/// Whether something lies over a part of a file system of the kernel's, by proc_pid_mountinfo(5).
+fn is_covered(top: &str, mounts: &str) -> bool {
+    mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|place| {
+        let below = place.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
+        below && !ALWAYS_EMPTY.iter().any(|empty| Path::new(place).starts_with(empty))
+    })
 }
 
 fn has_unified_cgroups() -> bool {
@@ -146,4 +183,23 @@ fn device(entry: &fs::DirEntry) -> Option<Device> {
         major: rustix::fs::major(number),
         minor: rustix::fs::minor(number),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_mounted_in_directories_that_are_always_empty_covers_nothing() {
+        let own =
+            "22 1 0:21 / /proc rw - proc proc rw\n23 22 0:22 / /proc/sys/fs/binfmt_misc rw - binfmt_misc none rw\n";
+        assert!(!is_covered("/proc", own) && !is_covered("/sys", own));
+        let masked =
+            format!("{own}24 22 0:23 / /proc/kcore rw - tmpfs tmpfs rw\n25 1 0:24 / /sys/firmware ro - tmpfs t ro\n");
+        assert!(is_covered("/proc", &masked) && is_covered("/sys", &masked));
+        assert!(!is_covered(
+            "/sys",
+            "26 1 0:25 / /sys/fs/cgroup/memory rw - cgroup c rw\n27 1 0:26 / /system rw - x y rw\n"
+        ));
+    }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::thread::ThreadNameSpaceType;
+
 use crate::capability::CapabilitySet;
 use crate::cgroup::Cgroup;
 use crate::given::{GivenDevice, MountAttributes, Propagation};
@@ -322,11 +324,10 @@ pub(crate) enum Op {
     CgroupNamespace,
     /// Moves into a namespace.
     Join(Slot),
-    /// Moves into all namespaces of a running container but the pid namespace, which it was born in.
+    /// Moves into the namespaces of a running container that are not the caller's; the pid namespace it was born in.
     Enter {
         slot: Slot,
-        /// Whether it has a user namespace of its own.
-        users: bool,
+        spaces: ThreadNameSpaceType,
     },
     PrivateMounts,
     /// Attaches a mount over the host's root, where it is reachable for this process alone.

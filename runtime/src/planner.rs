@@ -54,7 +54,7 @@ pub(crate) fn plan(sandbox: &Sandbox, host: &Host) -> Result<SetupPlan> {
     planner.surroundings()?;
     planner.privileges()?;
     planner.stdio()?;
-    let (namespaces, birth) = sandbox.new_namespaces();
+    let (namespaces, birth) = sandbox.new_namespaces(host)?;
     let Planner { prepare, ops, notes, .. } = planner;
     Ok(SetupPlan {
         prepare,
@@ -157,16 +157,31 @@ impl Planner<'_> {
         for directory in ["proc", "dev", "sys"] {
             self.point(directory, PointKind::Directory);
         }
-        self.kernel(KernelFilesystem::Proc, Slot::Proc, QUIET, place(Slot::Root, "proc"));
+        self.proc(QUIET);
         self.devices();
         let read_only = if self.sandbox.privileged { 0 } else { ATTR_RDONLY };
         self.sys(QUIET | read_only);
         self.cgroup_views(QUIET | read_only);
     }
 
-    /// Sysfs shows devices of a network, so only the owner of that network may make it: another shows the machine's own.
+    fn proc(&mut self, attributes: u64) {
+        if !self.sandbox.shows_hosts_processes(self.host) {
+            return self.kernel(KernelFilesystem::Proc, Slot::Proc, attributes, place(Slot::Root, "proc"));
+        }
+        let bind = Preparation::Bind { source: BindSource::Path("/proc".into()), attributes, reach: Reach::Below };
+        self.attach(Slot::Proc, bind, place(Slot::Root, "proc"));
+        self.notes.push(
+            "its processes are not apart from those outside, for /proc is covered in part here: \
+             --security-opt systempaths=unconfined for the container around this helps"
+                .to_owned(),
+        );
+    }
+
+    /// Sysfs shows devices of a network, so only the owner of that network may make it: another shows the machine's own. Where
+    /// that is covered in part, as in containers, there is none but that.
     fn sys(&mut self, attributes: u64) {
-        if self.host.user_namespace && matches!(self.sandbox.network, NetworkMode::Host) {
+        let covered = self.host.covered_sys || matches!(self.sandbox.network, NetworkMode::Host);
+        if self.host.user_namespace && covered {
             let source = BindSource::Path("/sys".into());
             let bind = Preparation::Bind { source, attributes, reach: Reach::Below };
             self.attach(Slot::Sys, bind, place(Slot::Root, "sys"));

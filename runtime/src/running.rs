@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Error, Result};
 use crate::rootfs::clone_tree;
@@ -39,6 +39,15 @@ pub enum NamespaceKind {
     Cgroup,
     Net,
     Mount,
+}
+
+/// Namespaces that a process enters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entered {
+    /// By moving into them.
+    pub(crate) spaces: ThreadNameSpaceType,
+    /// By being born there.
+    pub(crate) processes: bool,
 }
 
 impl Running {
@@ -116,11 +125,25 @@ impl Running {
         Ok(Arc::new(opened))
     }
 
-    /// Whether it is in another user namespace than this process.
-    pub(crate) fn has_own_users(&self) -> Result<bool> {
-        let failed = |source| Error::Container { doing: "looking at the user namespace", source };
-        let theirs = fs::read_link(format!("/proc/{}/ns/user", self.pid)).map_err(failed)?;
-        Ok(theirs != fs::read_link("/proc/thread-self/ns/user").map_err(failed)?)
+    /// Those of its namespaces that are not this process's: into its own nobody without root may move.
+    pub(crate) fn foreign_namespaces(&self) -> Result<Entered> {
+        let failed = |source| Error::Container { doing: "looking at the namespaces", source };
+        let differs = |name: &str| -> Result<bool> {
+            let theirs = fs::read_link(format!("/proc/{}/ns/{name}", self.pid)).map_err(failed)?;
+            Ok(theirs != fs::read_link(format!("/proc/thread-self/ns/{name}")).map_err(failed)?)
+        };
+        let mut spaces = ThreadNameSpaceType::empty();
+        for (name, space) in [
+            ("user", ThreadNameSpaceType::USER),
+            ("mnt", ThreadNameSpaceType::MOUNT),
+            ("ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
+            ("uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
+            ("net", ThreadNameSpaceType::NETWORK),
+            ("cgroup", ThreadNameSpaceType::CONTROL_GROUP),
+        ] {
+            spaces.set(space, differs(name)?);
+        }
+        Ok(Entered { spaces, processes: differs("pid")? })
     }
 
     /// Its /dev/shm, for a sandbox that joins its ipc namespace.

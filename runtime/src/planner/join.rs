@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Planner, QUIET};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::plan::{Birth, Op, Preparation, Slot};
 use crate::running::Running;
 use crate::sandbox::{Base, Namespace, NetworkMode, Sandbox, Stdio};
@@ -13,10 +14,11 @@ use crate::sys::mount::Reach;
 
 impl Sandbox {
     /// What clone makes, and the pid namespace to be born in if that is neither new nor the caller's.
-    pub(super) fn new_namespaces(&self) -> (NewNamespaces, Option<Birth>) {
+    pub(super) fn new_namespaces(&self, host: &Host) -> Result<(NewNamespaces, Option<Birth>)> {
         let mut new = NewNamespaces::default();
         if let Base::Running(container) = &self.base {
-            return (new, Some(Birth::Beside(Arc::clone(container))));
+            let apart = container.foreign_namespaces()?.processes;
+            return Ok((new, apart.then(|| Birth::Beside(Arc::clone(container)))));
         }
         if self.ids.is_some() {
             new.insert(Cloneable::User);
@@ -24,7 +26,7 @@ impl Sandbox {
         new.insert(Cloneable::Mount);
         let own = &self.namespaces;
         for (namespace, kind) in [(&own.pid, Cloneable::Pid), (&own.ipc, Cloneable::Ipc), (&own.uts, Cloneable::Uts)] {
-            if matches!(namespace, Namespace::New) {
+            if matches!(namespace, Namespace::New) && !(kind == Cloneable::Pid && self.shows_hosts_processes(host)) {
                 new.insert(kind);
             }
         }
@@ -35,7 +37,13 @@ impl Sandbox {
             Namespace::Join(descriptor) => Some(Birth::Namespace(Arc::clone(descriptor))),
             Namespace::New | Namespace::Host => None,
         };
-        (new, birth)
+        Ok((new, birth))
+    }
+
+    /// Where the machine's /proc is covered in part, as in containers, the kernel makes no other one for a user namespace:
+    /// what it shows must be what there is.
+    pub(super) fn shows_hosts_processes(&self, host: &Host) -> bool {
+        host.covered_proc && self.layout.is_none() && matches!(self.namespaces.pid, Namespace::New)
     }
 }
 
@@ -85,7 +93,7 @@ impl Planner<'_> {
             self.settings()?;
             self.labels()?;
         }
-        self.push(Op::Enter { slot: Slot::Join(0), users: container.has_own_users()? });
+        self.push(Op::Enter { slot: Slot::Join(0), spaces: container.foreign_namespaces()?.spaces });
         Ok(())
     }
 

@@ -144,7 +144,7 @@ impl Child<'_> {
 
     fn perform(&mut self, op: &Op) -> Result<Done, Errno> {
         match op {
-            Op::Enter { slot, users } => self.enter(*slot, *users).map(|()| Done::Fully),
+            Op::Enter { slot, spaces } => self.enter(*slot, *spaces).map(|()| Done::Fully),
             Op::Filesystem { .. }
             | Op::MountGiven { .. }
             | Op::Device { .. }
@@ -330,15 +330,8 @@ impl Child<'_> {
     }
 
     /// Moves into a running container. The kernel sets the root, and every later path is walked from there.
-    fn enter(&mut self, slot: Slot, users: bool) -> Result<(), Errno> {
-        let user = if users { ThreadNameSpaceType::USER } else { ThreadNameSpaceType::empty() };
-        let all = user
-            | ThreadNameSpaceType::MOUNT
-            | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-            | ThreadNameSpaceType::NETWORK
-            | ThreadNameSpaceType::CONTROL_GROUP;
-        rustix::thread::move_into_thread_name_spaces(self.slot(slot)?, all)?;
+    fn enter(&mut self, slot: Slot, spaces: ThreadNameSpaceType) -> Result<(), Errno> {
+        rustix::thread::move_into_thread_name_spaces(self.slot(slot)?, spaces)?;
         let root = openat(rustix::fs::CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         self.keep(Slot::Root, root)
     }
