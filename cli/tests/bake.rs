@@ -77,7 +77,7 @@ fn mistakes_are_told_before_anything_is_built() {
     dunnage.run(["bake", "ap"]).fails(2, "did you mean `app`");
     dunnage.run(["bake", "-f", "none.toml"]).fails(2, "none.toml");
     dunnage.run(["bake", "--set", "tool.output=type=loca"]).fails(2, "did you mean `local`");
-    dunnage.run(["bake", "--set", "tool.cache-to=type=registry"]).fails(2, "type=registry are not supported");
+    dunnage.run(["bake", "--set", "tool.cache-to=type=registry"]).fails(2, "type=registry needs ref=NAME");
     dunnage.run(["inspect", "made/base"]).fails(1, "made/base");
     std::fs::remove_file(dunnage.dir("").join("dunnage.toml")).unwrap();
     dunnage.run(["bake"]).fails(2, "looked for dunnage.toml");

@@ -130,7 +130,7 @@ fn outputs_that_cannot_be_are_refused_before_anything_runs() {
     let Some(dunnage) = dunnage() else { return };
     dunnage.run(["build", "-o", "type=loca,dest=x", "context"]).fails(2, "did you mean `local`");
     dunnage.run(["build", "-o", "-", "-o", "type=oci", "context"]).fails(2, "only one --output");
-    dunnage.run(["build", "-o", "type=image,push=true", "context"]).fails(2, "is pushed by --push");
+    dunnage.run(["build", "-o", "type=image,push=true", "context"]).fails(2, "needs a name to push under");
     let full = dunnage.run(["build", "-o", "type=tar,dest=/dev/full/x", "context"]);
     full.fails(3, "/dev/full/x");
 }

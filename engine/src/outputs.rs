@@ -4,13 +4,13 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use builder::Written;
+use builder::{Cancel, Written};
 use cache::{Image, Lease, MergedTree, OutputFile, Owner, Reference, failpoint};
 use registry::{ArchiveFormat, BuiltImage, LayerCompression, NamedImage};
 
-use crate::Engine;
 use crate::error::{Error, Result};
 use crate::images::parse_name;
+use crate::{Engine, FetchOptions};
 
 /// One `--output`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,15 @@ pub enum Output {
         /// Times of files later than SOURCE_DATE_EPOCH become it.
         rewrite: bool,
     },
+    /// `type=registry`, and `push=true` of `type=image`: the image at a registry, and not in the store for that.
+    Registry {
+        /// Names instead of those of `--tag`.
+        names: Vec<Reference>,
+        /// How layers are packed, where it is said.
+        compression: Option<LayerCompression>,
+        /// Times of files later than SOURCE_DATE_EPOCH become it.
+        rewrite: bool,
+    },
     /// `type=cacheonly`: nothing but the records of the steps.
     CacheOnly,
 }
@@ -76,7 +85,12 @@ impl Output {
 
     /// `rewrite-timestamp=true`
     pub(crate) fn rewrites_times(&self) -> bool {
-        matches!(self, Output::Image { rewrite: true, .. } | Output::Archive { rewrite: true, .. })
+        matches!(
+            self,
+            Output::Image { rewrite: true, .. }
+                | Output::Archive { rewrite: true, .. }
+                | Output::Registry { rewrite: true, .. }
+        )
     }
 
     /// It writes to the caller's stream.
@@ -107,9 +121,9 @@ impl FromStr for Output {
             "docker" => fields.archive(ArchiveFormat::Docker)?,
             "image" => fields.image()?,
             "cacheonly" => Output::CacheOnly,
-            "registry" => return Err(fields.wrong("an image is pushed by --push, or by `dunnage push`")),
+            "registry" => fields.pushed()?,
             other => {
-                let known = ["local", "tar", "oci", "docker", "image", "cacheonly"];
+                let known = ["local", "tar", "oci", "docker", "image", "registry", "cacheonly"];
                 let help = match grammar::nearest(other, known) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("there are {}", known.join(", ")),
@@ -198,9 +212,18 @@ impl<'a> Fields<'a> {
 
     fn image(&mut self) -> Result<Output> {
         if self.flag("push", false)? {
-            return Err(self.wrong("an image is pushed by --push, or by `dunnage push`"));
+            return self.pushed();
         }
         Ok(Output::Image { names: self.names()?, rewrite: self.flag("rewrite-timestamp", false)? })
+    }
+
+    fn pushed(&mut self) -> Result<Output> {
+        let compression = self.given_compression(ArchiveFormat::Oci)?;
+        if !self.flag("push", true)? {
+            return Err(self.wrong("push=false leaves nothing to do: type=image keeps the image in the store"));
+        }
+        let rewrite = self.flag("rewrite-timestamp", false)?;
+        Ok(Output::Registry { names: self.names()?, compression, rewrite })
     }
 
     fn archive(&mut self, format: ArchiveFormat) -> Result<Output> {
@@ -261,7 +284,7 @@ impl Engine {
         built: &BuiltImage,
         names: &[Reference],
         output: &Output,
-        delivery: &Delivery,
+        delivery: &Delivery<'_>,
     ) -> Result<Option<String>> {
         let first = || built.parts.first().map(|part| &part.image).ok_or(builder::Error::WorkerLost);
         match output {
@@ -271,6 +294,15 @@ impl Engine {
                 let tree = self.tree(lease, first()?)?;
                 let write = |out: &mut dyn Write| Ok(builder::write_tar(&tree, out, delivery.clamp)?);
                 self.stream(destination, delivery, write)
+            }
+            Output::Registry { names: own, compression, .. } => {
+                let names = if own.is_empty() { names.to_vec() } else { own.clone() };
+                let options = registry::PushOptions { compression: *compression };
+                let built = BuiltImage { names, ..built.clone() };
+                let client = delivery.fetch.registries(delivery.cancel)?;
+                let pushed = registry::push_built(&client, &self.store, lease, &built, &options, &|_| ())?;
+                let told = pushed.iter().map(|pushed| format!("pushed {}@{}", pushed.name.familiar(), pushed.digest));
+                Ok(Some(told.collect::<Vec<_>>().join("; ")))
             }
             Output::Archive { format, destination, unpacked, names: own, compression, .. } => {
                 let names: Vec<Reference> = names.iter().chain(own).cloned().collect();
@@ -296,7 +328,7 @@ impl Engine {
     }
 
     /// Of several platforms each has a directory of its own, as with BuildKit.
-    fn local(&self, lease: &Lease, built: &BuiltImage, directory: &Path, delivery: &Delivery) -> Result<String> {
+    fn local(&self, lease: &Lease, built: &BuiltImage, directory: &Path, delivery: &Delivery<'_>) -> Result<String> {
         let mut notes = Vec::new();
         for part in &built.parts {
             let config = &part.image.config;
@@ -321,7 +353,7 @@ impl Engine {
     fn stream(
         &self,
         destination: &Destination,
-        delivery: &Delivery,
+        delivery: &Delivery<'_>,
         write: impl FnOnce(&mut dyn Write) -> Result<()>,
     ) -> Result<Option<String>> {
         match destination {
@@ -342,7 +374,11 @@ impl Engine {
 }
 
 /// What outputs need of the caller.
-pub(crate) struct Delivery {
+pub(crate) struct Delivery<'a> {
+    /// How the network is reached.
+    pub(crate) fetch: &'a FetchOptions,
+    /// Stops a push.
+    pub(crate) cancel: &'a Cancel,
     /// Whom files of a directory belong to.
     pub(crate) owner: Owner,
     /// SOURCE_DATE_EPOCH.

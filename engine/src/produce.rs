@@ -189,7 +189,13 @@ impl HandOut<'_> {
 
     fn deliver(&self, images: &[Image], outputs: &[&Output]) -> Result<()> {
         let HandOut { request, call, .. } = self;
-        let delivery = Delivery { owner: request.owner, clamp: request.source_date_epoch, stream: request.stream };
+        let delivery = Delivery {
+            fetch: &request.fetch,
+            cancel: call.cancel,
+            owner: request.owner,
+            clamp: request.source_date_epoch,
+            stream: request.stream,
+        };
         let built = self.said(images)?;
         for output in outputs {
             if let Some(note) = self.engine.deliver(self.lease, &built, call.names, output, &delivery)? {
@@ -252,12 +258,18 @@ impl BuildRequest {
 
     /// What no output can hold is refused before anything is built.
     fn check_outputs(&self) -> Result<()> {
+        let nameless = |output: &Output| matches!(output, Output::Registry { names, .. } if names.is_empty());
+        if self.names.is_empty() && self.outputs.iter().any(nameless) {
+            return Err(Error::Usage(
+                "--output type=registry needs a name to push under: add name=NAME or -t NAME".to_owned(),
+            ));
+        }
         let several = self.platforms.len() > 1;
         let said = !self.attest.is_empty() || !self.annotations.is_empty();
         if said && !self.outputs.iter().any(Output::holds_more) {
             return Err(Error::Usage(
-                "annotations and attestations need an output that holds them: add --output type=oci,dest=FILE; an image of \
-                 the store, a docker archive and plain files have no place for them"
+                "annotations and attestations need an output that holds them: add --output type=oci,dest=FILE or \
+                 type=registry; an image of the store, a docker archive and plain files have no place for them"
                     .to_owned(),
             ));
         }
@@ -272,7 +284,7 @@ impl BuildRequest {
         let unfit = self.outputs.iter().find(|output| !output.holds_platforms());
         if self.outputs.is_empty() || unfit.is_some() {
             return Err(Error::Usage(format!(
-                "{} holds one platform: use --output type=oci,dest=FILE or type=local,dest=DIR, or build one platform after \
+                "{} holds one platform: use --output type=oci,dest=FILE, type=local,dest=DIR or type=registry, or build one platform after \
                  the other",
                 unfit.map_or("an image of the store", Output::word)
             )));
@@ -289,7 +301,7 @@ impl BuildRequest {
 impl Output {
     /// Annotations and attestations have a place in it.
     fn holds_more(&self) -> bool {
-        matches!(self, Output::Archive { format: ArchiveFormat::Oci, .. })
+        matches!(self, Output::Archive { format: ArchiveFormat::Oci, .. } | Output::Registry { .. })
     }
 
     /// It can be of several platforms.
@@ -304,6 +316,7 @@ impl Output {
             Output::Tar { .. } => "type=tar",
             Output::Archive { format: ArchiveFormat::Docker, .. } => "type=docker",
             Output::Archive { .. } => "type=oci",
+            Output::Registry { .. } => "type=registry",
             Output::CacheOnly => "type=cacheonly",
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cache::{Digest, Image, Lease, MediaType, Platform, Reference, Store};
+use cache::{Digest, Image, Layer, Lease, MediaType, Platform, Reference, Store};
 use serde_json::{Value, json};
 
 use crate::documents::{Descriptor, FULL_NAME, Index, LAYOUT, Manifest, REF_NAME, descriptor};
@@ -68,17 +68,68 @@ impl BuiltImage {
     }
 }
 
+/// Where the blobs and documents of an image go; what is named by another one goes before it.
+pub(crate) trait Place {
+    /// A layer, and what it is there.
+    fn layer(&mut self, layer: &Layer) -> Result<Descriptor>;
+    /// A blob that is no layer.
+    fn blob(&mut self, digest: &Digest, bytes: &[u8]) -> Result<()>;
+    /// A manifest or an index.
+    fn document(&mut self, kind: &MediaType, digest: &Digest, bytes: &[u8]) -> Result<()>;
+}
+
+/// An OCI layout.
+struct Layout<'a> {
+    store: &'a Store,
+    lease: &'a Lease,
+    compression: LayerCompression,
+    sink: &'a mut dyn Sink,
+}
+
+impl Place for Layout<'_> {
+    fn layer(&mut self, layer: &Layer) -> Result<Descriptor> {
+        let (path, digest, size) = spool(self.store, self.lease, layer, self.compression)?;
+        let name = blob_name(&digest);
+        if !self.sink.has(&name) {
+            send(self.sink, &name, size, &path)?;
+        }
+        Ok(descriptor(self.compression.media_type(), digest, size))
+    }
+
+    fn blob(&mut self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        let name = blob_name(digest);
+        if self.sink.has(&name) { Ok(()) } else { self.sink.bytes(&name, bytes) }
+    }
+
+    fn document(&mut self, _kind: &MediaType, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        self.blob(digest, bytes)
+    }
+}
+
+/// Writes a whole layout.
+pub(crate) fn write_layout(
+    store: &Store,
+    lease: &Lease,
+    compression: LayerCompression,
+    sink: &mut dyn Sink,
+    images: &[BuiltImage],
+) -> Result<()> {
+    let mut place = Layout { store, lease, compression, sink };
+    let manifests = Writing { store, lease, place: &mut place }.named(images)?;
+    sink.bytes("oci-layout", LAYOUT.as_bytes())?;
+    sink.bytes("index.json", &json("index.json", &index(manifests, Annotations::new()))?)
+}
+
 /// What images are written with.
 pub(crate) struct Writing<'a> {
     pub(crate) store: &'a Store,
     pub(crate) lease: &'a Lease,
-    pub(crate) compression: LayerCompression,
-    pub(crate) sink: &'a mut dyn Sink,
+    pub(crate) place: &'a mut dyn Place,
 }
 
 impl Writing<'_> {
-    /// A whole layout.
-    pub(crate) fn layout(&mut self, images: &[BuiltImage]) -> Result<()> {
+    /// What stands for images under their names in the index of a layout.
+    fn named(&mut self, images: &[BuiltImage]) -> Result<Vec<Descriptor>> {
         let mut manifests = Vec::new();
         for image in images {
             for entry in self.entries(image)? {
@@ -93,12 +144,11 @@ impl Writing<'_> {
                 }
             }
         }
-        self.sink.bytes("oci-layout", LAYOUT.as_bytes())?;
-        self.sink.bytes("index.json", &json("index.json", &index(manifests, Annotations::new()))?)
+        Ok(manifests)
     }
 
-    /// What stands for an image in the layout's own index.
-    fn entries(&mut self, image: &BuiltImage) -> Result<Vec<Descriptor>> {
+    /// What stands for an image: its index, or the manifest of each part.
+    pub(crate) fn entries(&mut self, image: &BuiltImage) -> Result<Vec<Descriptor>> {
         let mut manifests = Vec::new();
         for part in &image.parts {
             let manifest = self.manifest(part)?;
@@ -125,16 +175,11 @@ impl Writing<'_> {
     fn manifest(&mut self, part: &ImagePart) -> Result<Manifest> {
         let mut descriptors = Vec::new();
         for layer in layers(self.store, self.lease, &part.image)? {
-            let (path, digest, size) = spool(self.store, self.lease, &layer, self.compression)?;
-            let name = blob_name(&digest);
-            if !self.sink.has(&name) {
-                send(self.sink, &name, size, &path)?;
-            }
-            descriptors.push(descriptor(self.compression.media_type(), digest, size));
+            descriptors.push(self.place.layer(&layer)?);
         }
         let config = config_bytes(self.store, &part.image)?;
         let digest = part.image.id.0.clone();
-        self.blob(&digest, &config)?;
+        self.place.blob(&digest, &config)?;
         let config = descriptor(MediaType::OciConfig, digest, config.len() as u64);
         Ok(manifest(config, descriptors, part.manifest.clone()))
     }
@@ -145,7 +190,7 @@ impl Writing<'_> {
         for attestation in &part.attestations {
             let bytes = json("attestation", &statement(attestation, image, names, &part.platform()))?;
             let digest = Digest::sha256_of(&bytes);
-            self.blob(&digest, &bytes)?;
+            self.place.blob(&digest, &bytes)?;
             let mut layer = descriptor(MediaType::Other(IN_TOTO.to_owned()), digest, bytes.len() as u64);
             layer.annotations.insert(PREDICATE_TYPE.to_owned(), attestation.predicate_type.to_owned());
             statements.push(layer);
@@ -153,7 +198,10 @@ impl Writing<'_> {
         let diff_ids: Vec<&Digest> = statements.iter().map(|layer| &layer.digest).collect();
         let config = json!({"architecture": "unknown", "os": "unknown", "config": {},
             "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-        let config = self.document(MediaType::OciConfig, "configuration", &config)?;
+        let config = json("configuration", &config)?;
+        let digest = Digest::sha256_of(&config);
+        self.place.blob(&digest, &config)?;
+        let config = descriptor(MediaType::OciConfig, digest, config.len() as u64);
         let document = manifest(config, statements, Annotations::new());
         let mut entry = self.document(MediaType::OciManifest, "manifest", &document)?;
         let unknown = || "unknown".to_owned();
@@ -166,13 +214,8 @@ impl Writing<'_> {
     fn document(&mut self, kind: MediaType, what: &str, value: &impl serde::Serialize) -> Result<Descriptor> {
         let bytes = json(what, value)?;
         let digest = Digest::sha256_of(&bytes);
-        self.blob(&digest, &bytes)?;
+        self.place.document(&kind, &digest, &bytes)?;
         Ok(descriptor(kind, digest, bytes.len() as u64))
-    }
-
-    fn blob(&mut self, digest: &Digest, bytes: &[u8]) -> Result<()> {
-        let name = blob_name(digest);
-        if self.sink.has(&name) { Ok(()) } else { self.sink.bytes(&name, bytes) }
     }
 }
 
@@ -214,14 +257,7 @@ fn index(manifests: Vec<Descriptor>, annotations: Annotations) -> Index {
 }
 
 fn manifest(config: Descriptor, layers: Vec<Descriptor>, annotations: Annotations) -> Manifest {
-    Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::OciManifest),
-        config,
-        layers,
-        annotations,
-        manifests: None,
-    }
+    Manifest { layers, annotations, ..Manifest::of(config) }
 }
 
 fn json(name: &str, value: &impl serde::Serialize) -> Result<Vec<u8>> {

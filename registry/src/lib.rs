@@ -20,8 +20,8 @@ mod settings;
 pub use cache_directory::CacheDirectory;
 pub use distribution::{
     BlobState, Cause, Client, Credential, Credentials, Found, PullOptions, Pulled, PushOptions, Pushed, Refusal,
-    RegistryCache, RemoteImage, RemoteManifest, Repository, TransferEvent, copy_manifest, pull, push, push_index,
-    push_untagged, remote_entries, remote_image, wanted,
+    RegistryCache, RemoteImage, RemoteManifest, Repository, TransferEvent, copy_manifest, pull, push, push_built,
+    push_index, push_untagged, remote_entries, remote_image, wanted,
 };
 pub use error::{Error, Result};
 pub use http::{Download, DownloadRequest, Downloaded, Http, HttpOptions, Origin, Proxies, Validators};

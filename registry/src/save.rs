@@ -9,7 +9,7 @@ use cache::{Digest, Image, Layer, Lease, MediaType, OutputFile, Reference, Store
 
 use crate::documents::DockerImage;
 use crate::error::{Error, Result};
-use crate::index::{BuiltImage, ImagePart, Writing};
+use crate::index::{BuiltImage, ImagePart, write_layout};
 use crate::packing::{PackError, Tally, pack};
 
 /// What to write.
@@ -137,7 +137,7 @@ pub fn save_built(
     out: &mut dyn Write,
 ) -> Result<()> {
     let mut sink = TarSink { tar: tar::Builder::new(out), written: BTreeSet::new() };
-    Writing { store, lease, compression, sink: &mut sink }.layout(std::slice::from_ref(image))?;
+    write_layout(store, lease, compression, &mut sink, std::slice::from_ref(image))?;
     sink.tar.finish().map_err(Error::write("the archive"))
 }
 
@@ -154,7 +154,7 @@ pub fn save_built_directory(
 ) -> Result<()> {
     std::fs::create_dir_all(directory).map_err(Error::write(directory))?;
     let mut sink = DirectorySink { directory: directory.to_owned() };
-    Writing { store, lease, compression, sink: &mut sink }.layout(std::slice::from_ref(image))
+    write_layout(store, lease, compression, &mut sink, std::slice::from_ref(image))
 }
 
 /// Where files of an archive go.
@@ -227,7 +227,7 @@ fn write_images(
                 ..BuiltImage::default()
             };
             let images: Vec<BuiltImage> = images.iter().map(plain).collect();
-            Writing { store, lease, compression: options.compression, sink }.layout(&images)
+            write_layout(store, lease, options.compression, sink, &images)
         }
     }
 }

@@ -99,7 +99,8 @@ impl Job {
             debug: args.debug,
             quiet: args.quiet,
             tells_id: args.quiet && !streams,
-            push: args.push,
+            // Of several platforms an index is pushed, which is an output.
+            push: args.push && !pushes_index(&args),
             files: Files {
                 iidfile: args.iidfile.clone(),
                 metadata: args.metadata_file.clone(),
@@ -220,10 +221,20 @@ fn finish(engine: &Engine, built: &Built, quiet: bool, files: &Files) -> Result<
     Ok(())
 }
 
+/// `--push` of something that the store does not hold: several platforms, or what is said of an image.
+fn pushes_index(args: &BuildArgs) -> bool {
+    let attest = args.attest.iter().chain(&args.sbom).chain(&args.provenance).cloned();
+    args.push && (args.platform.len() > 1 || !args.annotation.is_empty() || !Attest::of(attest).is_empty())
+}
+
 fn outputs(args: &BuildArgs) -> Result<Vec<Output>, Failure> {
     let mut outputs = args.output.clone();
-    // What is pushed has to be in the store.
-    let wanted = args.load || (args.push && !outputs.is_empty());
+    let index = pushes_index(args);
+    if index {
+        outputs.push(Output::Registry { names: Vec::new(), compression: None, rewrite: false });
+    }
+    // What is pushed as it stands there has to be in the store.
+    let wanted = args.load || (args.push && !index && !outputs.is_empty());
     if wanted && !outputs.iter().any(Output::is_image) {
         outputs.push(Output::Image { names: Vec::new(), rewrite: false });
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cache::{
     CacheKey, DiffId, Digest, Error, Layer, Lease, MediaType, Platform, Reference, RemoteCache, RemoteLayer,
-    RemoteRecord, Result, Store, failpoint,
+    RemoteRecord, Result, Store,
 };
 use serde::{Deserialize, Serialize};
 
@@ -232,7 +232,6 @@ impl RemoteCache for RegistryCache {
     }
 
     fn put_layer(&self, store: &Store, lease: &Lease, layer: &Layer) -> Result<u64> {
-        failpoint("remote.write")?;
         let arrived = self.outbound(store, lease).layer(layer, None).map_err(|error| self.failed(&error))?;
         let size = arrived.descriptor.size;
         let there = RemoteLayer {
@@ -255,7 +254,6 @@ impl RemoteCache for RegistryCache {
         if added.records.is_empty() && added.layers.is_empty() {
             return Ok(0);
         }
-        failpoint("remote.finish")?;
         let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
         let records = self.joined(&added, now);
         let bytes = serde_json::to_vec(&records).map_err(|error| self.failed(&error))?;

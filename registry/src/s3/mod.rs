@@ -8,7 +8,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cache::{CacheKey, DiffId, Error, Layer, Lease, RemoteCache, RemoteLayer, RemoteRecord, Result, Store, failpoint};
+use cache::{CacheKey, DiffId, Error, Layer, Lease, RemoteCache, RemoteLayer, RemoteRecord, Result, Store};
 
 use self::object::{ObjectReader, Objects};
 pub use self::sign::S3Credentials;
@@ -114,7 +114,6 @@ impl S3Cache {
     }
 
     fn put(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
-        failpoint("remote.write")?;
         self.objects.put(key, bytes.into()).map_err(|reason| self.failed(&reason))
     }
 }
@@ -149,7 +148,6 @@ impl RemoteCache for S3Cache {
         let key = blob_name(&blob.digest);
         let there = self.objects.size(&key).map_err(|reason| self.failed(&reason))? == Some(size);
         if !there {
-            failpoint("remote.write")?;
             let mut packed = File::open(&draft).map_err(|error| Error::at("read", &draft, error))?;
             self.objects.put_file(&key, &mut packed, &blob).map_err(|reason| self.failed(&reason))?;
         }
