@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use testdata::{BASE, Docker, Dunnage, Need, Served, certificates, skipped};
+use testdata::{BASE, Docker, Dunnage, Granted, Need, Served, User, certificates, skipped};
 
 /// A store with an image of two layers, `app`.
 fn built() -> Dunnage {
@@ -210,6 +210,23 @@ fn tls_and_users() {
     let users = Command::new("htpasswd").args(["-Bbn", "me", "another"]).output().unwrap().stdout;
     std::fs::write(directory.join("users"), &users).unwrap();
     other.run(["pull", &format!("{name}:2")]).fails(1, "does not know this user with this password");
+}
+
+#[test]
+fn users_without_rights_serve_their_own_store() {
+    if skipped(&BASE) || skipped(&[Need::Program("useradd"), Need::Program("newuidmap")]) {
+        return;
+    }
+    let dunnage = built();
+    let user = User::new(env!("CARGO_BIN_EXE_dunnage"), Granted::Ranges);
+    let served = Served::of(user.command(user.home().join("dunnage"), Served::ARGS), dunnage.dir(".").join("user.log"));
+    let name = format!("{}/app:1", served.host());
+    dunnage.run(["tag", "app", &name]).ok();
+    dunnage.run(["push", &name]).ok();
+    assert_eq!(user.run(["run", "--rm", "app:1"]).ok().stdout, "text\n");
+    assert_eq!(user.run(["images", "-q", "--no-trunc", "app:1"]).ok().stdout, id(&dunnage, "app"));
+    served.signal("TERM");
+    assert_eq!(served.wait(), Some(0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::archive::sha256;
 pub struct Served {
     child: Child,
     port: u16,
-    log: std::path::PathBuf,
+    log: PathBuf,
 }
 
 /// An answer.
@@ -84,10 +85,22 @@ impl Served {
     /// When it does not.
     #[track_caller]
     pub fn start(dunnage: &Dunnage, args: &[&str]) -> Served {
-        let log = dunnage.dir(".").join("serve.log");
+        let mut command = dunnage.command(Served::ARGS);
+        command.args(args);
+        Served::of(command, dunnage.dir(".").join("serve.log"))
+    }
+
+    /// What every server is started with.
+    pub const ARGS: [&str; 4] = ["registry", "serve", "--addr", "127.0.0.1:0"];
+
+    /// Starts this command, which has [`Served::ARGS`], and waits until it listens.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn of(mut command: Command, log: PathBuf) -> Served {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a file");
-        let mut command = dunnage.command(["registry", "serve", "--addr", "127.0.0.1:0"]);
-        let mut child = command.args(args).stdout(Stdio::piped()).stderr(file).spawn().expect("the binary starts");
+        let mut child = command.stdout(Stdio::piped()).stderr(file).spawn().expect("the binary starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
