@@ -139,8 +139,7 @@ fn matches(request: &DeviceRequest, spec: &Spec, device: &Device) -> bool {
 impl Edits {
     /// A part that is left out silently would be missed inside.
     fn check(&self) -> Result<(), String> {
-        let refused =
-            |what: &str| Err(format!("its specification asks for {what}, which steps of a build do not have"));
+        let refused = |what: &str| Err(format!("its specification asks for {what}, which containers do not have"));
         if !self.hooks.is_empty() {
             return refused("hooks, programs that run on this machine");
         }

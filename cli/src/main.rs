@@ -13,6 +13,9 @@ const DEFECT: u8 = 70;
 
 fn main() -> ExitCode {
     ui::report_panics();
+    if args::starts_containers() {
+        engine::seal_program(&std::env::args_os().collect::<Vec<_>>());
+    }
     let called = match args::parse_called() {
         Ok(called) => called,
         Err(code) => return code,

@@ -70,9 +70,9 @@ fn runtime_m08_a_missing_source_is_made_or_refused() {
     for (flag, bad, word) in [
         ("-v", "a:b:c:d", "SOURCE:TARGET"),
         ("-v", "data:relative", "absolute"),
-        ("-v", "/a:/b:z", "SELinux"),
+        ("-v", "/tmp:/b:sshared", "rshared"),
         ("--mount", "type=bind,dst=/m", "source"),
-        ("--mount", "type=bind,src=/,dst=/m,bind-propagation=shared", "propagation"),
+        ("--mount", "type=bind,src=/,dst=/m,bind-propagation=everywhere", "propagation"),
         ("--tmpfs", "/t:size=huge", "size"),
         ("--device", "/dev/nosuch", "nosuch"),
         ("--volumes-from", "nosuch", "nosuch"),

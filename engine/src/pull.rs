@@ -124,11 +124,19 @@ impl Engine {
         let name = text.parse::<Reference>().ok();
         match (here, name) {
             // What is here under its id has no registry that it could come from.
-            (Ok(image), Some(name)) if self.store.resolve(&name)?.as_ref() != Some(&image.id) => Ok(()),
+            (Ok(image), Some(name)) if self.store.resolve(&name)?.as_ref() != Some(&image.id) => Ok::<_, Error>(()),
             (Ok(_), None) => Ok(()),
             (Err(error), _) if supply.policy == PullPolicy::Never => Err(error.into()),
             (Ok(_) | Err(cache::Error::ImageNotFound { .. }), Some(name)) => self.ensure_reference(&name, supply),
             (Err(error), _) => Err(error.into()),
+        }?;
+        let image = self.find_image(text)?;
+        match supply.platform {
+            Some(wanted) if !is_for(&image, wanted) => Err(Error::WrongState(format!(
+                "image `{text}` is for {}/{}, and not for {wanted}: pull it with --pull always",
+                image.config.os, image.config.architecture
+            ))),
+            _ => Ok(()),
         }
     }
 

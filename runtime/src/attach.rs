@@ -30,6 +30,14 @@ pub fn terminal_size() -> TerminalSize {
     size.map_or_else(|_| TerminalSize::default(), |size| TerminalSize { rows: size.ws_row, columns: size.ws_col })
 }
 
+/// Tells the programs on the inner side of a terminal how large the window is.
+///
+/// # Errors
+/// When it is no terminal.
+pub fn resize_terminal(outer: impl AsFd, size: TerminalSize) -> Result<()> {
+    crate::prepare::resize(outer, size).map_err(Error::container("resizing the terminal"))
+}
+
 /// Signals to this process that are the container's business, caught from the moment that this is made.
 ///
 /// It is made before the container is started: one that comes in between waits, and is handed on.

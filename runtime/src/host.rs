@@ -86,6 +86,21 @@ pub fn give_back_memory() {
     crate::sys::memory::give_back_program();
 }
 
+/// Puts this program's own file out of the reach of containers, by executing it once more with these words. Returns where
+/// that is done already, or cannot be done: without root, or on a kernel without detached mounts. Comes before any thread.
+pub fn seal_program(words: &[std::ffi::OsString]) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let words = words.iter().map(|word| CString::new(word.as_bytes()));
+    if let Ok(words) = words.collect::<Result<Vec<CString>, _>>()
+        && crate::sys::seal::run_sealed(&words).is_ok()
+    {
+        // It was executed by a descriptor, whose number it is called after.
+        let _ = rustix::thread::set_name(c"dunnage");
+    }
+}
+
 /// How many processes the kernel has ended so far because memory ran out, on the whole machine.
 #[must_use]
 pub fn out_of_memory_kills() -> u64 {

@@ -37,7 +37,7 @@ mod userns;
 mod error;
 mod sys;
 
-pub use attach::{AttachOptions, ForwardedSignals, RawMode, attach, terminal_size};
+pub use attach::{AttachOptions, ForwardedSignals, RawMode, attach, resize_terminal, terminal_size};
 pub use capability::{Capability, CapabilitySet};
 pub use cgroup::{
     Bound, CGROUP_PARENT, Cgroup, CgroupStats, Controller, CpuStats, DeviceAccess, DeviceClass, DeviceRule, DeviceSet,
@@ -51,7 +51,7 @@ pub use given::{
     GivenDevice, GivenLayout, GivenMount, GivenSource, MountAttributes, NodeKind, Propagation, PropagationKind,
 };
 pub use hooks::HookCall;
-pub use host::{give_back_memory, make_fifo, out_of_memory_kills};
+pub use host::{give_back_memory, make_fifo, out_of_memory_kills, seal_program};
 pub use idmap::{IdRange, IdRanges};
 pub use mount::{BindSource, Content, Mount, default_masked_paths, default_read_only_paths};
 pub use plan::{SetupOp, SetupPlan, Slot};

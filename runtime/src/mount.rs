@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::given::Propagation;
 use crate::rootfs::Rootfs;
 
 /// A mount that the caller asks for. Targets are absolute paths in the container; the runtime makes missing ones.
@@ -20,6 +21,8 @@ pub enum Mount {
         read_only: bool,
         /// Whether mounts below the source are shown as well.
         recursive: bool,
+        /// How later mounts spread between it and the source; `None` is not at all.
+        propagation: Option<Propagation>,
     },
     /// A fresh file system in memory.
     Tmpfs {

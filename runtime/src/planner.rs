@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result};
+use crate::given::MountAttributes;
 use crate::hooks::PreparedHook;
 use crate::host::Host;
 use crate::mount::{BindSource, Content, Mount};
@@ -353,6 +354,19 @@ impl Planner<'_> {
                     let attributes = nodev | if *read_only { ATTR_RDONLY } else { 0 };
                     self.push(Op::Show { from, target, attributes });
                     continue;
+                }
+                Mount::Bind {
+                    source: BindSource::Path(path), read_only, recursive, propagation: Some(spread), ..
+                } => {
+                    let set = nodev | if *read_only { ATTR_RDONLY } else { 0 };
+                    let all = MountAttributes { set, clear: 0 };
+                    let (reach, below) = match *recursive {
+                        true => (Reach::Below, all),
+                        false => (Reach::One, MountAttributes::default()),
+                    };
+                    let (source, propagation) = (path.clone(), Some(*spread));
+                    let bind = Preparation::GivenBind { source, reach, attributes: all, recursive: below, propagation };
+                    self.prepare.push((slot, bind));
                 }
                 Mount::Bind { source, read_only, recursive, .. } => {
                     let attributes = nodev | if *read_only { ATTR_RDONLY } else { 0 };

@@ -262,7 +262,7 @@ fn terminal(pts: &OwnedFd, size: TerminalSize, uid: u32) -> Result<(OwnedFd, Own
     Ok((outer, inner))
 }
 
-pub(crate) fn resize(terminal: &OwnedFd, size: TerminalSize) -> Result<(), Errno> {
+pub(crate) fn resize(terminal: impl AsFd, size: TerminalSize) -> Result<(), Errno> {
     let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(terminal, size)
 }

@@ -24,7 +24,7 @@ use crate::select::SourceTree;
 use crate::solve::{Solver, Tree};
 
 pub(crate) use self::remote::Taken;
-pub use self::run::{FailedRun, Shell, Side};
+pub use self::run::{DeviceChanges, FailedRun, Shell, Side, machine_devices};
 
 /// Where an executable heredoc of a RUN is mounted.
 pub(crate) const SCRIPTS: &str = "/dev/pipes";

@@ -1,10 +1,10 @@
 //! The verbs of containers, at the top and below `dunnage container`.
 
 use clap::{Args, Subcommand};
-use engine::{CopyEnd, PortSpec, Signal};
+use engine::{CopyEnd, PortSpec, RestartPolicy, Signal};
 
 use super::limits::LimitArgs;
-use super::run::{CreateCommand, Keys, container_name};
+use super::run::{CreateCommand, Keys, container_name, restart};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -44,7 +44,7 @@ pub(crate) enum Verb {
     Top(TopArgs),
     /// Show what containers use
     Stats(StatsArgs),
-    /// Change the limits of containers
+    /// Change the limits and the restart policy of containers
     Update(UpdateArgs),
     /// Show which files of a container's root have changed
     Diff(NameArg),
@@ -163,6 +163,9 @@ pub(crate) struct ExecArgs {
     /// Let it run on its own
     #[arg(short, long)]
     pub(crate) detach: bool,
+    /// Keys that leave a command with a terminal running [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
+    pub(crate) detach_keys: Option<Keys>,
     /// Variable, as NAME=VALUE, or NAME for the environment's; can be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<String>,
@@ -329,11 +332,14 @@ pub(crate) struct StatsArgs {
     pub(crate) names: Vec<String>,
 }
 
-/// Change the limits of containers
+/// Change the limits and the restart policy of containers
 #[derive(Debug, Args)]
 pub(crate) struct UpdateArgs {
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    /// Start it again when it ends: no, on-failure[:N], always, unless-stopped
+    #[arg(long, value_name = "POLICY", value_parser = restart)]
+    pub(crate) restart: Option<RestartPolicy>,
     #[command(flatten)]
     pub(crate) containers: NamesArgs,
 }
@@ -344,6 +350,9 @@ pub(crate) struct CommitArgs {
     /// Who made it
     #[arg(short, long, value_name = "NAME")]
     pub(crate) author: Option<String>,
+    /// Instruction of a Dockerfile that changes the configuration, as 'CMD ["app"]'; can be repeated
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub(crate) change: Vec<String>,
     /// What was done
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) message: Option<String>,

@@ -1,7 +1,9 @@
 //! Limits of a container: the flags that `run`, `create` and `update` share.
 
+use std::path::PathBuf;
+
 use clap::Args;
-use engine::LimitSpec;
+use engine::{DiskRate, DiskRateKind, LimitSpec};
 
 use crate::ui::units::parse_bytes;
 
@@ -44,6 +46,87 @@ pub(crate) struct LimitArgs {
     pub(crate) blkio_weight: Option<u16>,
 }
 
+/// Limits that are set once, when a container is made.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct FirstLimitArgs {
+    /// How readily it swaps, 0 to 100; control groups of version 1 only
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) memory_swappiness: Option<u64>,
+    /// Processes wait for memory where they would be killed; control groups of version 1 only
+    #[arg(long)]
+    pub(crate) oom_kill_disable: bool,
+    /// Period of real-time scheduling in microseconds; control groups of version 1 only
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) cpu_rt_period: Option<u64>,
+    /// Real-time scheduling in each of these periods, in microseconds
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) cpu_rt_runtime: Option<i64>,
+    /// Weight of one disk, as /dev/sda:500; can be repeated
+    #[arg(long, value_name = "DISK:NUMBER", value_parser = disk_weight)]
+    pub(crate) blkio_weight_device: Vec<(PathBuf, u16)>,
+    /// Most bytes a second that are read of a disk, as /dev/sda:1mb; can be repeated
+    #[arg(long, value_name = "DISK:BYTES", value_parser = disk_bytes)]
+    pub(crate) device_read_bps: Vec<(PathBuf, u64)>,
+    /// Most bytes a second that are written to a disk; can be repeated
+    #[arg(long, value_name = "DISK:BYTES", value_parser = disk_bytes)]
+    pub(crate) device_write_bps: Vec<(PathBuf, u64)>,
+    /// Most reads a second of a disk, as /dev/sda:1000; can be repeated
+    #[arg(long, value_name = "DISK:NUMBER", value_parser = disk_operations)]
+    pub(crate) device_read_iops: Vec<(PathBuf, u64)>,
+    /// Most writes a second to a disk; can be repeated
+    #[arg(long, value_name = "DISK:NUMBER", value_parser = disk_operations)]
+    pub(crate) device_write_iops: Vec<(PathBuf, u64)>,
+}
+
+impl FirstLimitArgs {
+    /// Adds them to the others.
+    pub(crate) fn add_to(self, limits: LimitSpec) -> LimitSpec {
+        let rates = [
+            (DiskRateKind::ReadBytes, self.device_read_bps),
+            (DiskRateKind::WriteBytes, self.device_write_bps),
+            (DiskRateKind::ReadOperations, self.device_read_iops),
+            (DiskRateKind::WriteOperations, self.device_write_iops),
+        ];
+        let rates = rates
+            .into_iter()
+            .flat_map(|(kind, rates)| rates.into_iter().map(move |(disk, rate)| DiskRate { disk, kind, rate }));
+        LimitSpec {
+            swappiness: self.memory_swappiness,
+            oom_kill_disable: self.oom_kill_disable,
+            cpu_realtime_period: self.cpu_rt_period,
+            cpu_realtime_runtime: self.cpu_rt_runtime,
+            disk_weights: self.blkio_weight_device,
+            disk_rates: rates.collect(),
+            ..limits
+        }
+    }
+}
+
+fn disk(text: &str) -> Result<(PathBuf, &str), String> {
+    match text.rsplit_once(':') {
+        Some((disk, number)) if disk.starts_with('/') => Ok((disk.into(), number)),
+        _ => Err("it must be a disk and a number, as in /dev/sda:1000".to_owned()),
+    }
+}
+
+fn disk_weight(text: &str) -> Result<(PathBuf, u16), String> {
+    let (disk, weight) = disk(text)?;
+    let weight = weight.parse().ok().filter(|weight| (10..=1000).contains(weight));
+    weight.map(|weight| (disk, weight)).ok_or_else(|| "weights go from 10 to 1000".to_owned())
+}
+
+fn disk_bytes(text: &str) -> Result<(PathBuf, u64), String> {
+    let (disk, bytes) = disk(text)?;
+    Ok((disk, parse_bytes(bytes)?))
+}
+
+fn disk_operations(text: &str) -> Result<(PathBuf, u64), String> {
+    let (disk, count) = disk(text)?;
+    let count = count.parse().map_err(|_| format!("`{count}` is no number"))?;
+    Ok((disk, count))
+}
+
 impl LimitArgs {
     /// As the engine takes them.
     pub(crate) fn spec(self) -> LimitSpec {
@@ -59,8 +142,7 @@ impl LimitArgs {
             cpuset_mems: self.cpuset_mems,
             pids: self.pids_limit,
             blkio_weight: self.blkio_weight,
-            device_rules: Vec::new(),
-            cgroup_parent: None,
+            ..LimitSpec::default()
         }
     }
 }

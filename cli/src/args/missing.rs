@@ -22,27 +22,24 @@ const BUILD: [&str; 16] = [
     "--builder",
 ];
 
-/// Of `run` and `create`.
-const RUN: [&str; 19] = [
-    "--platform",
+/// Of `run` and `create`; those of Windows too.
+const RUN: [&str; 16] = [
     "--attach",
     "-a",
     "--volume-driver",
-    "--memory-swappiness",
-    "--oom-kill-disable",
     "--kernel-memory",
-    "--blkio-weight-device",
-    "--device-read-bps",
-    "--device-write-bps",
-    "--device-read-iops",
-    "--device-write-iops",
     "--isolation",
-    "--gpus",
-    "--annotation",
     "--userns",
-    "--domainname",
     "--runtime",
     "--storage-opt",
+    "--link",
+    "--link-local-ip",
+    "--use-api-socket",
+    "--disable-content-trust",
+    "--cpu-count",
+    "--cpu-percent",
+    "--io-maxbandwidth",
+    "--io-maxiops",
 ];
 
 /// The commands whose mistakes docker has flags or an exit code of its own for.

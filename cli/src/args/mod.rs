@@ -60,7 +60,7 @@ pub(crate) use prune::{
 pub(crate) use registry::{
     LoginArgs, LogoutArgs, Pull, PullArgs, PushArgs, RegistryCommand, SearchArgs, SearchFilter, ServeArgs,
 };
-pub(crate) use run::{CreateArgs, CreateCommand, Keys, LogOption, RunArgs, SecurityOption};
+pub(crate) use run::{CreateArgs, CreateCommand, DeviceFlag, Keys, LogOption, RunArgs, SecurityOption};
 pub(crate) use system::{DfArgs, StorageArgs, StorageDriver, StoreCheckArgs, System};
 pub(crate) use volume::{Volume, VolumeCreateArgs, VolumeFilter, VolumeInspectArgs, VolumeLsArgs, VolumeRmArgs};
 pub(crate) use why::{WhyArgs, WhyFormat};
@@ -132,6 +132,8 @@ pub(crate) enum Command {
     /// The process behind a container: [`MonitorLine`] is its command line
     #[command(skip)]
     Monitor(MonitorArgs),
+    #[command(name = engine::HOLD_COMMAND, hide = true)]
+    Hold,
     /// List images
     Images(ImagesArgs),
     /// Give an image another name
@@ -251,6 +253,21 @@ impl From<MonitorLine> for Arguments {
     fn from(line: MonitorLine) -> Arguments {
         Arguments { root: line.root, color: Color::Never, command: Command::Monitor(line.monitor) }
     }
+}
+
+/// The commands that start processes in containers; in the long spelling and as an OCI runtime too.
+const STARTERS: [&str; 13] =
+    ["run", "exec", "start", "restart", "create", "cp", "build", "bake", "debug", "plan", "oci", "builder", "image"];
+
+/// Whether this process is to start processes that nobody trusts. It is asked before the words are understood, and one
+/// that only might do so counts.
+pub(crate) fn starts_containers() -> bool {
+    let mut words = std::env::args_os();
+    let name = words.next().map(PathBuf::from).unwrap_or_default();
+    let named = OCI_NAMES.iter().any(|known| name.file_name().is_some_and(|name| name == *known));
+    let starts =
+        |word: &std::ffi::OsString| word == engine::MONITOR_COMMAND || STARTERS.iter().any(|known| word == *known);
+    named || words.take(8).any(|word| starts(&word))
 }
 
 /// Parses the process's arguments in the command line that its name and its first word choose.

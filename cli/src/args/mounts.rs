@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::{MountKind, MountSpec};
+use engine::{BindPropagation, MountKind, MountSpec};
 
 use super::lent::size;
 
@@ -15,25 +15,38 @@ pub(super) fn volume(text: &str) -> Result<MountSpec, String> {
         [source, target, options] => (Some(*source), *target, *options),
         _ => return Err("it must be SOURCE:TARGET, SOURCE:TARGET:ro or TARGET".to_owned()),
     };
-    let (mut read_only, mut no_copy) = (false, false);
+    let (mut read_only, mut no_copy, mut propagation) = (false, false, BindPropagation::default());
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" | "readonly" => read_only = true,
             // How it is mounted anyway.
-            "rw" | "rprivate" | "private" => {}
+            "rw" => {}
             "nocopy" => no_copy = true,
-            "z" | "Z" => return Err("SELinux labels are not supported by this version: leave `z` out".to_owned()),
-            _ => return Err(format!("the option `{option}` is not supported: ro, rw and nocopy are")),
+            // Without SELinux there is nothing to label, and docker says nothing either.
+            "z" | "Z" if !std::path::Path::new("/sys/fs/selinux/enforce").exists() => {}
+            "z" | "Z" => {
+                return Err(
+                    "files are not labelled for SELinux by this version: leave `z` out, and label them with chcon"
+                        .to_owned(),
+                );
+            }
+            _ => match BindPropagation::parse(option) {
+                Some(asked) => propagation = asked,
+                None => return Err(format!("the option `{option}` is not supported: ro, rw, nocopy and rshared are")),
+            },
         }
     }
     let target = target_of(target)?;
     let kind = match source {
         None => MountKind::Volume { name: None, no_copy, subpath: None },
         Some(source) if source.starts_with(['/', '.', '~']) => {
-            MountKind::Bind { source: absolute(source)?, make: true, recursive: true }
+            MountKind::Bind { source: absolute(source)?, make: true, recursive: true, propagation }
         }
         Some(name) => MountKind::Volume { name: Some(volume_name(name)?), no_copy, subpath: None },
     };
+    if propagation != BindPropagation::default() && !matches!(kind, MountKind::Bind { .. }) {
+        return Err(format!("`{}` is for directories of this machine, not for volumes", propagation.word()));
+    }
     Ok(MountSpec { target, read_only, kind })
 }
 
@@ -47,6 +60,7 @@ struct Fields<'a> {
     no_copy: bool,
     not_recursive: bool,
     make: bool,
+    propagation: Option<BindPropagation>,
     subpath: Option<PathBuf>,
     size: Option<u64>,
     mode: Option<u32>,
@@ -67,7 +81,8 @@ pub(super) fn mount(text: &str) -> Result<MountSpec, String> {
             if !fields.make && !source.exists() {
                 return Err(format!("the source {} does not exist", source.display()));
             }
-            MountKind::Bind { source, make: fields.make, recursive: !fields.not_recursive }
+            let (recursive, propagation) = (!fields.not_recursive, fields.propagation.unwrap_or_default());
+            MountKind::Bind { source, make: fields.make, recursive, propagation }
         }
         "volume" => MountKind::Volume {
             name: fields.source.map(volume_name).transpose()?,
@@ -79,6 +94,9 @@ pub(super) fn mount(text: &str) -> Result<MountSpec, String> {
         "tmpfs" => MountKind::Tmpfs { size: fields.size, mode: fields.mode, executable: false },
         other => return Err(format!("`{other}` is no type of mount that is supported: bind, volume and tmpfs are")),
     };
+    if fields.propagation.is_some() && !matches!(kind, MountKind::Bind { .. }) {
+        return Err("bind-propagation is for binds".to_owned());
+    }
     Ok(MountSpec { target, read_only: fields.read_only, kind })
 }
 
@@ -105,12 +123,12 @@ impl<'a> Fields<'a> {
                 "disabled" => self.not_recursive = true,
                 other => return Err(format!("`bind-recursive={other}` must be enabled or disabled")),
             },
-            "bind-propagation" => match needed()? {
-                "rprivate" | "private" => {}
-                other => {
-                    return Err(format!("the propagation `{other}` is not supported by this version: rprivate is"));
-                }
-            },
+            "bind-propagation" => {
+                let word = needed()?;
+                let known = "private, rprivate, slave, rslave, shared and rshared";
+                let parsed = BindPropagation::parse(word);
+                self.propagation = Some(parsed.ok_or_else(|| format!("`{word}` is no propagation: {known} are"))?);
+            }
             "consistency" => {}
             _ => return Err(format!("`{key}` is not known: type, src, dst and readonly are")),
         }
@@ -183,7 +201,7 @@ mod tests {
         let named = volume("data:/b:nocopy").unwrap();
         assert_eq!(named.kind, MountKind::Volume { name: Some("data".into()), no_copy: true, subpath: None });
         assert!(matches!(volume("/b").unwrap().kind, MountKind::Volume { name: None, .. }));
-        for bad in ["a:/b", "/a:b", "/a:/b:z", "/a:/b:ro:x", "", "/a:/b/../c", "data:/"] {
+        for bad in ["a:/b", "/a:b", "/a:/b:sshared", "data:/b:rshared", "/a:/b:ro:x", "", "/a:/b/../c", "data:/"] {
             assert!(volume(bad).is_err(), "{bad}");
         }
     }
@@ -191,7 +209,15 @@ mod tests {
     #[test]
     fn mounts_are_fields() {
         let bind = mount("type=bind,src=/,dst=/m,readonly").unwrap();
-        assert_eq!(bind.kind, MountKind::Bind { source: "/".into(), make: false, recursive: true });
+        assert_eq!(
+            bind.kind,
+            MountKind::Bind {
+                source: "/".into(),
+                make: false,
+                recursive: true,
+                propagation: BindPropagation::Rprivate
+            }
+        );
         assert!(bind.read_only);
         let tmpfs = mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700").unwrap();
         assert_eq!(tmpfs.kind, MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o700), executable: false });
@@ -204,7 +230,8 @@ mod tests {
             "src=vol",
             "src=vol,dst=/v,volume-subpath=../x",
             "type=tmpfs,src=/a,dst=/m",
-            "type=bind,src=/,dst=/m,bind-propagation=rshared",
+            "type=bind,src=/,dst=/m,bind-propagation=everywhere",
+            "type=tmpfs,dst=/m,bind-propagation=rshared",
             "what=1,dst=/m",
         ] {
             assert!(mount(bad).is_err(), "{bad}");

@@ -31,6 +31,9 @@ pub(crate) struct NetworkArgs {
     /// $DUNNAGE_PUBLISH_ADDRESS has another default
     #[arg(short, long, value_name = "PORT")]
     publish: Vec<PortSpec>,
+    /// Port that --publish-all counts beside the image's, as 80 or 8000-8010/udp; can be repeated
+    #[arg(long, value_name = "PORT", value_parser = expose)]
+    expose: Vec<Exposed>,
     /// Free ports of this machine for all that the image exposes
     #[arg(short = 'P', long)]
     publish_all: bool,
@@ -46,6 +49,14 @@ pub(crate) struct NetworkArgs {
     /// Option of /etc/resolv.conf; can be repeated
     #[arg(long, visible_alias = "dns-opt", value_name = "OPTION", value_parser = word)]
     dns_option: Vec<String>,
+}
+
+/// The ports of one `--expose`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Exposed(Vec<String>);
+
+fn expose(text: &str) -> Result<Exposed, String> {
+    grammar::parse_port_spec(text).map(Exposed).map_err(|error| error.to_string())
 }
 
 /// One `--network`.
@@ -119,6 +130,11 @@ impl NetworkArgs {
     pub(crate) fn ports(&self, address: Option<IpAddr>) -> Vec<PortSpec> {
         let each = |port: &PortSpec| PortSpec { address: port.address.or(address), ..port.clone() };
         self.publish.iter().map(each).collect()
+    }
+
+    /// `--expose`, each port by itself.
+    pub(crate) fn exposed(&self) -> Vec<String> {
+        self.expose.iter().flat_map(|Exposed(ports)| ports.iter().cloned()).collect()
     }
 
     /// `--publish-all`.

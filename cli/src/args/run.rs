@@ -1,28 +1,37 @@
 //! `dunnage run` and `dunnage create`.
 
+use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::{DeviceSpec, LogDriver, MountSpec, NamespaceChoice, RestartPolicy, Security, Signal, Ulimit, VolumesFrom};
+use engine::{
+    DeviceSpec, LogDriver, MountSpec, NamespaceChoice, Platform, RestartPolicy, Security, Signal, Ulimit, VolumesFrom,
+};
 
 use super::container::{detach_keys, signal, timeout};
-use super::lent::size;
-use super::limits::LimitArgs;
+use super::lent::{platform, size};
+use super::limits::{FirstLimitArgs, LimitArgs};
 use super::mounts::{mount, tmpfs, volume};
 use super::networking::NetworkArgs;
 use super::{Pull, StorageArgs};
 use crate::ui::units::parse_duration;
 
+/// Most bytes of a profile.
+const PROFILE_LIMIT: u64 = 1 << 20;
+
 /// Run a command in a new container
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:
   dunnage run --rm app                        the image's own command; its files go when it ends
   dunnage run --rm -it debian:bookworm bash   a shell
   dunnage run --rm -v \"$PWD:/src\" app make    with a directory of this machine
   dunnage run -d --name web app               on its own; `dunnage logs web`, `dunnage stop web`
 
 The exit code is the container's own; 125 when dunnage failed, 126 when the command cannot be executed, 127 when it is
-not found, 128+n when signal n ended it.")]
+not found, 128+n when signal n ended it."
+)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
@@ -41,6 +50,7 @@ pub(crate) struct RunArgs {
 
 /// Make a container without starting it
 #[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct CreateCommand {
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
@@ -81,8 +91,14 @@ pub(crate) struct CreateArgs {
     /// Group besides those of the user; can be repeated
     #[arg(long, value_name = "GROUP")]
     pub(crate) group_add: Vec<String>,
-    /// Host name [default: the container's id]
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub(crate) help: Option<bool>,
+    /// NIS domain name
     #[arg(long, value_name = "NAME", value_parser = host_name)]
+    pub(crate) domainname: Option<String>,
+    /// Host name [default: the container's id]
+    #[arg(short = 'h', long, value_name = "NAME", value_parser = host_name)]
     pub(crate) hostname: Option<String>,
     /// Name of the container
     #[arg(long, value_name = "NAME", value_parser = container_name)]
@@ -93,6 +109,12 @@ pub(crate) struct CreateArgs {
     /// File with a label a line; can be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) label_file: Vec<PathBuf>,
+    /// Note for other programs, as NAME=VALUE: it is shown by `inspect`; can be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) annotation: Vec<(String, String)>,
+    /// Use the image for this platform, as linux/amd64
+    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
+    pub(crate) platform: Option<Platform>,
     /// File to write the container's id to
     #[arg(long, value_name = "FILE")]
     pub(crate) cidfile: Option<PathBuf>,
@@ -127,6 +149,8 @@ pub(crate) struct CreateArgs {
     pub(crate) health: HealthArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) first_limits: FirstLimitArgs,
     /// Rule for devices that are made inside, as 'c 10:229 rwm'; can be repeated
     #[arg(long, value_name = "RULE", help_heading = "Limits")]
     pub(crate) device_cgroup_rule: Vec<String>,
@@ -169,9 +193,13 @@ pub(crate) struct MountArgs {
     /// No writing in the container's root
     #[arg(long)]
     pub(crate) read_only: bool,
-    /// Device of this machine, as SOURCE[:TARGET]; can be repeated
+    /// Device of this machine, as SOURCE[:TARGET], or by the name that a specification (CDI) has, as
+    /// vendor.com/class=name; can be repeated
     #[arg(long, value_name = "DEVICE", value_parser = device)]
-    pub(crate) device: Vec<DeviceSpec>,
+    pub(crate) device: Vec<DeviceFlag>,
+    /// GPUs, as all or device=0,1: short for the devices nvidia.com/gpu=… of the machine's specifications (CDI)
+    #[arg(long, value_name = "GPUS", value_parser = gpus)]
+    pub(crate) gpus: Vec<Gpus>,
 }
 
 /// Isolation.
@@ -187,7 +215,8 @@ pub(crate) struct IsolationArgs {
     /// Capability to take away, or ALL; can be repeated
     #[arg(long, value_name = "NAME")]
     pub(crate) cap_drop: Vec<String>,
-    /// no-new-privileges, seccomp=unconfined, systempaths=unconfined; can be repeated
+    /// no-new-privileges, seccomp=unconfined or a file with a profile, apparmor=PROFILE, label=TYPE:VALUE,
+    /// systempaths=unconfined; can be repeated
     #[arg(long, value_name = "OPTION", value_parser = security)]
     pub(crate) security_opt: Vec<SecurityOption>,
     /// Kernel setting of the container's own namespaces, as NAME=VALUE; can be repeated
@@ -199,8 +228,8 @@ pub(crate) struct IsolationArgs {
     /// Shared memory: private, shareable, host, or container:NAME
     #[arg(long, value_name = "MODE", value_parser = ipc)]
     pub(crate) ipc: Option<NamespaceChoice>,
-    /// Host name: host
-    #[arg(long, value_name = "MODE", value_parser = host_only)]
+    /// Host name: private, host, or container:NAME
+    #[arg(long, value_name = "MODE", value_parser = uts)]
     pub(crate) uts: Option<NamespaceChoice>,
     /// View of control groups: private or host
     #[arg(long, value_name = "MODE", value_parser = host_only)]
@@ -234,6 +263,29 @@ pub(crate) struct HealthArgs {
     pub(crate) no_healthcheck: bool,
 }
 
+/// One `--device`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DeviceFlag {
+    Path(DeviceSpec),
+    /// `VENDOR/CLASS=DEVICE`.
+    Named(String),
+}
+
+/// The devices of one `--gpus`, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gpus(pub(crate) Vec<String>);
+
+fn gpus(text: &str) -> Result<Gpus, String> {
+    let text = text.trim_matches('"');
+    if text == "all" {
+        return Ok(Gpus(vec!["nvidia.com/gpu=all".to_owned()]));
+    }
+    match text.strip_prefix("device=").filter(|list| list.split(',').all(|one| !one.is_empty())) {
+        Some(list) => Ok(Gpus(list.split(',').map(|one| format!("nvidia.com/gpu={one}")).collect())),
+        None => Err("it must be all, or device=0,1: which GPUs, not how many".to_owned()),
+    }
+}
+
 /// Bytes of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Keys(pub(crate) Vec<u8>);
@@ -246,20 +298,47 @@ pub(crate) enum LogOption {
 }
 
 /// One `--security-opt`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SecurityOption {
     NoNewPrivileges(bool),
+    /// What the file says.
+    Seccomp(String),
+    AppArmor(String),
+    Label(LabelPart, String),
     UnconfinedSeccomp,
     UnconfinedPaths,
     /// What is so anyway.
     Usual,
 }
 
+/// A part of an SELinux label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LabelPart {
+    User,
+    Role,
+    Type,
+    Level,
+}
+
 impl SecurityOption {
     pub(crate) fn all(options: &[SecurityOption]) -> Security {
         let mut security = Security::default();
+        let mut label = ["system_u", "system_r", "container_t", "s0"].map(str::to_owned);
         for option in options {
             match option {
+                SecurityOption::Seccomp(text) => security.seccomp = Some(text.clone()),
+                SecurityOption::AppArmor(profile) => security.apparmor = Some(profile.clone()),
+                SecurityOption::Label(part, value) => {
+                    let [user, role, kind, level] = &mut label;
+                    let place = match part {
+                        LabelPart::User => user,
+                        LabelPart::Role => role,
+                        LabelPart::Type => kind,
+                        LabelPart::Level => level,
+                    };
+                    place.clone_from(value);
+                    security.selinux = Some(label.join(":"));
+                }
                 SecurityOption::NoNewPrivileges(on) => security.no_new_privileges = *on,
                 SecurityOption::UnconfinedSeccomp => security.unconfined_seccomp = true,
                 SecurityOption::UnconfinedPaths => security.unconfined_paths = true,
@@ -277,20 +356,46 @@ fn security(text: &str) -> Result<SecurityOption, String> {
         ("no-new-privileges", Some("false")) => Ok(SecurityOption::NoNewPrivileges(false)),
         ("seccomp", Some("unconfined")) => Ok(SecurityOption::UnconfinedSeccomp),
         ("seccomp", Some("builtin")) => Ok(SecurityOption::Usual),
-        ("seccomp", Some(_)) => {
-            Err("profiles of one's own are not supported by this version: seccomp=unconfined is".to_owned())
-        }
+        ("seccomp", Some(path)) => profile(path).map(SecurityOption::Seccomp),
         ("systempaths", Some("unconfined")) => Ok(SecurityOption::UnconfinedPaths),
         ("apparmor", Some("unconfined")) | ("label", Some("disable")) => Ok(SecurityOption::Usual),
-        ("apparmor", Some(profile)) => Err(format!(
-            "the AppArmor profile `{profile}` cannot be applied: this version has only apparmor=unconfined"
-        )),
-        ("label", Some(_)) => Err("SELinux labels are not supported by this version: label=disable is".to_owned()),
+        ("apparmor", Some(profile)) if !profile.is_empty() => Ok(SecurityOption::AppArmor(profile.to_owned())),
+        ("label", Some(part)) => label_part(part),
         _ => Err("options are no-new-privileges, seccomp=, systempaths=, apparmor= and label=".to_owned()),
     }
 }
 
-fn restart(text: &str) -> Result<RestartPolicy, String> {
+/// The file is read where it is named: a container is started again without it.
+fn profile(path: &str) -> Result<String, String> {
+    let failed = |error: std::io::Error| format!("cannot read the profile {path}: {error}");
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(PROFILE_LIMIT + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > PROFILE_LIMIT {
+        return Err(format!("the profile {path} is larger than {} KiB", PROFILE_LIMIT >> 10));
+    }
+    Ok(text)
+}
+
+fn label_part(text: &str) -> Result<SecurityOption, String> {
+    let part = match text.split_once(':') {
+        Some(("user", value)) => Some((LabelPart::User, value)),
+        Some(("role", value)) => Some((LabelPart::Role, value)),
+        Some(("type", value)) => Some((LabelPart::Type, value)),
+        Some(("level", value)) => Some((LabelPart::Level, value)),
+        _ => None,
+    };
+    let valid = |value: &str| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic());
+    match part.filter(|(_, value)| valid(value)) {
+        Some((part, value)) => Ok(SecurityOption::Label(part, value.to_owned())),
+        None => {
+            Err("labels are label=disable, label=user:USER, label=role:ROLE, label=type:TYPE and label=level:LEVEL"
+                .to_owned())
+        }
+    }
+}
+
+pub(super) fn restart(text: &str) -> Result<RestartPolicy, String> {
     match text.split_once(':') {
         None => match text {
             "no" | "" => Ok(RestartPolicy::No),
@@ -343,7 +448,14 @@ fn volumes_from(text: &str) -> Result<VolumesFrom, String> {
     Ok(VolumesFrom { container: container.to_owned(), read_only })
 }
 
-fn device(text: &str) -> Result<DeviceSpec, String> {
+fn device(text: &str) -> Result<DeviceFlag, String> {
+    if let Some((kind, name)) = text.split_once('=').filter(|(kind, _)| !kind.starts_with('/')) {
+        let valid = kind.split('/').count() == 2 && kind.split('/').all(|part| !part.is_empty()) && !name.is_empty();
+        return match valid {
+            true => Ok(DeviceFlag::Named(text.to_owned())),
+            false => Err("names of devices are VENDOR/CLASS=DEVICE".to_owned()),
+        };
+    }
     let parts: Vec<&str> = text.split(':').collect();
     let is_mode = |text: &str| !text.is_empty() && text.bytes().all(|byte| b"rwm".contains(&byte));
     let (source, target, mode) = match parts.as_slice() {
@@ -357,9 +469,9 @@ fn device(text: &str) -> Result<DeviceSpec, String> {
         return Err("a device for reading or writing alone is not supported by this version: rw and rwm are".to_owned());
     }
     if !source.starts_with('/') || !target.starts_with('/') {
-        return Err("devices are absolute paths, as in /dev/fuse; names of other kinds are not supported".to_owned());
+        return Err("devices are absolute paths, as in /dev/fuse, or names as in vendor.com/class=device".to_owned());
     }
-    Ok(DeviceSpec { source: source.into(), target: target.into() })
+    Ok(DeviceFlag::Path(DeviceSpec { source: source.into(), target: target.into() }))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -379,6 +491,13 @@ fn shared(text: &str) -> Option<NamespaceChoice> {
 
 fn pid(text: &str) -> Result<NamespaceChoice, String> {
     shared(text).ok_or_else(|| "it must be host or container:NAME".to_owned())
+}
+
+fn uts(text: &str) -> Result<NamespaceChoice, String> {
+    match text {
+        "private" => Ok(NamespaceChoice::Private),
+        _ => shared(text).ok_or_else(|| "it must be private, host or container:NAME".to_owned()),
+    }
 }
 
 fn ipc(text: &str) -> Result<NamespaceChoice, String> {
@@ -428,7 +547,13 @@ mod tests {
         assert!(restart("sometimes").is_err() && restart("always:2").is_err() && restart("on-failure:x").is_err());
         assert!(pid("private").is_err() && ipc("shareable").is_ok() && host_only("container:x").is_err());
         assert!(device("/dev/fuse:/dev/f:rwm").is_ok() && device("/dev/fuse:r").is_err() && device("fuse").is_err());
-        assert!(security("seccomp=/p.json").is_err() && security("x").is_err());
+        assert_eq!(device("v.com/c=d").unwrap(), DeviceFlag::Named("v.com/c=d".to_owned()));
+        assert!(device("v.com=d").is_err() && gpus("2").is_err() && gpus("device=").is_err());
+        assert_eq!(gpus("device=0,1").unwrap().0, ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]);
+        assert!(security("seccomp=/no-such-profile").unwrap_err().contains("/no-such-profile"));
+        assert!(security("x").is_err() && security("label=x:y").is_err() && security("apparmor=").is_err());
+        let label = ["label=type:a_t", "label=level:s0:c1"].map(|text| security(text).unwrap());
+        assert_eq!(SecurityOption::all(&label).selinux.as_deref(), Some("system_u:system_r:a_t:s0:c1"));
         assert_eq!(security("no-new-privileges:true").unwrap(), SecurityOption::NoNewPrivileges(true));
         assert!(container_name("a").is_err() && container_name("a b").is_err() && container_name("ok.1").is_ok());
         assert!(log_option("max-file=0").is_err() && log_option("max-size=10k").is_ok() && log_option("x=1").is_err());

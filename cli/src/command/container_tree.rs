@@ -22,8 +22,8 @@ pub(super) fn diff(root: Option<PathBuf>, args: &NameArg) -> Outcome {
 }
 
 pub(super) fn commit(root: Option<PathBuf>, args: CommitArgs) -> Outcome {
-    let CommitArgs { author, message, pause, container, image } = args;
-    let id = open(root)?.commit(&container.name, &CommitRequest { image, author, message, pause })?;
+    let CommitArgs { author, change, message, pause, container, image } = args;
+    let id = open(root)?.commit(&container.name, &CommitRequest { image, author, message, changes: change, pause })?;
     ui::line(&id)?;
     Ok(0)
 }

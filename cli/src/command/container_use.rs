@@ -47,7 +47,7 @@ pub(super) fn top(root: Option<PathBuf>, args: &TopArgs) -> Outcome {
 
 pub(super) fn update(root: Option<PathBuf>, args: &UpdateArgs) -> Outcome {
     let limits = args.limits.clone().spec();
-    container::each(root, &args.containers.names, |engine, name| engine.update(name, &limits))
+    container::each(root, &args.containers.names, |engine, name| engine.update(name, &limits, args.restart))
 }
 
 /// A share of processor time needs two looks: the first one is a second old when the first line is printed.

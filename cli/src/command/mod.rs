@@ -133,6 +133,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Verb(verb) | Command::Container(Container::Verb(verb)) => container::verb(root, verb),
         Command::Container(Container::Inspect(args)) => inspect::inspect(root, &args, inspect::Kind::Container),
         Command::Events(args) => events::events(root, &args),
+        Command::Hold => engine::hold_terminal().map(|()| 0).map_err(Failure::from),
         Command::Monitor(args) => run::monitor(root, &args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => image::list(root, &args),
         Command::Tag(args) | Command::Image(Image::Tag(args)) => image::tag(root, &args),
@@ -162,7 +163,12 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
 fn isolate(command: &Command, store: &Path) -> Result<Option<Isolation>, Failure> {
     if matches!(
         command,
-        Command::Version | Command::Check(_) | Command::Login(_) | Command::Logout(_) | Command::Search(_)
+        Command::Version
+            | Command::Hold
+            | Command::Check(_)
+            | Command::Login(_)
+            | Command::Logout(_)
+            | Command::Search(_)
     ) {
         return Ok(None);
     }

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
-use engine::{Cancel, Kept, PullRequest, PushRequest, Reference, Supply};
+use engine::{Cancel, Kept, Platform, PullRequest, PushRequest, Reference, Supply};
 
 use super::{Failure, Outcome, open};
 use crate::args::{LoginArgs, LogoutArgs, Pull, PullArgs, PushArgs};
@@ -73,7 +73,13 @@ pub(super) fn perform_push(
 }
 
 /// Pulls an image that a container needs, in docker's words.
-pub(super) fn ensure(engine: &engine::Engine, image: &str, pull: Pull, quiet: bool) -> Result<(), Failure> {
+pub(super) fn ensure(
+    engine: &engine::Engine,
+    image: &str,
+    pull: Pull,
+    quiet: bool,
+    platform: Option<&Platform>,
+) -> Result<(), Failure> {
     let (fetch, cancel) = (config::fetch(), Cancel::default());
     let progress = TransferProgress::new(quiet);
     // Only while something is pulled: what is caught once never ends this process by itself again.
@@ -86,7 +92,7 @@ pub(super) fn ensure(engine: &engine::Engine, image: &str, pull: Pull, quiet: bo
     };
     let supply = Supply {
         policy: pull.into(),
-        platform: None,
+        platform,
         fetch: &fetch,
         begins: &begins,
         events: &|event| progress.event(&event),

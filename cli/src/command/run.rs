@@ -9,7 +9,7 @@ use engine::{
 };
 
 use super::{Failure, Outcome, open, open_for_snapshots};
-use crate::args::{CreateArgs, CreateCommand, ExecArgs, Keys, LogOption, RunArgs, SecurityOption};
+use crate::args::{CreateArgs, CreateCommand, DeviceFlag, ExecArgs, Keys, LogOption, RunArgs, SecurityOption};
 use crate::{config, ui};
 
 /// Most of a file of variables that is read.
@@ -25,9 +25,10 @@ pub(super) fn run(root: Option<PathBuf>, args: RunArgs) -> u8 {
 pub(super) fn create(root: Option<PathBuf>, args: CreateCommand) -> u8 {
     with_dockers_codes((|| {
         let (cidfile, pull, quiet) = (args.create.cidfile.clone(), args.create.pull, args.create.quiet);
+        let platform = args.create.platform.clone();
         let request = request(args.create, false)?;
         let engine = open_for_snapshots(root, args.storage)?;
-        super::registry::ensure(&engine, &request.spec.image, pull, quiet)?;
+        super::registry::ensure(&engine, &request.spec.image, pull, quiet, platform.as_ref())?;
         let id = engine.create(&request, cidfile.as_deref())?;
         ui::line(&id)?;
         Ok(0)
@@ -54,6 +55,7 @@ fn with_dockers_codes(result: Result<i32, Failure>) -> u8 {
 
 fn perform(root: Option<PathBuf>, args: RunArgs) -> Result<i32, Failure> {
     let (storage, pull, quiet) = (args.storage, args.create.pull, args.create.quiet);
+    let platform = args.create.platform.clone();
     let request = RunRequest {
         detach: args.detach,
         cidfile: args.create.cidfile.clone(),
@@ -62,7 +64,7 @@ fn perform(root: Option<PathBuf>, args: RunArgs) -> Result<i32, Failure> {
         create: request(args.create, !args.detach)?,
     };
     let engine = open_for_snapshots(root, storage)?;
-    super::registry::ensure(&engine, &request.create.spec.image, pull, quiet)?;
+    super::registry::ensure(&engine, &request.create.spec.image, pull, quiet, platform.as_ref())?;
     match engine.run(&request, &|sentence| ui::note(&sentence))? {
         RunOutcome::Ended(code) => Ok(code),
         RunOutcome::Detached(id) => {
@@ -91,6 +93,7 @@ fn exec_in(root: Option<PathBuf>, args: ExecArgs) -> Result<i32, Failure> {
         user: args.user,
         interactive: args.interactive,
         tty: args.tty,
+        detach_keys: keys(args.detach_keys),
         privileged: args.privileged,
     };
     let engine = open(root)?;
@@ -127,9 +130,18 @@ fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
         }
     }
     let mut limits = args.limits.spec();
+    limits = args.first_limits.add_to(limits);
     limits.device_rules = args.device_cgroup_rule;
     limits.cgroup_parent = args.cgroup_parent;
     let (files, walls, health) = (args.mounts, args.isolation, args.health);
+    let (mut devices, mut named_devices) = (Vec::new(), Vec::new());
+    for device in files.device {
+        match device {
+            DeviceFlag::Path(device) => devices.push(device),
+            DeviceFlag::Named(name) => named_devices.push(name),
+        }
+    }
+    named_devices.extend(files.gpus.into_iter().flat_map(|gpus| gpus.0));
     let spec = ContainerSpec {
         image: args.image,
         command: args.command,
@@ -139,6 +151,9 @@ fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
         user: args.user,
         groups: args.group_add,
         hostname: args.hostname,
+        domainname: args.domainname,
+        annotations: args.annotation.into_iter().collect(),
+        exposed: args.network.exposed(),
         entrypoint: args.entrypoint,
         network: args.network.choice().map_err(Failure::Usage)?,
         pid: walls.pid.unwrap_or_default(),
@@ -157,7 +172,9 @@ fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
         privileged: walls.privileged,
         capabilities: CapabilityChange { add: walls.cap_add, drop: walls.cap_drop },
         security: SecurityOption::all(&walls.security_opt),
-        devices: files.device,
+        devices,
+        device_specs: if named_devices.is_empty() { Vec::new() } else { config::device_specs() },
+        named_devices,
         sysctls: walls.sysctl.into_iter().collect(),
         ulimits: args.ulimit,
         shm_size: args.shm_size,

@@ -158,7 +158,7 @@ struct Keyboard {
 impl Keyboard {
     fn read(self) {
         let mut bytes = [0; 16 << 10];
-        let mut filter = KeyFilter { keys: if self.tty { self.keys } else { Vec::new() }, matched: 0 };
+        let mut filter = KeyFilter::new(if self.tty { self.keys } else { Vec::new() });
         loop {
             let count = match io::stdin().read(&mut bytes) {
                 Ok(count) => count,
@@ -183,13 +183,18 @@ impl Keyboard {
 }
 
 /// Holds back the keys that may be the beginning of those that leave.
-struct KeyFilter {
+pub(super) struct KeyFilter {
     keys: Vec<u8>,
     matched: usize,
 }
 
 impl KeyFilter {
-    fn pass(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
+    pub(super) fn new(keys: Vec<u8>) -> KeyFilter {
+        KeyFilter { keys, matched: 0 }
+    }
+
+    /// What is typed, and whether the keys that leave were among it.
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut passed = Vec::new();
         for byte in bytes {
             if self.keys.get(self.matched) == Some(byte) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cache::{Image, TreeRoot};
 use runtime::{AttachOptions, Cgroup, ForwardedSignals, Running, Sandbox, Stdio};
 
+use super::attach::Left;
 use super::launch::{pair, resolve_user};
 use super::spec::{ContainerSpec, set_variables};
 use super::state::Status;
@@ -26,6 +27,8 @@ pub struct ExecSpec {
     pub interactive: bool,
     /// `--tty`.
     pub tty: bool,
+    /// `--detach-keys`.
+    pub detach_keys: Vec<u8>,
     /// `--privileged`.
     pub privileged: bool,
 }
@@ -41,9 +44,18 @@ impl Engine {
             true => Stdio::Terminal(runtime::terminal_size()),
             false => Stdio::Inherit { stdin: exec.interactive },
         };
+        let joined = exec.tty && exec.interactive;
+        // One that the user leaves goes on; one whose terminal is gone is told so by the kernel.
+        sandbox.outlives_caller = joined;
         let signals = ForwardedSignals::catch()?;
         let mut container = sandbox.start()?;
         container.notes().iter().cloned().for_each(notes);
+        if joined {
+            return Ok(match super::exec_terminal::join(container, signals, &exec.detach_keys)? {
+                Left::Ended(code) => code,
+                Left::Detached => 0,
+            });
+        }
         let exit = runtime::attach(&mut container, signals, AttachOptions { interactive: exec.interactive })?;
         Ok(exit.status_code())
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cache::{History, Image, Layer, Lease, TreeChange};
 
+use super::changes::changed;
 use super::manage::group_of;
 use super::state::{ContainerInfo, Status, now};
 use super::time::rfc3339;
@@ -22,6 +23,8 @@ pub struct CommitRequest {
     pub author: Option<String>,
     /// `--message`.
     pub message: Option<String>,
+    /// `--change`: instructions of a Dockerfile.
+    pub changes: Vec<String>,
     /// The container stands still meanwhile.
     pub pause: bool,
 }
@@ -116,6 +119,9 @@ impl Engine {
         }
         if !info.spec.command.is_empty() {
             config.config.cmd = Some(info.spec.command.clone());
+        }
+        if !request.changes.is_empty() {
+            config.config = changed(&config, &request.changes)?;
         }
         Ok(self.store.put_image(&lease, &config, names)?)
     }

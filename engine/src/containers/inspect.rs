@@ -151,7 +151,7 @@ fn config(info: &ContainerInfo, image: &Image) -> Value {
     });
     let mut shown = json!({
         "Hostname": hostname,
-        "Domainname": "",
+        "Domainname": spec.domainname.clone().unwrap_or_default(),
         "User": spec.user.clone().unwrap_or_else(|| own.user.clone()),
         "AttachStdin": spec.interactive,
         "AttachStdout": true,
@@ -165,7 +165,7 @@ fn config(info: &ContainerInfo, image: &Image) -> Value {
         "Volumes": own.volumes.keys().map(|path| (path.clone(), json!({}))).collect::<Map<_, _>>(),
         "WorkingDir": spec.workdir.clone().unwrap_or_else(|| own.working_dir.clone()),
         "Entrypoint": entrypoint,
-        "ExposedPorts": own.exposed_ports.keys().map(|port| (port.clone(), json!({}))).collect::<Map<_, _>>(),
+        "ExposedPorts": own.exposed_ports.keys().chain(&spec.exposed).map(|port| (port.clone(), json!({}))).collect::<Map<_, _>>(),
         "OnBuild": null,
         "Labels": labels,
     });
@@ -188,6 +188,9 @@ fn host_config(spec: &ContainerSpec) -> Value {
     let limits = &spec.limits;
     let mut security: Vec<String> = Vec::new();
     security.extend(spec.security.no_new_privileges.then(|| "no-new-privileges".to_owned()));
+    security.extend(spec.security.seccomp.iter().map(|text| format!("seccomp={text}")));
+    security.extend(spec.security.apparmor.iter().map(|profile| format!("apparmor={profile}")));
+    security.extend(spec.security.selinux.iter().map(|label| format!("label={label}")));
     security.extend(spec.security.unconfined_seccomp.then(|| "seccomp=unconfined".to_owned()));
     let log: BTreeMap<&str, String> = [
         ("max-size", spec.log.max_size.unwrap_or(MAX_SIZE).to_string()),
@@ -236,6 +239,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "Privileged": spec.privileged,
         "ReadonlyRootfs": spec.read_only,
         "SecurityOpt": security,
+        "Annotations": spec.annotations,
         "UTSMode": mode(&spec.uts, ""),
         "ShmSize": spec.shm_size.unwrap_or(64 << 20),
         "Sysctls": spec.sysctls,

@@ -12,6 +12,7 @@ use runtime::{
 
 use super::limits::Group;
 use super::network::{Named, Network};
+use super::seccomp;
 use super::spec::{ContainerSpec, NamespaceChoice, Ulimit};
 use crate::Engine;
 use crate::error::{Error, Result};
@@ -56,9 +57,18 @@ impl Launch {
         sandbox.cwd = cwd.into();
         sandbox.user = user.ids;
         sandbox.hostname = hostname;
+        sandbox.domainname.clone_from(&spec.domainname);
         sandbox.network = network.mode();
         sandbox.files = network.files();
         sandbox.mounts = mounts;
+        let brought = spec.brought_by_devices()?;
+        sandbox.mounts.extend(brought.mounts);
+        sandbox.user.groups.extend(brought.groups);
+        for (name, value) in brought.env {
+            if !sandbox.env.iter().any(|(known, _)| *known == name) {
+                sandbox.env.push((name, value));
+            }
+        }
         sandbox.read_only = spec.read_only;
         sandbox.init = spec.init;
         sandbox.cgroup = group.cgroup();
@@ -89,6 +99,11 @@ impl ContainerSpec {
         if self.security.unconfined_seccomp {
             sandbox.seccomp = Seccomp::Unconfined;
         }
+        if let Some(text) = &self.security.seccomp {
+            sandbox.seccomp = Seccomp::Profile(Arc::new(seccomp::profile(text, self.granted()?)?));
+        }
+        sandbox.apparmor.clone_from(&self.security.apparmor);
+        sandbox.selinux.clone_from(&self.security.selinux);
         sandbox.no_new_privileges = self.security.no_new_privileges;
         if self.security.unconfined_paths {
             sandbox.masked.clear();
@@ -101,6 +116,39 @@ impl ContainerSpec {
         sandbox.sysctls = self.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         sandbox.oom_score_adj = self.oom_score_adj;
         Ok(())
+    }
+
+    fn granted(&self) -> Result<CapabilitySet> {
+        if self.privileged { Ok(CapabilitySet::from_bits(u64::MAX)) } else { self.capability_set() }
+    }
+
+    /// What contradicts itself, or cannot be read.
+    pub(super) fn check_walls(&self) -> Result<()> {
+        let usage = |sentence: &str| Err(Error::Usage(sentence.to_owned()));
+        self.capability_set()?;
+        if let Some(text) = &self.security.seccomp {
+            seccomp::profile(text, self.granted()?)?;
+        }
+        self.brought_by_devices()?;
+        for limit in &self.ulimits {
+            limit.rlimit()?;
+        }
+        if self.remove && self.restart != super::spec::RestartPolicy::No {
+            return usage("--rm and --restart contradict each other: a container that goes is not started again");
+        }
+        if self.uts != NamespaceChoice::Private && (self.hostname.is_some() || self.domainname.is_some()) {
+            return usage("--hostname and --domainname need a host name of the container's own: leave --uts out");
+        }
+        Ok(())
+    }
+
+    /// What the devices that have names bring.
+    fn brought_by_devices(&self) -> Result<builder::DeviceChanges> {
+        if self.named_devices.is_empty() {
+            return Ok(builder::DeviceChanges::default());
+        }
+        let brought = builder::machine_devices(&self.device_specs, &self.named_devices);
+        brought.map_err(|reason| Error::Usage(format!("a device cannot be had: {reason}")))
     }
 
     /// The granted capabilities.

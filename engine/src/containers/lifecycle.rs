@@ -50,10 +50,7 @@ impl Engine {
         let image = self.find_image(&request.spec.image)?;
         let mut spec = request.spec.clone();
         spec.argv(&image)?;
-        spec.capability_set()?;
-        for limit in &spec.ulimits {
-            limit.rlimit()?;
-        }
+        spec.check_walls()?;
         spec.check_signals(&image)?;
         let mut targets: Vec<&Path> = spec.mounts.iter().map(|mount| mount.target.as_path()).collect();
         targets.sort_unstable();

@@ -1,9 +1,12 @@
 //! Limits of a container: what was asked for as durable data, and the control group that it comes to.
 
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use runtime::{Bound, CGROUP_PARENT, Cgroup, DeviceRule, Extent, Resources, Signal};
+use runtime::{
+    Bound, CGROUP_PARENT, Cgroup, DeviceRule, DeviceWeight, Extent, Resources, Signal, Throttle, ThrottleKind,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -37,10 +40,64 @@ pub struct LimitSpec {
     pub pids: Option<i64>,
     /// `--blkio-weight`.
     pub blkio_weight: Option<u16>,
+    /// `--memory-swappiness`.
+    pub swappiness: Option<u64>,
+    /// `--oom-kill-disable`.
+    pub oom_kill_disable: bool,
+    /// `--cpu-rt-period`, in microseconds.
+    pub cpu_realtime_period: Option<u64>,
+    /// `--cpu-rt-runtime`, in microseconds.
+    pub cpu_realtime_runtime: Option<i64>,
+    /// `--blkio-weight-device`: a disk, and its weight.
+    pub disk_weights: Vec<(PathBuf, u16)>,
+    /// `--device-read-bps` and its like.
+    pub disk_rates: Vec<DiskRate>,
     /// `--device-cgroup-rule`.
     pub device_rules: Vec<String>,
     /// `--cgroup-parent`.
     pub cgroup_parent: Option<String>,
+}
+
+/// Most bytes or operations a second on one disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskRate {
+    /// The disk's device.
+    pub disk: PathBuf,
+    /// What is counted.
+    pub kind: DiskRateKind,
+    /// How many of them a second.
+    pub rate: u64,
+}
+
+/// What is counted of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum DiskRateKind {
+    ReadBytes,
+    WriteBytes,
+    ReadOperations,
+    WriteOperations,
+}
+
+impl DiskRateKind {
+    fn kernel(self) -> ThrottleKind {
+        match self {
+            DiskRateKind::ReadBytes => ThrottleKind::ReadBytes,
+            DiskRateKind::WriteBytes => ThrottleKind::WriteBytes,
+            DiskRateKind::ReadOperations => ThrottleKind::ReadOperations,
+            DiskRateKind::WriteOperations => ThrottleKind::WriteOperations,
+        }
+    }
+}
+
+/// The number of a disk.
+fn disk_number(path: &Path) -> Result<(u32, u32)> {
+    let found = std::fs::metadata(path).map_err(|error| Error::file("find the disk", path, error))?;
+    if !found.file_type().is_block_device() {
+        return Err(Error::Usage(format!("{} is no disk: limits of disks name a block device", path.display())));
+    }
+    Ok((rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev())))
 }
 
 impl LimitSpec {
@@ -66,10 +123,21 @@ impl LimitSpec {
             cpuset_mems: self.cpuset_mems.clone(),
             pids: self.pids.map(|pids| if pids == 0 { Bound::Unlimited } else { Bound::from_signed(pids) }),
             blkio_weight: self.blkio_weight,
+            swappiness: self.swappiness,
+            oom_kill_disable: self.oom_kill_disable,
+            cpu_realtime_period: self.cpu_realtime_period,
+            cpu_realtime_runtime: self.cpu_realtime_runtime,
             ..Resources::default()
         };
         if let Some(thousandths) = self.cpu_thousandths {
             resources = resources.with_processors(thousandths);
+        }
+        for (disk, weight) in &self.disk_weights {
+            resources.blkio_weight_devices.push(DeviceWeight { device: disk_number(disk)?, weight: *weight });
+        }
+        for DiskRate { disk, kind, rate } in &self.disk_rates {
+            let (device, kind, rate) = (disk_number(disk)?, kind.kernel(), *rate);
+            resources.blkio_throttles.push(Throttle { device, kind, rate });
         }
         if !self.device_rules.is_empty() {
             resources.devices = DeviceRule::usual();

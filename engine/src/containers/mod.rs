@@ -2,10 +2,12 @@
 //! behind one that runs on its own, `state` is what became of it; the verbs are in the files of their themes.
 
 mod attach;
+mod changes;
 mod copying;
 mod cp;
 mod events;
 mod exec;
+mod exec_terminal;
 mod image;
 mod inspect;
 mod launch;
@@ -19,6 +21,7 @@ mod mounts;
 mod names;
 mod network;
 mod reconnect;
+mod seccomp;
 mod spawn;
 mod spec;
 mod state;
@@ -41,16 +44,17 @@ pub use self::{
     cp::{CopyEnd, CopyRequest, CopyStreams},
     events::{ContainerEvent, EventWindow},
     exec::ExecSpec,
+    exec_terminal::{HOLD_COMMAND, hold_terminal},
     image::CommitRequest,
     lifecycle::CreateRequest,
-    limits::LimitSpec,
+    limits::{DiskRate, DiskRateKind, LimitSpec},
     log::{LogLine, Output as LogOutput},
     logs::LogRequest,
     mounts::VolumesFrom,
     spawn::MONITOR_COMMAND,
     spec::{
-        CapabilityChange, ContainerSpec, DeviceSpec, HealthChange, LogChoice, LogDriver, MountKind, MountSpec,
-        NamespaceChoice, RestartPolicy, Security, Ulimit,
+        BindPropagation, CapabilityChange, ContainerSpec, DeviceSpec, HealthChange, LogChoice, LogDriver, MountKind,
+        MountSpec, NamespaceChoice, RestartPolicy, Security, Ulimit,
     },
     state::{ContainerInfo, ContainerState, Health, HealthResult, HealthStatus, Phase, Status},
     time::{parse_duration, parse_moment, rfc3339},

@@ -30,11 +30,12 @@ impl Engine {
     fn mount(&self, mount: &MountSpec, root: &TreeRoot) -> Result<Mount> {
         let (target, read_only) = (mount.target.clone(), mount.read_only);
         Ok(match &mount.kind {
-            MountKind::Bind { source, make, recursive } => {
+            MountKind::Bind { source, make, recursive, propagation } => {
                 if *make && !source.exists() {
                     std::fs::create_dir_all(source).map_err(|error| Error::file("make the volume", source, error))?;
                 }
-                Mount::Bind { source: source.clone().into(), target, read_only, recursive: *recursive }
+                let (source, recursive) = (BindSource::from(source.clone()), *recursive);
+                Mount::Bind { source, target, read_only, recursive, propagation: propagation.kernel() }
             }
             MountKind::Tmpfs { size, mode, executable } => {
                 Mount::Tmpfs { target, size: *size, mode: mode.unwrap_or(TMPFS_MODE), executable: *executable }
@@ -48,7 +49,7 @@ impl Engine {
                 }
                 let path = below_root(subpath.as_deref().unwrap_or(Path::new("")));
                 let source = BindSource::from(data.handle(&path)?);
-                Mount::Bind { source, target, read_only, recursive: false }
+                Mount::Bind { source, target, read_only, recursive: false, propagation: None }
             }
         })
     }
@@ -144,6 +145,7 @@ impl DeviceSpec {
                 target: self.target.clone(),
                 read_only: false,
                 recursive: false,
+                propagation: None,
             });
             return Ok(());
         }

@@ -103,7 +103,7 @@ impl Network {
         memberships: &[Membership],
         realm: Option<Realm>,
     ) -> Result<Network> {
-        let exposed = if spec.publish_all { exposed(image) } else { Vec::new() };
+        let exposed = if spec.publish_all { exposed(spec, image) } else { Vec::new() };
         let wanted = Wanted {
             id: named.id,
             name: named.name,
@@ -120,7 +120,11 @@ impl Network {
         let mut files = attachment.files().clone();
         files.extra_hosts = hosts(&spec.names, attachment.gateway().unwrap_or(Ipv4Addr::LOCALHOST.into()));
         let mode = NetworkMode::Join(attachment.namespace().fd());
-        Ok(Network { mode, files, notes: Vec::new(), attachment: Some(attachment) })
+        let notes = attachment.open_ports().map(|port| {
+            format!("port {port} is open to other machines: -p 127.0.0.1:{port}:… is for this machine alone")
+        });
+        let notes = notes.collect();
+        Ok(Network { mode, files, notes, attachment: Some(attachment) })
     }
 
     /// What the sandbox joins.
@@ -168,7 +172,7 @@ fn hosts(names: &NameFiles, gateway: IpAddr) -> Vec<(String, IpAddr)> {
 }
 
 /// What the image exposes, as `80/tcp`.
-fn exposed(image: &Image) -> Vec<(u16, Protocol)> {
+fn exposed(spec: &ContainerSpec, image: &Image) -> Vec<(u16, Protocol)> {
     let read = |text: &String| {
         let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let protocol = match protocol {
@@ -178,7 +182,10 @@ fn exposed(image: &Image) -> Vec<(u16, Protocol)> {
         };
         Some((port.parse().ok().filter(|port| *port != 0)?, protocol))
     };
-    image.config.config.exposed_ports.keys().filter_map(read).collect()
+    let mut ports: Vec<_> = image.config.config.exposed_ports.keys().chain(&spec.exposed).filter_map(read).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
 }
 
 /// What `--dns*` say, without a network that has names; empty when they say nothing.

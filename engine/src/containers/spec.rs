@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cache::Image;
+use runtime::{Propagation, PropagationKind};
 use serde::{Deserialize, Serialize};
 
 use super::limits::LimitSpec;
@@ -28,6 +29,8 @@ pub struct ContainerSpec {
     pub user: Option<String>,
     /// `--group-add`.
     pub groups: Vec<String>,
+    /// `--domainname`.
+    pub domainname: Option<String>,
     /// `--hostname`; the first 12 digits of the container's id when absent.
     pub hostname: Option<String>,
     /// `--entrypoint`; an empty text clears the image's.
@@ -36,6 +39,10 @@ pub struct ContainerSpec {
     pub network: NetworkChoice,
     /// `--publish`.
     pub ports: Vec<PortSpec>,
+    /// `--expose`, as `80/tcp`.
+    pub exposed: Vec<String>,
+    /// `--annotation`: kept for whoever asks.
+    pub annotations: BTreeMap<String, String>,
     /// `--publish-all`: what the image exposes.
     pub publish_all: bool,
     /// `--pid`.
@@ -70,6 +77,10 @@ pub struct ContainerSpec {
     pub security: Security,
     /// `--device`.
     pub devices: Vec<DeviceSpec>,
+    /// `--gpus`, and devices by name: `VENDOR/CLASS=DEVICE`.
+    pub named_devices: Vec<String>,
+    /// Directories with the specifications of those.
+    pub device_specs: Vec<PathBuf>,
     /// `--sysctl`.
     pub sysctls: BTreeMap<String, String>,
     /// `--ulimit`.
@@ -121,6 +132,12 @@ pub struct CapabilityChange {
 pub struct Security {
     /// `seccomp=unconfined`.
     pub unconfined_seccomp: bool,
+    /// `seccomp=FILE`: what the file says.
+    pub seccomp: Option<String>,
+    /// `apparmor=PROFILE`.
+    pub apparmor: Option<String>,
+    /// `label=…`, as one label.
+    pub selinux: Option<String>,
     /// `no-new-privileges`.
     pub no_new_privileges: bool,
     /// `systempaths=unconfined`.
@@ -255,6 +272,9 @@ pub enum MountKind {
         make: bool,
         /// What is mounted below the source is shown too.
         recursive: bool,
+        /// How later mounts spread; not at all when it is not said.
+        #[serde(default)]
+        propagation: BindPropagation,
     },
     /// A volume of the store.
     Volume {
@@ -274,6 +294,61 @@ pub enum MountKind {
         /// What is in it may be executed.
         executable: bool,
     },
+}
+
+/// How mounts below a bind spread between this machine and the container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the variants are mount(8)'s words")]
+pub enum BindPropagation {
+    Private,
+    #[default]
+    Rprivate,
+    Slave,
+    Rslave,
+    Shared,
+    Rshared,
+}
+
+impl BindPropagation {
+    /// Reads mount(8)'s word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<BindPropagation> {
+        Some(match word {
+            "private" => BindPropagation::Private,
+            "rprivate" => BindPropagation::Rprivate,
+            "slave" => BindPropagation::Slave,
+            "rslave" => BindPropagation::Rslave,
+            "shared" => BindPropagation::Shared,
+            "rshared" => BindPropagation::Rshared,
+            _ => return None,
+        })
+    }
+
+    /// The word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            BindPropagation::Private => "private",
+            BindPropagation::Rprivate => "rprivate",
+            BindPropagation::Slave => "slave",
+            BindPropagation::Rslave => "rslave",
+            BindPropagation::Shared => "shared",
+            BindPropagation::Rshared => "rshared",
+        }
+    }
+
+    /// Nothing for what is so anyway.
+    pub(super) fn kernel(self) -> Option<Propagation> {
+        let (kind, recursive) = match self {
+            BindPropagation::Private | BindPropagation::Rprivate => return None,
+            BindPropagation::Slave => (PropagationKind::Slave, false),
+            BindPropagation::Rslave => (PropagationKind::Slave, true),
+            BindPropagation::Shared => (PropagationKind::Shared, false),
+            BindPropagation::Rshared => (PropagationKind::Shared, true),
+        };
+        Some(Propagation { kind, recursive })
+    }
 }
 
 impl ContainerSpec {

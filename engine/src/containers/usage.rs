@@ -6,9 +6,10 @@ use runtime::CgroupStats;
 
 use super::limits::LimitSpec;
 use super::manage::group_of;
+use super::spec::RestartPolicy;
 use super::state::{ContainerInfo, now};
 use crate::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::networks::NetworkChoice;
 
 /// A process of a container, as the machine sees it.
@@ -73,19 +74,25 @@ impl Engine {
         Ok(ContainerUse { time: now(), stats, memory_limit, network })
     }
 
-    /// Changes the limits of a container; what is not named stays.
+    /// Changes the limits and the restart policy of a container; what is not named stays.
     ///
     /// # Errors
     /// When there is none, or a limit cannot be.
-    pub fn update(&self, name: &str, limits: &LimitSpec) -> Result<()> {
+    pub fn update(&self, name: &str, limits: &LimitSpec, restart: Option<RestartPolicy>) -> Result<()> {
         let info = self.container(name)?;
+        if info.spec.remove && restart.is_some_and(|restart| restart != RestartPolicy::No) {
+            return Err(Error::Usage(format!("container {} was made with --rm: it goes when it ends", info.name())));
+        }
         let mut spec = info.spec.clone();
         spec.limits = spec.limits.changed_by(limits);
         let resources = spec.limits.resources()?;
-        if info.status.is_running() {
+        if info.status.is_running() && *limits != LimitSpec::default() {
             group_of(&info)?.update(&resources)?;
         }
-        self.respecify(&info.record.id, |now| now.limits = spec.limits)?;
+        self.respecify(&info.record.id, |now| {
+            now.limits = spec.limits;
+            now.restart = restart.unwrap_or(now.restart);
+        })?;
         self.note_event_of(&info, "update", &[]);
         Ok(())
     }

@@ -85,6 +85,12 @@ impl Attachment {
         &self.files
     }
 
+    /// Ports that were published for everybody, each once.
+    pub(crate) fn open_ports(&self) -> impl Iterator<Item = u16> {
+        let open = self.published.ports().iter().filter(|port| port.address.is_unspecified());
+        open.map(|port| port.host_port).collect::<std::collections::BTreeSet<u16>>().into_iter()
+    }
+
     /// The host, as the container sees it.
     pub(crate) fn gateway(&self) -> Option<IpAddr> {
         self.gateway

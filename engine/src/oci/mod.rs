@@ -9,7 +9,7 @@ mod hooks;
 mod mounts;
 mod process;
 mod resources;
-mod seccomp;
+pub(crate) mod seccomp;
 mod state;
 
 use std::collections::BTreeMap;

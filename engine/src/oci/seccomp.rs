@@ -34,7 +34,7 @@ pub(super) fn profile(asked: &LinuxSeccomp) -> Result<SeccompProfile> {
 }
 
 /// ABIs of other machines run no programs here; x32 programs find no calls at all.
-fn abi(arch: Arch) -> Option<SeccompAbi> {
+pub(crate) fn abi(arch: Arch) -> Option<SeccompAbi> {
     match arch {
         Arch::ScmpArchX86_64 => Some(SeccompAbi::X86_64),
         Arch::ScmpArchX86 => Some(SeccompAbi::X86),
@@ -44,7 +44,7 @@ fn abi(arch: Arch) -> Option<SeccompAbi> {
     }
 }
 
-fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<SeccompAction> {
+pub(crate) fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<SeccompAction> {
     let number = || {
         let errno = errno.unwrap_or(EPERM);
         u16::try_from(errno).map_err(|_| invalid("linux.seccomp", format!("{errno} is no error number")))
@@ -63,7 +63,7 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<SeccompActio
     })
 }
 
-fn condition(argument: &LinuxSeccompArg) -> Result<SeccompCondition> {
+pub(crate) fn condition(argument: &LinuxSeccompArg) -> Result<SeccompCondition> {
     let value = argument.value();
     let comparison = match argument.op() {
         LinuxSeccompOperator::ScmpCmpNe => SeccompComparison::NotEqual(value),

@@ -12,6 +12,7 @@ pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod notify;
 pub(crate) mod process;
+pub(crate) mod seal;
 pub(crate) mod seccomp;
 pub(crate) mod userns;
 

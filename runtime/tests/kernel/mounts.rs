@@ -15,7 +15,13 @@ use crate::image;
 fn bind(image: &Image, target: &str, read_only: bool) -> Mount {
     let source = image.path("source");
     fs::create_dir_all(&source).unwrap();
-    Mount::Bind { source: BindSource::from(source), target: target.into(), read_only, recursive: true }
+    Mount::Bind {
+        source: BindSource::from(source),
+        target: target.into(),
+        read_only,
+        recursive: true,
+        propagation: None,
+    }
 }
 
 #[test]
@@ -165,6 +171,7 @@ fn writable_binds_reach_the_host_and_files_can_be_bound() {
         target: "/deep/er/file".into(),
         read_only: true,
         recursive: false,
+        propagation: None,
     };
     let mut sandbox = image.sandbox(["sh", "-c", "cat /deep/er/file; echo x > /m/new"]);
     // The inner target is made inside the outer mount, in whatever order they are asked for.
@@ -204,6 +211,7 @@ fn runtime_m08_a_missing_source_is_an_error() {
         target: "/m".into(),
         read_only: false,
         recursive: true,
+        propagation: None,
     }];
     let error = run(sandbox).unwrap_err();
     assert!(error.exit_code() == 125 && error.to_string().contains("nosuch"), "{error}");

@@ -1,5 +1,6 @@
 //! The devices of a RUN: what this machine's specifications say of them, as mounts, variables and groups.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -28,6 +29,41 @@ const OPTIONS: [&str; 11] =
 struct Found {
     levels: Vec<Vec<Spec>>,
     foreign: Vec<PathBuf>,
+}
+
+/// What devices of the machine bring to a container.
+#[derive(Debug, Default)]
+pub struct DeviceChanges {
+    /// Their nodes and files.
+    pub mounts: Vec<Mount>,
+    /// Variables.
+    pub env: Vec<(OsString, OsString)>,
+    /// Groups that may use them.
+    pub groups: Vec<u32>,
+}
+
+/// What this machine's specifications say of devices, by `VENDOR/CLASS=DEVICE`.
+///
+/// # Errors
+/// The reason, when there is no such device, or a container cannot have it.
+pub fn machine_devices(directories: &[PathBuf], names: &[String]) -> std::result::Result<DeviceChanges, String> {
+    let mut opened = Opened::default();
+    let found = Found::read(directories)?;
+    for name in names {
+        let request = DeviceRequest { name: name.clone(), required: true };
+        let edits = resolve(&found.levels, &request).map_err(|reason| format!("{name}: {reason}"))?;
+        if edits.is_empty() {
+            let places: Vec<String> = directories.iter().map(|path| path.display().to_string()).collect();
+            let unread =
+                if found.foreign.is_empty() { "" } else { "; specifications in YAML are not read, those in JSON are" };
+            return Err(format!("no specification (CDI) in {} has the device {name}{unread}", places.join(", ")));
+        }
+        for edit in edits {
+            apply(edit, &mut opened, &mut Vec::new()).map_err(|reason| format!("{name}: {reason}"))?;
+        }
+    }
+    let Opened { mounts, env, groups, .. } = opened;
+    Ok(DeviceChanges { mounts, env, groups })
 }
 
 impl Work<'_> {
@@ -161,12 +197,15 @@ fn node(node: &DeviceNode) -> Result<(Mount, bool), String> {
         return Err(format!("its node {shown} has another type, number, mode or owner than its specification says"));
     }
     if node.permissions.as_deref().is_some_and(|rights| !(rights.contains('r') && rights.contains('w'))) {
-        return Err(format!(
-            "its node {shown} is for reading or writing alone, which steps of a build cannot tell apart"
-        ));
+        return Err(format!("its node {shown} is for reading or writing alone, which containers cannot tell apart"));
     }
-    let bind =
-        Mount::Bind { source: source.clone().into(), target: node.path.clone(), read_only: false, recursive: false };
+    let bind = Mount::Bind {
+        source: source.clone().into(),
+        target: node.path.clone(),
+        read_only: false,
+        recursive: false,
+        propagation: None,
+    };
     Ok((bind, false))
 }
 
@@ -176,7 +215,7 @@ fn mount(mount: &DeviceMount) -> Result<(Mount, bool), String> {
         return Err(format!("its mount {shown} is of the type {kind}: bind can be had"));
     }
     if let Some(option) = mount.options.iter().find(|option| !OPTIONS.contains(&option.as_str())) {
-        return Err(format!("its mount {shown} has the option {option:?}, which steps of a build do not have"));
+        return Err(format!("its mount {shown} has the option {option:?}, which containers do not have"));
     }
     let there = fs::metadata(&mount.host_path).map_err(|error| format!("its mount {shown}: {error}"))?;
     let has = |option: &str| mount.options.iter().any(|known| known == option);
@@ -185,6 +224,7 @@ fn mount(mount: &DeviceMount) -> Result<(Mount, bool), String> {
         target: mount.container_path.clone(),
         read_only: has("ro"),
         recursive: has("rbind"),
+        propagation: None,
     };
     Ok((bind, there.is_dir()))
 }

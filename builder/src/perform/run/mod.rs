@@ -18,6 +18,7 @@ use cache::{Attributes, Layer, MergedTree, Owner, Snapshot, TreeRoot, TreeView, 
 use runtime::{Mount, Sandbox, Stdio};
 
 pub(super) use self::cover::looks;
+pub use self::devices::{DeviceChanges, machine_devices};
 use self::failure::Tail;
 use self::mask::Mask;
 use self::mounts::Opened;
@@ -160,7 +161,7 @@ impl Work<'_> {
         if let Some(script) = &op.script {
             let source = self.script_file(&script.body)?.into();
             let target = script.path.as_str().into();
-            sandbox.mounts.push(Mount::Bind { source, target, read_only: true, recursive: false });
+            sandbox.mounts.push(Mount::Bind { source, target, read_only: true, recursive: false, propagation: None });
         }
         Ok(sandbox)
     }

@@ -205,13 +205,13 @@ impl Work<'_> {
         let left_out = view.left_out(&source.path)?;
         if read_only && !insecure && left_out.is_empty() && source.nested.is_empty() {
             let source = root.handle(&source.path)?.into();
-            return Ok(Mount::Bind { source, target, read_only: true, recursive: true });
+            return Ok(Mount::Bind { source, target, read_only: true, recursive: true, propagation: None });
         }
         let scratch = Scratch::make(self.solver.lease)?;
         if self.solver.store.storage_driver() == StorageDriver::Copy {
             let copy = self.copy_context(source, view, &scratch)?;
             opened._scratch.push(scratch);
-            return Ok(Mount::Bind { source: copy.into(), target, read_only, recursive: false });
+            return Ok(Mount::Bind { source: copy.into(), target, read_only, recursive: false, propagation: None });
         }
         let cover = self.cover(source, &left_out, &target)?;
         let mut lowers: Vec<PathBuf> = cover.iter().map(|(layer, _)| layer.clone()).collect();
@@ -300,7 +300,13 @@ impl Work<'_> {
             };
             taken.push((spec, path.clone()));
             let (target, read_only) = (target.clone(), *read_only);
-            opened.mounts.push(Mount::Bind { source: path.into(), target, read_only, recursive: false });
+            opened.mounts.push(Mount::Bind {
+                source: path.into(),
+                target,
+                read_only,
+                recursive: false,
+                propagation: None,
+            });
         }
         Ok(())
     }
@@ -426,7 +432,7 @@ impl Work<'_> {
             opened.env.push(("SSH_AUTH_SOCK".into(), target.clone().into_os_string()));
         }
         let source = runtime::BindSource::Descriptor(Arc::clone(&socket.handle));
-        opened.mounts.push(Mount::Bind { source, target, read_only: false, recursive: false });
+        opened.mounts.push(Mount::Bind { source, target, read_only: false, recursive: false, propagation: None });
         opened._agents.push(socket);
         Ok(true)
     }

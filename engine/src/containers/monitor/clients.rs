@@ -249,6 +249,9 @@ impl Client {
         match frame {
             Frame::Hello(hello) => {
                 if let Some((rows, columns)) = hello.window {
+                    // A program draws its screen anew when the size changes, and whoever comes has seen nothing of it yet.
+                    let rows_but_one = rows.saturating_sub(1);
+                    requests.push(Request::Resize(TerminalSize { rows: rows_but_one, columns }));
                     requests.push(Request::Resize(TerminalSize { rows, columns }));
                 }
                 self.hello = Some(hello);
