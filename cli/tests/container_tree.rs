@@ -50,6 +50,15 @@ fn a_container_becomes_an_image() {
 }
 
 #[test]
+fn what_never_ran_in_a_store_that_nothing_ran_in_is_exported() {
+    let Some(dunnage) = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE) else { return };
+    dunnage.run(["create", "--name", "one", "base", "true"]).ok();
+    dunnage.run(["export", "-o", "one.tar", "one"]).ok();
+    let listed = Command::new("tar").arg("tf").arg(dunnage.dir(".").join("one.tar")).output().unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).lines().any(|line| line == "etc/passwd"), "{listed:?}");
+}
+
+#[test]
 fn a_containers_root_is_written_as_a_tar() {
     let Some(dunnage) = dunnage() else { return };
     dunnage.run(["run", "--name", "one", "app", "sh", "-c", CHANGES]).ok();

@@ -138,7 +138,7 @@ fn runtime_n09_names_are_in_the_files() {
         "--dns-opt",
         "ndots:2",
     ];
-    let text = out(&dunnage, &flags, "base", "grep db /etc/hosts; cat /etc/resolv.conf");
+    let text = out(&dunnage, &flags, "base", "grep -w db /etc/hosts; cat /etc/resolv.conf");
     assert_eq!(text, "1.2.3.4\tdb\nsearch example.org\nnameserver 9.9.9.9\noptions ndots:2\n");
     dunnage.run(["run", "--rm", "--add-host", "db:nowhere", "base", "true"]).fails(125, "nowhere");
 }

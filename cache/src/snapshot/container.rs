@@ -44,7 +44,9 @@ impl Store {
         let tree = self.container_dir(id).join("tree");
         let is_overlay = tree.join("work").exists();
         let stacked = if is_overlay { self.stackable(lease, layers)? } else { layers.to_vec() };
-        let around = super::Around { cover: None, mount_points: Some(self.mount_points_dir()) };
+        // They are made when the first container runs.
+        let mount_points = Some(self.mount_points_dir()).filter(|path| path.exists());
+        let around = super::Around { cover: None, mount_points };
         Ok(Parts { own: tree.join("fs"), is_overlay, lowers: around.lowers(&stacked) })
     }
 
