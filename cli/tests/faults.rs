@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use testdata::{Dunnage, Need, Ran, files, skipped, workspace};
+use testdata::archive::{LayerBytes, file, tar as tar_of};
+use testdata::{Dunnage, FakeRegistry, Need, Ran, Reply, files, skipped, workspace};
 
 /// A command that is disturbed, on a copy of a store that was prepared for it.
 struct Operation {
@@ -43,6 +44,8 @@ const OPERATIONS: &[Operation] = &[
         args: &["build", "-q", "--cache-to", "type=local,dest=remote", "-t", "new", "known"],
         store: Prepared::Used,
     },
+    Operation { name: "pull", args: &["pull", "-q", "REGISTRY/pulled:1"], store: Prepared::Used },
+    Operation { name: "push", args: &["push", "-q", "PUSHED"], store: Prepared::Used },
     Operation { name: "tag", args: &["tag", "kept", "again"], store: Prepared::Used },
     Operation { name: "rmi", args: &["rmi", "--force", "UNWANTED"], store: Prepared::Used },
     Operation { name: "prune", args: &["system", "prune", "--force"], store: Prepared::Used },
@@ -54,6 +57,7 @@ const OPERATIONS: &[Operation] = &[
 
 /// The stores that operations begin with, made once.
 struct Stores {
+    registry: FakeRegistry,
     used: Dunnage,
     crashed: Dunnage,
     damaged: Dunnage,
@@ -71,7 +75,7 @@ impl Stores {
         let layers = files(&damaged.root().join("layers"), "kept");
         std::fs::write(layers.first().unwrap(), "other").unwrap();
         std::fs::write(damaged.root().join("refs/nothing:latest"), format!("sha256:{}", "0".repeat(64))).unwrap();
-        Stores { used, crashed, damaged }
+        Stores { registry: registry(), used, crashed, damaged }
     }
 
     fn copy(&self, which: Prepared) -> Dunnage {
@@ -82,6 +86,17 @@ impl Stores {
             Prepared::Damaged => self.damaged.copy(),
         }
     }
+}
+
+/// A registry with an image to pull. It never has what is pushed to it: each push sends all.
+fn registry() -> FakeRegistry {
+    let registry = FakeRegistry::ruled(|asked, reply| match asked.method.as_str() {
+        "HEAD" => Reply::status(404),
+        _ => reply,
+    });
+    let layers = ["one", "two"].map(|name| LayerBytes::gzip(&tar_of([file(name, name.as_bytes())])));
+    registry.contents.lock().unwrap().image("1", &layers);
+    registry
 }
 
 /// Times are set where a step would take them from the clock: the same build gives the same digests in any store.
@@ -155,8 +170,13 @@ impl Operation {
         let id = |name: &str| dunnage.run(["images", "-q", "--no-trunc", name]).ok().stdout.trim().to_owned();
         let resolve = |word: &&str| match *word {
             "UNWANTED" => id("unwanted"),
+            "PUSHED" => {
+                let name = format!("{}/kept:pushed", stores.registry.host());
+                dunnage.run(["tag", "kept", &name]).ok();
+                name
+            }
             "CONTEXT" => stores.used.dir("context").display().to_string(),
-            word => word.to_owned(),
+            word => word.replace("REGISTRY", &stores.registry.host()),
         };
         self.args.iter().map(resolve).collect()
     }
