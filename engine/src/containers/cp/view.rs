@@ -7,7 +7,7 @@ use cache::{ContainerPlace, Lease, TreeRoot};
 use runtime::{Container, Running, Sandbox, start_time};
 
 use crate::Engine;
-use crate::containers::state::ContainerInfo;
+use crate::containers::state::{ContainerInfo, Status};
 use crate::error::{Error, Result};
 
 /// What the waiting process would become; it never does.
@@ -45,6 +45,10 @@ impl Engine {
     pub(super) fn view(&self, info: &ContainerInfo) -> Result<View> {
         if info.status.is_running() {
             return Ok(View::Running(info.running()?));
+        }
+        if info.held && info.status == Status::Exited {
+            // Its monitor is about to let go of it.
+            self.settle(info)?;
         }
         let place = self.store.lock_container(&info.record.id)?;
         let lease = self.store.lease()?;
