@@ -57,13 +57,9 @@ pub(crate) fn storage(flag: Option<StorageDriver>) -> Result<StorageChoice, Stri
     })
 }
 
-/// This program, for processes of its own.
-///
-/// # Errors
-/// When the kernel does not tell.
-pub(crate) fn own_program() -> std::io::Result<PathBuf> {
-    std::env::current_exe()
-}
+/// This program, for processes of its own. Its file may have no path: one that starts containers runs by a mount that nobody
+/// can reach.
+pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// The words of this process's command line behind its name; those that are no text are replaced.
 pub(crate) fn words() -> impl Iterator<Item = String> {

@@ -36,7 +36,9 @@ fn runtime_c05_c06_privileged_and_unconfined() {
     let covers = "grep -c ' /proc/' /proc/mounts; true";
     assert_ne!(out(&dunnage, &[], covers), "0\n");
     assert_eq!(out(&dunnage, &["--privileged"], covers), "0\n");
-    dunnage.run(["run", "--rm", "--security-opt", "seccomp=/profile.json", "base", "true"]).fails(125, "profiles");
+    dunnage
+        .run(["run", "--rm", "--security-opt", "seccomp=/profile.json", "base", "true"])
+        .fails(125, "profile /profile.json");
     dunnage.run(["run", "--rm", "--security-opt", "apparmor=mine", "base", "true"]).fails(125, "AppArmor");
     dunnage.run(["run", "--rm", "--security-opt", "odd", "base", "true"]).fails(125, "odd");
     assert_eq!(out(&dunnage, &["--security-opt", "systempaths=unconfined"], covers), "0\n");

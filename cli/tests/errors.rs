@@ -128,8 +128,8 @@ fn flags_that_this_version_lacks_are_refused() {
         dunnage.run(args).fails(2, &unsupported(flag));
     }
     for (args, flag) in [
-        (vec!["run", "--gpus", "all", "x"], "--gpus"),
-        (vec!["--root", "build", "run", "--oom-kill-disable", "x"], "--oom-kill-disable"),
+        (vec!["run", "--userns", "auto", "x"], "--userns"),
+        (vec!["--root", "build", "run", "--link", "db", "x"], "--link"),
     ] {
         dunnage.run(args).fails(125, &unsupported(flag));
     }

@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn compressions_have_levels_of_their_own() {
-        assert_eq!(compression("gzip"), Ok(LayerCompression::Gzip(6)));
+        assert_eq!(compression("gzip"), Ok(LayerCompression::Gzip(4)));
         assert_eq!(compression("zstd:19"), Ok(LayerCompression::Zstd(19)));
         assert_eq!(compression("uncompressed"), Ok(LayerCompression::None));
         for bad in ["gzip:10", "zstd:0", "uncompressed:1", "xz", "gzip:x"] {

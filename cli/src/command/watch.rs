@@ -1,5 +1,6 @@
 //! `dunnage build --watch`: build, wait for a change of what was read, build again; with `--run` the container starts anew.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -82,8 +83,8 @@ fn named(changed: &[PathBuf]) -> String {
 impl Starter {
     /// A process of its own: the container's end is then not ours.
     fn start(&self, built: &Built) -> Result<Running, Failure> {
-        let program = config::own_program().map_err(Failure::Output)?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(config::OWN_PROGRAM);
+        command.arg0("dunnage");
         command.args(&self.options).args(["run", "--rm"]).args(&self.flags).arg(&built.id).stdin(Stdio::null());
         Ok(Running { child: command.spawn().map_err(Failure::Output)? })
     }
