@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use serde_json::Value;
-use testdata::{BASE, Dunnage};
+use testdata::{BASE, Dunnage, until};
 
 fn dunnage() -> Option<Dunnage> {
     Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)
@@ -97,6 +97,8 @@ fn a_killed_build_leaves_a_record_that_says_interrupted_and_its_log_can_be_follo
     let mut follow = dunnage.command(["builds", "logs", "-f", id]).stdout(Stdio::piped()).spawn().unwrap();
     let mut followed = BufReader::new(follow.stdout.take().unwrap()).lines();
     assert_eq!(followed.next().unwrap().unwrap(), "#1 ready");
+    // The record is written a moment after what it tells.
+    until("the record has the step", || record(&dunnage)["steps"][0]["status"] == "running");
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(follow.wait().unwrap().success(), "a log ends with its build");
