@@ -133,7 +133,7 @@ impl Cgroup {
         }
     }
 
-    /// One that has ended meanwhile is no error.
+    /// Puts a running process into it. One that has ended meanwhile is no error.
     fn take_in(&self, pid: u32) -> Result<()> {
         for (_, directory) in self.directories() {
             match write(&directory.join("cgroup.procs"), &pid.to_string()) {

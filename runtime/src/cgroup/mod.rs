@@ -208,15 +208,6 @@ impl Cgroup {
             .or_else(|| self.v1.first().map(|place| place.directory.as_path()))
     }
 
-    /// Puts a running process into it. A process that this crate starts joins by itself.
-    pub fn add(&self, pid: u32) -> Result<()> {
-        for (_, directory) in self.directories() {
-            write(&directory.join("cgroup.procs"), &pid.to_string())
-                .map_err(Error::cgroup(directory, "moving a process into it"))?;
-        }
-        Ok(())
-    }
-
     /// Stops all its processes where they are, and returns when all have stopped. `dunnage pause` calls this.
     pub fn freeze(&self) -> Result<()> {
         self.set_frozen(true)

@@ -24,6 +24,7 @@ mod proxy;
 mod pump;
 mod share;
 mod survey;
+mod worker;
 
 pub use bridge::{Bridge, BridgeHandle, BridgeOptions, Port, leave, probe_networks};
 pub use dns::{Known, Names, RESOLVER, Resolver};

@@ -5,15 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, U
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::namespace::NetworkNamespace;
 use super::nft::Transport;
 use super::pump::pump;
+use super::worker::Worker;
 use crate::error::{Error, Result};
 
 /// Connections at a time, for one container.
@@ -60,23 +59,13 @@ impl Addresses {
 #[derive(Debug)]
 pub(super) struct Proxy {
     addresses: Addresses,
-    stop: Option<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+    _worker: Worker,
 }
 
 impl Proxy {
     pub(super) fn start(container: &NetworkNamespace, ways: Vec<Way>, addresses: &[IpAddr]) -> Result<Proxy> {
         let failed = |source| Error::Network { doing: "serving published ports".to_owned(), source };
-        let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
-        let addresses = Addresses(Arc::new(Mutex::new(addresses.to_vec())));
-        let mut server = Server {
-            stopped: Arc::new(stopped),
-            addresses: addresses.clone(),
-            listeners: Vec::new(),
-            sockets: Vec::new(),
-            senders: Vec::new(),
-            connections: Arc::default(),
-        };
+        let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
         for way in ways {
             match way.transport {
                 Transport::Tcp => {
@@ -84,39 +73,38 @@ impl Proxy {
                     rustix::net::listen(&way.socket, BACKLOG).map_err(|errno| failed(errno.into()))?;
                     let listener = TcpListener::from(way.socket);
                     listener.set_nonblocking(true).map_err(failed)?;
-                    server.listeners.push((listener, way.to));
+                    listeners.push((listener, way.to));
                 }
                 Transport::Udp => {
                     let socket = UdpSocket::from(way.socket);
                     socket.set_nonblocking(true).map_err(failed)?;
-                    server.sockets.push((Arc::new(socket), way.to));
+                    sockets.push((Arc::new(socket), way.to));
                 }
             }
         }
         let inside = container.fd();
-        let thread = std::thread::Builder::new().name("ports".to_owned()).stack_size(256 << 10);
-        let thread = thread.spawn(move || {
+        let addresses = Addresses(Arc::new(Mutex::new(addresses.to_vec())));
+        let of_server = addresses.clone();
+        let worker = Worker::start("ports", move |stopped| {
+            let server = Server {
+                stopped: Arc::new(stopped),
+                addresses: of_server,
+                listeners,
+                sockets,
+                senders: Vec::new(),
+                connections: Arc::default(),
+            };
             // Sockets that this thread, and those that it makes, open are the container's.
             if super::namespace::enter(inside.as_fd()).is_ok() {
                 server.serve();
             }
         });
-        Ok(Proxy { addresses, stop: Some(stop), thread: Some(thread.map_err(failed)?) })
+        Ok(Proxy { addresses, _worker: worker.map_err(failed)? })
     }
 
     /// Those who come from now on are led to these addresses.
     pub(super) fn lead_to(&self, addresses: &[IpAddr]) {
         *self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // It has nothing to tell.
-            let _ = thread.join();
-        }
     }
 }
 

@@ -8,15 +8,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use self::message::{A, AAAA, Outcome, PTR, Question, Record, UDP_LIMIT};
 use self::relay::{Relay, ask_by_tcp, serve_tcp};
 use super::namespace::NetworkNamespace;
+use super::worker::Worker;
 use crate::error::{Error, Result};
 
 /// Where a container asks for names.
@@ -51,8 +50,7 @@ type Shared = Arc<Mutex<Box<dyn Names>>>;
 /// A resolver that answers until this ends.
 #[derive(Debug)]
 pub struct Resolver {
-    stop: Option<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+    _worker: Worker,
 }
 
 impl Resolver {
@@ -69,22 +67,10 @@ impl Resolver {
             Ok((udp, tcp))
         })?;
         udp.set_nonblocking(true).and_then(|()| tcp.set_nonblocking(true)).map_err(failed)?;
-        let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
         let names: Shared = Arc::new(Mutex::new(names));
         let server = Server { udp, tcp, names, relays: Vec::new(), connections: Arc::default() };
-        let thread = std::thread::Builder::new().name("names".to_owned()).stack_size(256 << 10);
-        let thread = thread.spawn(move || server.serve(&stopped)).map_err(failed)?;
-        Ok(Resolver { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Resolver {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // It has nothing to tell.
-            let _ = thread.join();
-        }
+        let worker = Worker::start("names", move |stopped| server.serve(&stopped)).map_err(failed)?;
+        Ok(Resolver { _worker: worker })
     }
 }
 
