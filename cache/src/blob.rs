@@ -107,6 +107,23 @@ impl BlobWriter {
     }
 }
 
+/// Reads a file to its end.
+pub(crate) fn pass(file: &mut File, mut take: impl FnMut(&[u8])) -> io::Result<u64> {
+    let mut buffer = vec![0_u8; 1 << 20];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(size),
+            Ok(count) => {
+                take(buffer.get(..count).unwrap_or_default());
+                size += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl Drop for BlobWriter {
     fn drop(&mut self) {
         if !self.committed {

@@ -5,7 +5,6 @@
 //! point.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -349,14 +348,6 @@ fn sha256_of(path: &PathBuf) -> Result<(Digest, u64)> {
     use sha2::Digest as _;
     let mut file = std::fs::File::open(path).map_err(Error::path("read", path))?;
     let mut hasher = sha2::Sha256::new();
-    let mut buffer = vec![0_u8; 1 << 20];
-    let mut size = 0;
-    loop {
-        let count = file.read(&mut buffer).map_err(Error::path("read", path))?;
-        if count == 0 {
-            return Ok((Digest::from_sha256(hasher.finalize().as_slice()), size));
-        }
-        hasher.update(buffer.get(..count).unwrap_or_default());
-        size += count as u64;
-    }
+    let size = crate::blob::pass(&mut file, |bytes| hasher.update(bytes)).map_err(Error::path("read", path))?;
+    Ok((Digest::from_sha256(hasher.finalize().as_slice()), size))
 }

@@ -56,6 +56,11 @@ fn read(directory: &Path) -> Option<Guard> {
     std::fs::read(directory.join(GUARD)).ok().and_then(|bytes| unseal(&bytes))
 }
 
+/// Whether a tree of so many entries has a guard.
+pub(crate) fn watches(entries: u64) -> bool {
+    entries <= MOST_ENTRIES as u64
+}
+
 /// Whether a change that `stat` shows in a layer's tree would be taken for damage.
 pub(crate) fn watches_tree(directory: &Path) -> bool {
     read(directory).is_none_or(|guard| guard.tree.is_some())

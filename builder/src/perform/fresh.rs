@@ -74,9 +74,8 @@ impl Work<'_> {
         let repeated = way.into_iter().map(|(path, metadata)| (path, metadata.mtime_ns)).collect();
         let totals = taken.iter().filter_map(Taken::files).map(Selected::totals);
         let (entries, bytes) = totals.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        // A small layer's guard watches its files: it shares none.
-        let before = if sharing && entries > LARGE.0 { self.layer_before()? } else { None };
-        let earlier = before.map(|layer| self.solver.store.earlier(&layer)).transpose()?.flatten();
+        let before = if sharing && entries >= LARGE.0 { self.layer_before()? } else { None };
+        let earlier = before.map(|layer| self.solver.store.earlier(&layer, entries)).transpose()?.flatten();
         Ok(Some(Fresh { draft, repeated, large: entries >= LARGE.0 || bytes >= LARGE.1, earlier }))
     }
 

@@ -157,7 +157,7 @@ fn digest_of(like: &Digest, path: &Path) -> Result<(Digest, u64)> {
     let (mut short, mut long) = (sha2::Sha256::new(), sha2::Sha512::new());
     let of_512 = like.algorithm() == "sha512";
     let take = |bytes: &[u8]| if of_512 { long.update(bytes) } else { short.update(bytes) };
-    let size = super::writer::pass(&mut file, take).map_err(Error::path("read", path))?;
+    let size = crate::blob::pass(&mut file, take).map_err(Error::path("read", path))?;
     Ok(match of_512 {
         true => (Digest::from_sha512(long.finalize().as_slice()), size),
         false => (Digest::from_sha256(short.finalize().as_slice()), size),

@@ -1,13 +1,14 @@
 //! Bytes on their way into a registry. An upload's outlive the process: it goes on where it was.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use sha2::Digest as _;
 
 use super::{Hosted, HostedBlob, make_directory};
+use crate::blob::pass;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::lease::entries;
@@ -156,23 +157,6 @@ impl Drop for HostedWriter {
         if self.id.is_none() {
             // Nothing is there after a commit; what stays is swept with its lease, or by age.
             let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Reads a file to its end.
-pub(super) fn pass(file: &mut File, mut take: impl FnMut(&[u8])) -> io::Result<u64> {
-    let mut buffer = vec![0_u8; 1 << 20];
-    let mut size = 0;
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(size),
-            Ok(count) => {
-                take(buffer.get(..count).unwrap_or_default());
-                size += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
         }
     }
 }

@@ -43,12 +43,13 @@ pub struct Wanted<'a> {
 }
 
 impl Store {
-    /// A layer as one to share files with; `None` where its files must stay untouched. The caller has it pinned.
+    /// A layer as one that another, of so many entries or more, shares files with; `None` where the files of one of the two
+    /// must stay untouched. The caller has it pinned.
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn earlier(&self, layer: &Layer) -> Result<Option<Earlier>> {
-        if crate::guard::watches_tree(&self.layer_dir(&layer.diff_id)) {
+    pub fn earlier(&self, layer: &Layer, entries: u64) -> Result<Option<Earlier>> {
+        if crate::guard::watches(entries) || crate::guard::watches_tree(&self.layer_dir(&layer.diff_id)) {
             return Ok(None);
         }
         Ok(Some(Earlier { root: TreeRoot::open(layer.path())?.without_links(), shared: Mutex::default() }))
@@ -160,7 +161,7 @@ mod tests {
         }
         let (fixture, other) = (Fixture::new(), Fixture::new());
         let first = fixture.plain(3).layer;
-        let earlier = fixture.store.earlier(&first).unwrap().unwrap();
+        let earlier = fixture.store.earlier(&first, FILES as u64).unwrap().unwrap();
         let (draft, shared) = fixture.draft(5, Some(&earlier));
         assert_eq!(shared, FILES - 2);
         let second = draft.commit_sharing(&fixture.store, &fixture.lease, earlier).unwrap().unwrap().layer;
@@ -187,7 +188,7 @@ mod tests {
         let time = std::fs::metadata(&file).unwrap().modified().unwrap();
         std::fs::write(&file, "fale 9").unwrap();
         std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
-        let earlier = fixture.store.earlier(&first).unwrap().unwrap();
+        let earlier = fixture.store.earlier(&first, FILES as u64).unwrap().unwrap();
         let (draft, shared) = fixture.draft(5, Some(&earlier));
         assert_eq!(shared, FILES - 2);
         assert!(draft.commit_sharing(&fixture.store, &fixture.lease, earlier).unwrap().is_none());
@@ -203,6 +204,7 @@ mod tests {
         }
         draft.root().unwrap().write_bytes(Path::new("f"), b"x", &attributes).unwrap();
         let layer = draft.commit(&fixture.store, &fixture.lease, false).unwrap().layer;
-        assert!(fixture.store.earlier(&layer).unwrap().is_none());
+        assert!(fixture.store.earlier(&layer, FILES as u64).unwrap().is_none());
+        assert!(fixture.store.earlier(&fixture.plain(3).layer, 1000).unwrap().is_none());
     }
 }
