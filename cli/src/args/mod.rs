@@ -263,18 +263,21 @@ const STARTERS: [&str; 13] =
 /// that only might do so counts.
 pub(crate) fn starts_containers() -> bool {
     let mut words = std::env::args_os();
-    let name = words.next().map(PathBuf::from).unwrap_or_default();
-    let named = OCI_NAMES.iter().any(|known| name.file_name().is_some_and(|name| name == *known));
     let starts =
         |word: &std::ffi::OsString| word == engine::MONITOR_COMMAND || STARTERS.iter().any(|known| word == *known);
-    named || words.take(8).any(|word| starts(&word))
+    names_oci_runtime(words.next()) || words.take(8).any(|word| starts(&word))
+}
+
+/// Whether the program was called by a name under which it is an OCI runtime.
+fn names_oci_runtime(program: Option<std::ffi::OsString>) -> bool {
+    let name = program.map(PathBuf::from).unwrap_or_default();
+    OCI_NAMES.iter().any(|known| name.file_name().is_some_and(|name| name == *known))
 }
 
 /// Parses the process's arguments in the command line that its name and its first word choose.
 pub(crate) fn parse_called() -> Result<Called, ExitCode> {
     let mut words = std::env::args_os();
-    let name = words.next().map(PathBuf::from).unwrap_or_default();
-    let named = OCI_NAMES.iter().any(|known| name.file_name().is_some_and(|name| name == *known));
+    let named = names_oci_runtime(words.next());
     let mut rest: Vec<_> = words.collect();
     if !named && rest.first().is_some_and(|word| word == engine::MONITOR_COMMAND) {
         return MonitorLine::try_parse_from(rest).map(|line| Called::Dunnage(Box::new(line.into()))).map_err(|error| {
