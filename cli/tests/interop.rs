@@ -8,9 +8,7 @@ use testdata::{Dunnage, Need, skipped};
 
 #[track_caller]
 fn tool(program: &str, args: &[&str], directory: &Path) -> String {
-    let output = Command::new(program).args(args).current_dir(directory).output().unwrap();
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    testdata::tool(Command::new(program).args(args).current_dir(directory))
 }
 
 fn built() -> Option<Dunnage> {

@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use testdata::{DebianRegistry, Docker, Dunnage, Need, RegistryKind, skipped};
+use testdata::{DebianRegistry, Docker, Dunnage, Need, RegistryKind, skipped, tool};
 
 const NEEDS: [Need; 3] = [Need::Root, Need::Program("busybox"), Need::Program("docker-registry")];
 
@@ -18,17 +18,6 @@ fn built() -> Dunnage {
 
 fn fresh() -> Dunnage {
     Dunnage::new(env!("CARGO_BIN_EXE_dunnage"))
-}
-
-fn id(dunnage: &Dunnage, name: &str) -> String {
-    dunnage.run(["images", "-q", "--no-trunc", name]).ok().stdout
-}
-
-#[track_caller]
-fn tool(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
@@ -47,7 +36,7 @@ fn push_and_pull_by_tag_and_digest() {
     assert_eq!(pushed.matches(&digest).count(), 2, "{pushed}");
     let other = fresh();
     other.run(["pull", &format!("{name}:1")]).ok();
-    assert_eq!(id(&other, &format!("{name}:1")), id(&dunnage, "app"));
+    assert_eq!(other.image_id(&format!("{name}:1")), dunnage.image_id("app"));
     assert_eq!(other.run(["run", "--rm", &format!("{name}:1")]).ok().stdout, "text\n");
     let json = other.run(["inspect", &format!("{name}:1")]).ok().stdout;
     assert!(json.contains(&format!("{name}@{digest}")), "{json}");
@@ -184,7 +173,7 @@ fn tls_by_an_authority_of_its_own() {
     let third = fresh();
     third.write("config.toml", format!("[registries.\"{host}\"]\ninsecure = true\n"));
     third.run(["pull", &name]).ok();
-    assert_eq!(id(&third, &name), id(&other, &name));
+    assert_eq!(third.image_id(&name), other.image_id(&name));
 }
 
 #[test]
@@ -231,11 +220,11 @@ fn skopeo_and_podman_pull_what_was_pushed_and_push_what_is_pulled() {
         let digest = podman(kind, &["image", "inspect", "--format", "{{.Digest}}", &name]);
         assert_eq!(digest.trim(), registry.digest("app", kind));
         let podmans = podman(kind, &["image", "inspect", "--format", "{{.Id}}", &name]);
-        assert_eq!(format!("sha256:{podmans}"), id(&dunnage, "app"));
+        assert_eq!(format!("sha256:{podmans}"), dunnage.image_id("app"));
     }
     podman("gzip", &["push", "-q", "--tls-verify=false", &format!("{host}/app:gzip"), &format!("{host}/by-podman:1")]);
     other.run(["pull", &format!("{host}/by-podman:1")]).ok();
-    assert_eq!(id(&other, &format!("{host}/by-podman:1")), id(&dunnage, "app"));
+    assert_eq!(other.image_id(&format!("{host}/by-podman:1")), dunnage.image_id("app"));
 }
 
 #[test]
@@ -251,7 +240,7 @@ fn docker_pulls_what_was_pushed_and_pushes_what_is_pulled() {
     let docker = Docker::start(&dunnage.dir("docker-daemon"));
     let out = tool(&mut docker.command(&["pull", &name]));
     assert!(out.contains(&registry.digest("app", "1")), "{out}");
-    assert_eq!(tool(&mut docker.command(&["image", "inspect", "-f", "{{.Id}}", &name])), id(&dunnage, "app"));
+    assert_eq!(tool(&mut docker.command(&["image", "inspect", "-f", "{{.Id}}", &name])), dunnage.image_id("app"));
     // Another layer of docker's own making, and back.
     let container = tool(&mut docker.command(&["create", &name, "true"]));
     dunnage.write("added", "by docker\n");
@@ -265,5 +254,5 @@ fn docker_pulls_what_was_pushed_and_pushes_what_is_pulled() {
     let digest = registry.digest("by-docker", "1");
     assert!(out.contains(&digest) && pulled.contains(&digest), "{out}{pulled}");
     assert_eq!(other.run(["run", "--rm", &again, "cat", "/added", "/d/f"]).ok().stdout, "by docker\ntext\n");
-    assert_eq!(id(&other, &again), tool(&mut docker.command(&["image", "inspect", "-f", "{{.Id}}", &again])));
+    assert_eq!(other.image_id(&again), tool(&mut docker.command(&["image", "inspect", "-f", "{{.Id}}", &again])));
 }

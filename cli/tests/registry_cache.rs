@@ -5,91 +5,46 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use testdata::{BASE, DebianRegistry, Dunnage, FakeRegistry, Need, RegistryKind, Reply, copy_tree, free_port, skipped};
-
-const FILE: &str = "FROM base AS make
-COPY src /src
-RUN cat /src/* /src/* > /out && date +%s%N > /stamp
-FROM base AS other
-RUN mkdir /d && echo other > /d/other
-FROM base
-COPY --from=make /out /out
-COPY --from=other /d/other /other
-RUN cat /out /other > /both
-";
+use testdata::{CACHED_BUILD, DebianRegistry, Dunnage, FakeRegistry, Need, RegistryKind, Reply, free_port, skipped};
 
 fn dunnage() -> Option<Dunnage> {
-    let dunnage = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)?;
-    dunnage.write("context/Dockerfile", FILE);
-    dunnage.write("context/src/a", "a".repeat(300_000));
-    dunnage.run(["save", "-o", "base.tar", "base"]).ok();
-    Some(dunnage)
-}
-
-/// A store with nothing but the base image, and the same files beside it.
-fn elsewhere(dunnage: &Dunnage) -> Dunnage {
-    let other = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    copy_tree(&dunnage.dir("context"), &other.dir("context"));
-    other.write("base.tar", std::fs::read(dunnage.dir("").join("base.tar")).unwrap());
-    other.run(["load", "-i", "base.tar"]).ok();
-    other
-}
-
-/// What the build told, and the id of the image.
-fn build(dunnage: &Dunnage, args: &[&str]) -> (String, String) {
-    let mut all = vec!["build", "--iidfile", "iid", "--progress", "plain"];
-    all.extend_from_slice(args);
-    all.push("context");
-    let told = dunnage.run(all).ok().stderr;
-    (told, std::fs::read_to_string(dunnage.dir("").join("iid")).unwrap())
-}
-
-fn statuses(dunnage: &Dunnage) -> Vec<String> {
-    let json = dunnage.run(["builds", "show", "--format", "json"]).ok().stdout;
-    let record: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let steps = record["steps"].as_array().unwrap();
-    steps.iter().map(|step| step["status"].as_str().unwrap().to_owned()).collect()
-}
-
-#[track_caller]
-fn all_cached(dunnage: &Dunnage, of: usize) {
-    assert_eq!(statuses(dunnage), vec!["cached"; of]);
+    Dunnage::with_cached_build(env!("CARGO_BIN_EXE_dunnage"))
 }
 
 /// The same for every place that a cache can be in: exported by one store, imported by an empty one.
 #[track_caller]
 fn goes_round(dunnage: &Dunnage, to: &str, from: &str) {
     let export = format!("{to},mode=max");
-    let (told, first) = build(dunnage, &["--cache-to", &export]);
+    let (told, first) = dunnage.build_context(&["--cache-to", &export]);
     assert!(told.contains("wrote 8 records and 6 layers"), "{told}");
-    let (told, _) = build(dunnage, &["--cache-to", &export]);
+    let (told, _) = dunnage.build_context(&["--cache-to", &export]);
     assert!(told.contains("wrote 0 records and 0 layers (0 bytes); 6 layers were there already"), "{told}");
 
     // Nothing is wanted of the files: no layer comes, and the image's id is known all the same.
-    let other = elsewhere(dunnage);
-    let (told, id) = build(&other, &["--cache-from", from, "-o", "type=cacheonly"]);
+    let other = dunnage.elsewhere();
+    let (told, id) = other.build_context(&["--cache-from", from, "-o", "type=cacheonly"]);
     assert!(told.contains("knew 6 steps; 0 layers fetched (0 bytes)"), "{told}");
     let read = told.split("0 layers fetched (0 bytes); ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
     assert!((500..20_000).contains(&read.parse::<u64>().unwrap()), "{told}");
-    all_cached(&other, 6);
+    other.all_cached(6);
     assert_eq!(id, first);
-    let (told, id) = build(&other, &["-t", "app", "--cache-from", from]);
+    let (told, id) = other.build_context(&["-t", "app", "--cache-from", from]);
     assert!(told.contains("knew 6 steps; 3 layers fetched"), "{told}");
-    all_cached(&other, 6);
+    other.all_cached(6);
     assert_eq!(id, first);
     assert_eq!(other.run(["run", "--rm", "app", "tail", "-c", "6", "/both"]).ok().stdout, "other\n");
 
     // A step that misses brings what it works on, and what it gave is all that is sent.
-    let third = elsewhere(dunnage);
-    third.write("context/Dockerfile", FILE.replace("RUN cat /out /other > /both", "RUN wc -c < /out > /count"));
-    let (told, _) = build(&third, &["--cache-from", from, "--cache-to", &export, "-o", "type=cacheonly"]);
+    let third = dunnage.elsewhere();
+    third.write("context/Dockerfile", CACHED_BUILD.replace("RUN cat /out /other > /both", "RUN wc -c < /out > /count"));
+    let (told, _) = third.build_context(&["--cache-from", from, "--cache-to", &export, "-o", "type=cacheonly"]);
     assert!(told.contains("knew 5 steps; 2 layers fetched"), "{told}");
     assert!(told.contains("wrote 1 record and 1 layer (") && told.contains("5 layers were there already"), "{told}");
-    assert_eq!(statuses(&third), ["cached", "cached", "cached", "cached", "cached", "ran"]);
+    assert_eq!(third.statuses(), ["cached", "cached", "cached", "cached", "cached", "ran"]);
     // Both images are in it now.
-    let fourth = elsewhere(dunnage);
-    let (_, id) = build(&fourth, &["--cache-from", from, "-o", "type=cacheonly"]);
-    all_cached(&fourth, 6);
+    let fourth = dunnage.elsewhere();
+    let (_, id) = fourth.build_context(&["--cache-from", from, "-o", "type=cacheonly"]);
+    fourth.all_cached(6);
     assert_eq!(id, first);
 }
 
@@ -105,7 +60,7 @@ fn builder_k10_a_cache_at_a_registry_goes_from_store_to_store() {
     // What is no cache is told, and costs its hits alone.
     let image = format!("{}/team/app:1", registry.host());
     dunnage.run(["build", "-q", "-t", &image, "--push", "context"]).ok();
-    let (told, _) = build(&dunnage, &["--cache-from", &image]);
+    let (told, _) = dunnage.build_context(&["--cache-from", &image]);
     assert!(told.contains("carries no cache") && told.contains("goes on without it"), "{told}");
     let export = format!("type=registry,ref={image}");
     dunnage.run(["build", "--cache-to", &export, "context"]).fails(1, "a cache needs a tag of its own");
@@ -120,22 +75,22 @@ fn builder_k10_an_image_that_carries_its_cache_is_one() {
     let Some(dunnage) = dunnage() else { return };
     let registry = FakeRegistry::start();
     let name = format!("{}/app:1", registry.host());
-    let (_, plain) = build(&dunnage, &[]);
-    let (_, first) = build(&dunnage, &["-t", &name, "--push", "--cache-to", "type=inline"]);
+    let (_, plain) = dunnage.build_context(&[]);
+    let (_, first) = dunnage.build_context(&["-t", &name, "--push", "--cache-to", "type=inline"]);
     assert_ne!(first, plain);
-    assert_eq!(build(&dunnage, &["--cache-to", "type=inline"]).1, first, "equal builds are equal images");
+    assert_eq!(dunnage.build_context(&["--cache-to", "type=inline"]).1, first, "equal builds are equal images");
     // What the image says of other stages is enough, as long as nobody needs their files.
-    let other = elsewhere(&dunnage);
-    let (told, id) = build(&other, &["-t", "app", "--cache-from", &name, "--cache-to", "type=inline"]);
+    let other = dunnage.elsewhere();
+    let (told, id) = other.build_context(&["-t", "app", "--cache-from", &name, "--cache-to", "type=inline"]);
     assert!(told.contains("knew 6 steps; 3 layers fetched"), "{told}");
-    all_cached(&other, 6);
+    other.all_cached(6);
     assert_eq!(id, first);
     let file = "FROM base\nCOPY src /src\nRUN cat /src/* > /out\nRUN wc -c < /out > /count\n";
     dunnage.write("context/Dockerfile", file);
-    let (_, first) = build(&dunnage, &["-t", &name, "--push", "--cache-to", "type=inline"]);
-    let third = elsewhere(&dunnage);
+    let (_, first) = dunnage.build_context(&["-t", &name, "--push", "--cache-to", "type=inline"]);
+    let third = dunnage.elsewhere();
     registry.take();
-    let (told, id) = build(&third, &["--cache-from", &name, "--cache-to", "type=inline", "-o", "type=cacheonly"]);
+    let (told, id) = third.build_context(&["--cache-from", &name, "--cache-to", "type=inline", "-o", "type=cacheonly"]);
     assert!(told.contains("knew 3 steps; 0 layers fetched"), "{told}");
     assert_eq!(id, first);
     let asked: Vec<String> =
@@ -143,7 +98,7 @@ fn builder_k10_an_image_that_carries_its_cache_is_one() {
     assert_eq!(asked.len(), 3, "the root, the manifest and the configuration: {asked:?}");
     // An image that stands on it says nothing of its steps.
     dunnage.write("context/Dockerfile", format!("FROM {name}\nLABEL a=b\n"));
-    build(&dunnage, &["-t", "derived"]);
+    dunnage.build_context(&["-t", "derived"]);
     dunnage.run(["save", "-o", "derived.tar", "derived"]).ok();
     let bytes = std::fs::read(dunnage.dir("").join("derived.tar")).unwrap();
     assert!(!String::from_utf8_lossy(&bytes).contains("dunnage.cache"));
@@ -168,9 +123,9 @@ fn builder_k10_a_layer_that_a_registry_spoils_or_loses_is_made_anew() {
             }
         });
         let name = format!("{}/app:cache", registry.host());
-        build(&dunnage, &["--cache-to", &format!("type=registry,ref={name},mode=max")]);
-        let other = elsewhere(&dunnage);
-        let (told, _) = build(&other, &["-t", "app", "--cache-from", &name]);
+        dunnage.build_context(&["--cache-to", &format!("type=registry,ref={name},mode=max")]);
+        let other = dunnage.elsewhere();
+        let (told, _) = other.build_context(&["-t", "app", "--cache-from", &name]);
         assert!(told.contains("cannot be used") && told.contains("; the step runs"), "{told}");
         assert_eq!(other.run(["run", "--rm", "app", "tail", "-c", "6", "/both"]).ok().stdout, "other\n");
         assert_eq!(other.leftovers(), Vec::<std::path::PathBuf>::new());
@@ -247,11 +202,11 @@ fn builder_k10_a_cache_in_an_object_store_goes_from_store_to_store() {
     let nowhere = place.replace("bucket=bucket", "bucket=none");
     let ran = dunnage.run(["build", "--cache-to", &nowhere, "context"]).fails(1, "no such bucket");
     assert!(!ran.stderr.contains("hidden"), "{}", ran.stderr);
-    let (told, _) = build(&dunnage, &["--cache-from", &place.replace("team a", "team b")]);
+    let (told, _) = dunnage.build_context(&["--cache-from", &place.replace("team a", "team b")]);
     assert!(told.contains("there is no cache of dunnage; the build goes on without it"), "{told}");
     // As the environment has it.
     let text = format!("type=s3,bucket=bucket,prefix=team a/app,endpoint_url=http://127.0.0.1:{}", store.port);
-    let other = elsewhere(&dunnage);
+    let other = dunnage.elsewhere();
     let mut command =
         other.command(["build", "--progress", "plain", "--cache-from", &text, "-o", "type=cacheonly", "context"]);
     command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "hidden").env("AWS_REGION", "eu-central-1");

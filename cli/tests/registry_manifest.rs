@@ -1,11 +1,11 @@
 //! `manifest`, `search`, `image rm --remote` and `inspect --remote`: what is done at registries without pulling.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use testdata::archive::sha256;
-use testdata::{BASE, DebianRegistry, Dunnage, FakeRegistry, Need, RegistryKind, Reply, Served, skipped};
+use testdata::{BASE, DebianRegistry, Dunnage, FakeRegistry, Need, RegistryKind, Reply, Served, skipped, tool};
 
 fn fresh() -> Dunnage {
     Dunnage::new(env!("CARGO_BIN_EXE_dunnage"))
@@ -23,9 +23,7 @@ fn built() -> Dunnage {
 
 #[track_caller]
 fn skopeo(args: &[&str]) -> String {
-    let output = Command::new("skopeo").args(args).stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    tool(Command::new("skopeo").args(args))
 }
 
 fn raw(name: &str) -> Value {

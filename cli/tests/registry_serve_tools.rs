@@ -1,9 +1,9 @@
 //! `dunnage registry serve` and the field's tools: images of the store are pulled from it, what is pushed to it can be run.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use testdata::{BASE, Docker, Dunnage, Granted, Need, Served, User, certificates, skipped};
+use testdata::{BASE, Docker, Dunnage, Granted, Need, Served, User, certificates, skipped, tool};
 
 /// A store with an image of two layers, `app`.
 fn built() -> Dunnage {
@@ -15,17 +15,6 @@ fn built() -> Dunnage {
 
 fn fresh() -> Dunnage {
     Dunnage::new(env!("CARGO_BIN_EXE_dunnage"))
-}
-
-fn id(dunnage: &Dunnage, name: &str) -> String {
-    dunnage.run(["images", "-q", "--no-trunc", name]).ok().stdout
-}
-
-#[track_caller]
-fn tool(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn digest(served: &Served, path: &str) -> String {
@@ -45,7 +34,7 @@ fn images_of_the_store_are_pulled_and_pushed_images_run() {
     let pulled = other.run(["pull", &format!("{host}/app")]).ok().stdout;
     let of_app = digest(&served, "app/manifests/latest");
     assert!(pulled.contains(&of_app), "{pulled}");
-    assert_eq!(id(&other, &format!("{host}/app")), id(&dunnage, "app"));
+    assert_eq!(other.image_id(&format!("{host}/app")), dunnage.image_id("app"));
     assert_eq!(other.run(["run", "--rm", &format!("{host}/app")]).ok().stdout, "text\n");
     // Back under another name: not a byte is sent, the digest is the same, and it runs by that name here.
     let name = format!("{host}/team/again:1");
@@ -141,7 +130,7 @@ fn skopeo_and_podman_pull_and_push() {
     let found = podman(&["image", "inspect", "--format", "{{.Digest}}", &format!("{host}/app")]);
     assert_eq!(found.trim(), digest(&served, "app/manifests/latest"));
     podman(&["push", "-q", "--tls-verify=false", &format!("{host}/app"), &format!("{host}/by-podman:1")]);
-    assert_eq!(id(&dunnage, "by-podman:1"), id(&dunnage, "app"));
+    assert_eq!(dunnage.image_id("by-podman:1"), dunnage.image_id("app"));
     assert_eq!(dunnage.run(["run", "--rm", "by-podman:1"]).ok().stdout, "text\n");
 }
 
@@ -165,11 +154,14 @@ fn docker_pulls_and_pushes() {
     let out = tool(&mut docker.command(&["push", &name]));
     assert!(out.contains(&digest(&served, "by-docker/manifests/1")), "{out}");
     assert_eq!(dunnage.run(["run", "--rm", "by-docker:1", "cat", "/added", "/d/f"]).ok().stdout, "by docker\ntext\n");
-    assert_eq!(tool(&mut docker.command(&["image", "inspect", "-f", "{{.Id}}", &name])), id(&dunnage, "by-docker:1"));
+    assert_eq!(
+        tool(&mut docker.command(&["image", "inspect", "-f", "{{.Id}}", &name])),
+        dunnage.image_id("by-docker:1")
+    );
     // And docker's bytes go on to others as they came.
     let other = fresh();
     other.run(["pull", &name]).ok();
-    assert_eq!(id(&other, &name), id(&dunnage, "by-docker:1"));
+    assert_eq!(other.image_id(&name), dunnage.image_id("by-docker:1"));
 }
 
 #[test]
@@ -224,7 +216,7 @@ fn users_without_rights_serve_their_own_store() {
     dunnage.run(["tag", "app", &name]).ok();
     dunnage.run(["push", &name]).ok();
     assert_eq!(user.run(["run", "--rm", "app:1"]).ok().stdout, "text\n");
-    assert_eq!(user.run(["images", "-q", "--no-trunc", "app:1"]).ok().stdout, id(&dunnage, "app"));
+    assert_eq!(user.run(["images", "-q", "--no-trunc", "app:1"]).ok().stdout, dunnage.image_id("app"));
     served.signal("TERM");
     assert_eq!(served.wait(), Some(0));
 }

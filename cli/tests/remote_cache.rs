@@ -3,63 +3,22 @@
 
 use std::path::Path;
 
-use testdata::{BASE, Dunnage, copy_tree};
-
-const FILE: &str = "FROM base AS make
-COPY src /src
-RUN cat /src/* /src/* > /out && date +%s%N > /stamp
-FROM base AS other
-RUN mkdir /d && echo other > /d/other
-FROM base
-COPY --from=make /out /out
-COPY --from=other /d/other /other
-RUN cat /out /other > /both
-";
+use testdata::{CACHED_BUILD, Dunnage, copy_tree};
 
 fn dunnage() -> Option<Dunnage> {
-    let dunnage = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)?;
-    dunnage.write("context/Dockerfile", FILE);
-    dunnage.write("context/src/a", "a".repeat(300_000));
-    dunnage.run(["save", "-o", "base.tar", "base"]).ok();
-    Some(dunnage)
-}
-
-/// A store with nothing but the base image, and the same files beside it.
-fn elsewhere(dunnage: &Dunnage) -> Dunnage {
-    let other = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
-    for name in ["context", "cache"] {
-        copy_tree(&dunnage.dir(name), &other.dir(name));
-    }
-    other.write("base.tar", std::fs::read(dunnage.dir("").join("base.tar")).unwrap());
-    other.run(["load", "-i", "base.tar"]).ok();
-    other
+    Dunnage::with_cached_build(env!("CARGO_BIN_EXE_dunnage"))
 }
 
 fn build(dunnage: &Dunnage, args: &[&str]) -> String {
-    let mut all = vec!["build", "--iidfile", "iid", "--progress", "plain"];
-    all.extend_from_slice(args);
-    all.push("context");
-    dunnage.run(all).ok().stderr
+    dunnage.build_context(args).0
 }
 
 fn id(dunnage: &Dunnage) -> String {
     std::fs::read_to_string(dunnage.dir("").join("iid")).unwrap()
 }
 
-fn statuses(dunnage: &Dunnage) -> Vec<String> {
-    let json = dunnage.run(["builds", "show", "--format", "json"]).ok().stdout;
-    let record: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let steps = record["steps"].as_array().unwrap();
-    steps.iter().map(|step| step["status"].as_str().unwrap().to_owned()).collect()
-}
-
 fn layers(dunnage: &Dunnage) -> usize {
     std::fs::read_dir(dunnage.root().join("layers")).unwrap().count()
-}
-
-#[track_caller]
-fn all_cached(dunnage: &Dunnage, of: usize) {
-    assert_eq!(statuses(dunnage), vec!["cached"; of]);
 }
 
 #[test]
@@ -72,32 +31,32 @@ fn builder_k10_all_steps_hit_after_a_wipe_and_layers_come_only_where_needed() {
     assert!(told.contains("wrote 0 records and 0 layers (0 bytes); 6 layers were there already"), "{told}");
 
     // Nothing is wanted of the files: no layer comes, and the image's id is known all the same.
-    let other = elsewhere(&dunnage);
+    let other = dunnage.elsewhere();
     let before = layers(&other);
     let told = build(&other, &["--cache-from", "type=local,src=cache", "-o", "type=cacheonly"]);
     assert!(told.contains("knew 6 steps; 0 layers fetched (0 bytes)"), "{told}");
-    all_cached(&other, 6);
+    other.all_cached(6);
     assert_eq!((id(&other), layers(&other)), (first.clone(), before));
 
     // The image of the store has three layers of its own; those of the other stages stay away.
     let told = build(&other, &["-t", "app", "--cache-from", "type=local,src=cache"]);
     assert!(told.contains("knew 6 steps; 3 layers fetched"), "{told}");
-    all_cached(&other, 6);
+    other.all_cached(6);
     assert_eq!((id(&other), layers(&other)), (first.clone(), before + 3));
     assert_eq!(other.run(["run", "--rm", "app", "tail", "-c", "6", "/both"]).ok().stdout, "other\n");
 
     // A step that misses brings what it works on, and nothing more.
-    let third = elsewhere(&dunnage);
-    third.write("context/Dockerfile", FILE.replace("RUN cat /out /other > /both", "RUN wc -c < /out > /count"));
+    let third = dunnage.elsewhere();
+    third.write("context/Dockerfile", CACHED_BUILD.replace("RUN cat /out /other > /both", "RUN wc -c < /out > /count"));
     let told = build(&third, &["--cache-from", "type=local,src=cache", "-o", "type=cacheonly"]);
     assert!(told.contains("knew 5 steps; 2 layers fetched"), "{told}");
-    assert_eq!(statuses(&third), ["cached", "cached", "cached", "cached", "cached", "ran"]);
+    assert_eq!(third.statuses(), ["cached", "cached", "cached", "cached", "cached", "ran"]);
 
     // What was fetched is the store's own: it hits with no cache at hand.
     std::fs::remove_dir_all(third.dir("cache")).unwrap();
     third.write("context/Dockerfile", "FROM base AS other\nRUN mkdir /d && echo other > /d/other\n");
     build(&third, &[]);
-    assert_eq!(statuses(&third), ["ran"], "its layer never came");
+    assert_eq!(third.statuses(), ["ran"], "its layer never came");
 }
 
 #[test]
@@ -105,7 +64,7 @@ fn builder_k10_a_cache_that_is_damaged_or_gone_never_gives_a_wrong_image() {
     let Some(dunnage) = dunnage() else { return };
     build(&dunnage, &["--cache-to", "type=local,dest=cache,mode=max"]);
     for short in [false, true] {
-        let other = elsewhere(&dunnage);
+        let other = dunnage.elsewhere();
         for blob in testdata::files(&other.dir("cache/blobs"), "") {
             let mut bytes = std::fs::read(&blob).unwrap();
             let middle = bytes.len() / 2;
@@ -119,23 +78,23 @@ fn builder_k10_a_cache_that_is_damaged_or_gone_never_gives_a_wrong_image() {
             !short,
             "{told}"
         );
-        assert!(statuses(&other).contains(&"ran".to_owned()));
+        assert!(other.statuses().contains(&"ran".to_owned()));
         assert_eq!(other.run(["run", "--rm", "app", "tail", "-c", "6", "/both"]).ok().stdout, "other\n");
         assert_eq!(other.leftovers(), Vec::<std::path::PathBuf>::new());
     }
     // A build that reads and writes a cache mends what it found damaged.
-    let mender = elsewhere(&dunnage);
+    let mender = dunnage.elsewhere();
     mender.write("context/Dockerfile", "FROM base\nCOPY src /src\n");
     build(&mender, &["--cache-to", "type=local,dest=own"]);
     let blob = testdata::files(&mender.dir("own/blobs"), "").remove(0);
-    let (whole, fresh) = (std::fs::read(&blob).unwrap(), elsewhere(&mender));
+    let (whole, fresh) = (std::fs::read(&blob).unwrap(), mender.elsewhere());
     copy_tree(&mender.dir("own"), &fresh.dir("own"));
     let blob = testdata::files(&fresh.dir("own/blobs"), "").remove(0);
     std::fs::write(&blob, vec![0; whole.len()]).unwrap();
     build(&fresh, &["--cache-from", "type=local,src=own", "--cache-to", "type=local,dest=own"]);
     assert!(std::fs::read(&blob).unwrap() == whole);
     // Damaged records are none.
-    let other = elsewhere(&dunnage);
+    let other = dunnage.elsewhere();
     for file in testdata::files(&other.dir("cache/records"), ".json") {
         let text = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, text.replace("\"created\":1", "\"created\":2")).unwrap();
@@ -145,7 +104,7 @@ fn builder_k10_a_cache_that_is_damaged_or_gone_never_gives_a_wrong_image() {
         told.contains("nowhere cannot be used: there is no such directory; the build goes on without it"),
         "{told}"
     );
-    assert!(!statuses(&other).contains(&"cached".to_owned()));
+    assert!(!other.statuses().contains(&"cached".to_owned()));
 }
 
 #[test]
@@ -159,23 +118,23 @@ fn builder_k10_min_has_all_records_and_the_layers_of_the_image() {
         build(other, &[&["--cache-from", "type=local,src=min"], args].concat())
     };
     // All hits, though the layers of the other stages are nowhere.
-    let other = elsewhere(&dunnage);
+    let other = dunnage.elsewhere();
     let told = import(&other, &["-t", "app"]);
     assert!(told.contains("knew 6 steps; 3 layers fetched"), "{told}");
-    all_cached(&other, 6);
+    other.all_cached(6);
     assert_eq!(id(&other), id(&dunnage));
     assert_eq!(other.run(["run", "--rm", "app", "tail", "-c", "6", "/both"]).ok().stdout, "other\n");
     // A step that needs one of them brings its own stage to run, and no other.
-    let third = elsewhere(&dunnage);
+    let third = dunnage.elsewhere();
     third.write(
         "context/Dockerfile",
-        FILE.replace("echo other > /d/other", "echo other > /d/other\nRUN cp /d/other /d/more"),
+        CACHED_BUILD.replace("echo other > /d/other", "echo other > /d/other\nRUN cp /d/other /d/more"),
     );
     import(&third, &["-t", "app"]);
-    assert_eq!(statuses(&third), ["cached", "cached", "ran", "ran", "cached", "cached", "cached"]);
+    assert_eq!(third.statuses(), ["cached", "cached", "ran", "ran", "cached", "cached", "cached"]);
     assert_eq!(third.run(["run", "--rm", "app", "tail", "-c", "6", "/both"]).ok().stdout, "other\n");
     // From one cache into another, with what there is.
-    let fourth = elsewhere(&dunnage);
+    let fourth = dunnage.elsewhere();
     let told = import(&fourth, &["--cache-to", "type=local,dest=all,mode=max", "-o", "type=cacheonly"]);
     assert!(told.contains("wrote 6 records and 3 layers"), "{told}");
     assert!(Path::new(&fourth.dir("all")).join("dunnage-cache").is_file());

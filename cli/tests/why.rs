@@ -26,14 +26,6 @@ fn why(dunnage: &Dunnage, step: &str) -> String {
     dunnage.run(args).ok().stdout
 }
 
-/// What became of each step of the last build, in order.
-fn statuses(dunnage: &Dunnage) -> Vec<String> {
-    let json = dunnage.run(["builds", "show", "--format", "json"]).ok().stdout;
-    let record: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let steps = record["steps"].as_array().unwrap();
-    steps.iter().map(|step| step["status"].as_str().unwrap().to_owned()).collect()
-}
-
 #[track_caller]
 fn has(text: &str, parts: &[&str]) {
     for part in parts {
@@ -68,7 +60,7 @@ fn builder_must_show_2_a_changed_comment_compiles_once_and_runs_nothing_after() 
     dunnage.write("context/src/main.c", "# another comment, and longer\nint main;\n");
     let second = build(&dunnage, STAGES, &[]);
     assert_eq!(first, second, "the image is the same");
-    let statuses = statuses(&dunnage);
+    let statuses = dunnage.statuses();
     let ran = statuses.iter().filter(|status| *status == "ran").count();
     // COPY src and the compile step, and nothing of what stands on them.
     assert_eq!(statuses.len(), 11, "{statuses:?}");
@@ -216,7 +208,7 @@ fn builder_a11_a_changed_argument_runs_the_run_again_and_not_the_copy_above() {
     let file = "FROM base\nCOPY f /f\nARG V=1\nRUN echo run > /r\n";
     build(&dunnage, file, &[]);
     build(&dunnage, file, &["--build-arg", "V=2"]);
-    assert_eq!(statuses(&dunnage), ["cached", "ran"]);
+    assert_eq!(dunnage.statuses(), ["cached", "ran"]);
     has(&why(&dunnage, "2"), &["V changed: 1 → 2"]);
 }
 
@@ -229,14 +221,14 @@ fn security_d24_metadata_runs_nothing_a_byte_of_env_runs_the_rest_and_a_loaded_i
     let first = build(&dunnage, &file("a", "NONE"), &[]);
     let second = build(&dunnage, &file("a", "CMD true"), &[]);
     assert_ne!(first, second);
-    assert_eq!(statuses(&dunnage), ["cached", "cached"]);
+    assert_eq!(dunnage.statuses(), ["cached", "cached"]);
     build(&dunnage, &file("b", "CMD true"), &[]);
-    assert_eq!(statuses(&dunnage), ["cached", "ran"]);
+    assert_eq!(dunnage.statuses(), ["cached", "ran"]);
     // Another store that only has the image performs each step.
     dunnage.run(["save", "-o", "app.tar", "app", "base"]).ok();
     let other = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
     let archive = dunnage.dir(".").join("app.tar");
     other.run(["load", "-i", archive.to_str().unwrap()]).ok();
     build(&other, &file("b", "CMD true"), &[]);
-    assert_eq!(statuses(&other), ["ran", "ran"]);
+    assert_eq!(other.statuses(), ["ran", "ran"]);
 }

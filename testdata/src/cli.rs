@@ -216,12 +216,38 @@ impl Dunnage {
         self.run(["build", "-q", "-t", "app", "context"]).ok().stdout.trim().to_owned()
     }
 
+    /// Another, empty store of the same binary.
+    pub(crate) fn beside(&self) -> Dunnage {
+        Dunnage::new(&self.binary.to_string_lossy())
+    }
+
+    /// The whole id of an image.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn image_id(&self, name: &str) -> String {
+        self.run(["images", "-q", "--no-trunc", name]).ok().stdout
+    }
+
+    /// What became of each step of the last build, in order.
+    ///
+    /// # Panics
+    /// When there is no record of one.
+    #[track_caller]
+    pub fn statuses(&self) -> Vec<String> {
+        let json = self.run(["builds", "show", "--format", "json"]).ok().stdout;
+        let record: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let steps = record["steps"].as_array().unwrap();
+        steps.iter().map(|step| step["status"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// The same store and the files beside it once more.
     ///
     /// # Panics
     /// When it cannot be copied.
     pub fn copy(&self) -> Dunnage {
-        let copy = Dunnage::new(&self.binary.to_string_lossy());
+        let copy = self.beside();
         copy_tree(self.directory.path(), copy.directory.path());
         copy
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::indexing_slicing)]
 
 pub mod archive;
+mod cached;
 mod cli;
 mod docker;
 mod host;
@@ -16,9 +17,10 @@ mod user;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+pub use cached::CACHED_BUILD;
 pub use cli::{Dunnage, Ran, copy_tree};
 pub use docker::Docker;
 pub use host::Host;
@@ -103,6 +105,17 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "{what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Runs a tool to its end, which must be a good one, and gives its standard output.
+///
+/// # Panics
+/// When it fails.
+#[track_caller]
+pub fn tool(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().expect("the tool starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// What a container of the image `base` needs: root, and a static busybox.
