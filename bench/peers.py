@@ -8,23 +8,17 @@ Needs root. Installs docker.io, buildah and busybox-static by apt where they are
 below a temporary directory, which it stops again. The binary is taken from $DUNNAGE, a bare parallel stat walk from $STAT_WALK
 (`cargo build --release -p dunnage-cache --example stat_walk`). $PEERS names the peers (docker,buildah), $ROUNDS the rounds of a case.
 """
-import hashlib, json, os, shutil, signal, statistics, subprocess, sys, tarfile, tempfile, time
+import hashlib, json, os, shutil, statistics, sys, tarfile, tempfile, time
 from pathlib import Path
+
+from common import DUNNAGE, WITHOUT_NETWORK, DockerDaemon, clear, install, run, timed
 
 HERE = Path(__file__).resolve().parent
 CASES = HERE.parent / "testdata" / "trees"
-DUNNAGE = os.environ.get("DUNNAGE", str(HERE.parent / "target" / "dunnage"))
 # Debian's docker and buildah know the language as of 2022.
 NEWER_THAN_PEERS = {"heredocs", "link-parents-exclude"}
 # Where a peer is known to differ, and why; everything else must be equal.
 KNOWN = json.loads((HERE / "peers.json").read_text())
-
-
-def run(*command, check=True, **options):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
-    if check and done.returncode:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
-    return done
 
 
 class Dunnage:
@@ -56,20 +50,8 @@ class Docker:
     name = "docker"
 
     def __init__(self, work):
-        self.directory = work / "docker"
-        self.directory.mkdir()
-        socket = f"unix://{self.directory}/sock"
-        self.env = {**os.environ, "DOCKER_HOST": socket, "DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(self.directory)}
-        log = open(self.directory / "log", "w")
-        self.daemon = subprocess.Popen(
-            ["dockerd", "-H", socket, "--data-root", self.directory / "data", "--exec-root", self.directory / "exec",
-             "--pidfile", self.directory / "pid", "--bridge=none", "--iptables=false", "--ip6tables=false"],
-            stdout=log, stderr=log)
-        for _ in range(300):
-            if run("/usr/bin/docker", "version", check=False, env=self.env).returncode == 0:
-                return
-            time.sleep(0.1)
-        sys.exit(f"the docker daemon did not start:\n{(self.directory / 'log').read_text()[-2000:]}")
+        self.daemon = DockerDaemon(work / "docker", *WITHOUT_NETWORK)
+        self.env = self.daemon.env
 
     def base(self, archive):
         run("/usr/bin/docker", "load", "-i", archive, env=self.env)
@@ -85,8 +67,7 @@ class Docker:
         run("/usr/bin/docker", "builder", "prune", "-af", env=self.env)
 
     def stop(self):
-        self.daemon.send_signal(signal.SIGTERM)
-        self.daemon.wait(60)
+        self.daemon.stop()
 
 
 class Buildah:
@@ -219,17 +200,6 @@ def trees(builders, work, wanted):
     return failed
 
 
-def timed(command, env):
-    started = time.monotonic()
-    process = subprocess.Popen(["/usr/bin/time", "-f", "%M", *map(str, command)], env=env, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True)
-    _, errors = process.communicate()
-    seconds = time.monotonic() - started
-    if process.returncode:
-        sys.exit(f"{' '.join(map(str, command))}\n{errors}")
-    return seconds, int(errors.strip().splitlines()[-1]) / 1024
-
-
 def many_files(work):
     directory = work / "many"
     if not directory.exists():
@@ -354,20 +324,15 @@ def copied(context, work, ours):
     print(f"  {'cp -a':<30} {statistics.median(times):7.3f} s, dunnage {ours / statistics.median(times):.2f}x")
 
 
-def install():
-    needed = {"dockerd": "docker.io", "buildah": "buildah", "busybox": "busybox-static", "openssl": "openssl", "runc": "runc"}
-    missing = [package for program, package in needed.items() if not shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")]
-    if missing:
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        run("apt-get", "update", "-qq", env=environment)
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, env=environment)
+PACKAGES = {"dockerd": "docker.io", "buildah": "buildah", "busybox": "busybox-static", "openssl": "openssl",
+            "runc": "runc", "time": "time"}
 
 
 def main():
     mode, wanted = (sys.argv[1:2] or ["trees"])[0], sys.argv[2:]
     if mode not in ("trees", "speed"):
         sys.exit(__doc__)
-    install()
+    install(PACKAGES)
     work = Path(tempfile.mkdtemp(prefix="dunnage-peers.", dir="/var/tmp"))
     builders = []
     try:
@@ -383,11 +348,7 @@ def main():
     finally:
         for builder in builders:
             builder.stop()
-        # Daemons leave mounts below their data.
-        for line in reversed(Path("/proc/mounts").read_text().splitlines()):
-            if line.split()[1].startswith(str(work)):
-                run("umount", "-l", line.split()[1], check=False)
-        shutil.rmtree(work, ignore_errors=True)
+        clear(work)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,12 @@ Needs root. Installs docker.io, podman, skopeo and docker-registry by apt where 
 registries of its own below a temporary directory, which it stops again. The binary is taken from $DUNNAGE, the rounds of a case
 from $ROUNDS (3). Every tool moves the same image; each round of a push has an empty registry, each round of a pull an empty store.
 """
-import json, os, random, shutil, signal, socket, statistics, subprocess, sys, tempfile, threading, time
+import os, random, shutil, socket, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-DUNNAGE = os.environ.get("DUNNAGE", str(HERE.parent / "target" / "dunnage"))
+from common import DUNNAGE, WITHOUT_NETWORK, DockerDaemon, clear, install, run, timed
+
 ROUNDS = int(os.environ.get("ROUNDS", 3))
-
-
-def run(*command, check=True, **options):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
-    if check and done.returncode:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
-    return done
 
 
 def free_port():
@@ -88,20 +81,8 @@ class Docker:
     name = "docker"
 
     def __init__(self, work):
-        self.directory = work / "docker"
-        self.directory.mkdir()
-        sock = f"unix://{self.directory}/sock"
-        self.env = {**os.environ, "DOCKER_HOST": sock, "DOCKER_CONFIG": str(self.directory)}
-        log = open(self.directory / "log", "w")
-        self.daemon = subprocess.Popen(
-            ["dockerd", "-H", sock, "--data-root", self.directory / "data", "--exec-root", self.directory / "exec",
-             "--pidfile", self.directory / "pid", "--bridge=none", "--iptables=false", "--ip6tables=false"],
-            stdout=log, stderr=log)
-        for _ in range(300):
-            if run("/usr/bin/docker", "version", check=False, env=self.env).returncode == 0:
-                return
-            time.sleep(0.1)
-        sys.exit(f"the docker daemon did not start:\n{(self.directory / 'log').read_text()[-2000:]}")
+        self.daemon = DockerDaemon(work / "docker", *WITHOUT_NETWORK)
+        self.env = self.daemon.env
 
     def load(self, archive, name):
         run("/usr/bin/docker", "load", "-i", archive, env=self.env)
@@ -120,8 +101,7 @@ class Docker:
             run("/usr/bin/docker", "rmi", "-f", image, check=False, env=self.env)
 
     def stop(self):
-        self.daemon.send_signal(signal.SIGTERM)
-        self.daemon.wait(60)
+        self.daemon.stop()
 
 
 class Podman:
@@ -176,17 +156,6 @@ class Skopeo:
 
     def stop(self):
         pass
-
-
-def timed(command, env):
-    started = time.monotonic()
-    process = subprocess.Popen(["/usr/bin/time", "-f", "%M", *map(str, command)], env=env, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True)
-    _, errors = process.communicate()
-    seconds = time.monotonic() - started
-    if process.returncode:
-        sys.exit(f"{' '.join(map(str, command))}\n{errors}")
-    return seconds, int(errors.strip().splitlines()[-1]) / 1024
 
 
 def words(count):
@@ -283,20 +252,14 @@ def row(name, results, extra=lambda tool: ""):
     print(text, flush=True)
 
 
-def install():
-    needed = {"dockerd": "docker.io", "podman": "podman", "skopeo": "skopeo", "docker-registry": "docker-registry", "time": "time"}
-    missing = [package for program, package in needed.items() if not shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")]
-    if missing:
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        run("apt-get", "update", "-qq", env=environment)
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, env=environment)
+PACKAGES = {"dockerd": "docker.io", "podman": "podman", "skopeo": "skopeo", "docker-registry": "docker-registry", "time": "time"}
 
 
 def main():
     wanted = sys.argv[1:] or ["push", "pull", "many", "again"]
     if set(wanted) - {"push", "pull", "many", "again"}:
         sys.exit(__doc__)
-    install()
+    install(PACKAGES)
     work = Path(tempfile.mkdtemp(prefix="dunnage-registry.", dir="/var/tmp"))
     tools = []
     try:
@@ -327,11 +290,7 @@ def main():
     finally:
         for tool in tools:
             tool.stop()
-        # Daemons leave mounts below their data.
-        for line in reversed(Path("/proc/mounts").read_text().splitlines()):
-            if line.split()[1].startswith(str(work)):
-                run("umount", "-l", line.split()[1], check=False)
-        shutil.rmtree(work, ignore_errors=True)
+        clear(work)
 
 
 if __name__ == "__main__":

@@ -7,28 +7,13 @@ Needs root. Installs docker.io, podman, crun, runc and busybox-static by apt whe
 its own, in a network namespace of its own. The binary is taken from $DUNNAGE. $ROUNDS is how often each command runs (20): they
 take turns, so that what else the machine does meets all of them. The figures are medians, and the least in brackets.
 """
-import json, os, shutil, signal, statistics, subprocess, sys, tempfile, time
+import json, os, shutil, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-DUNNAGE = os.environ.get("DUNNAGE", str(HERE.parent / "target" / "dunnage"))
+from common import DUNNAGE, DockerDaemon, clear, install, run
+
 ROUNDS = int(os.environ.get("ROUNDS", "20"))
 PACKAGES = {"dockerd": "docker.io", "podman": "podman", "crun": "crun", "runc": "runc", "busybox": "busybox-static"}
-
-
-def run(*command, check=True, **options):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
-    if check and done.returncode:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
-    return done
-
-
-def install():
-    missing = [package for program, package in PACKAGES.items() if not shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")]
-    if missing:
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        run("apt-get", "update", "-qq", env=environment)
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, env=environment)
 
 
 class Machine:
@@ -45,25 +30,10 @@ class Machine:
         self.podman = ["podman", "--root", work / "podman", "--runroot", work / "podman-run", "--storage-driver", "overlay",
                        "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
         run(*self.podman, "load", "-i", self.archive)
-        self.docker_env = self.start_docker()
-
-    def start_docker(self):
-        directory = self.work / "docker"
-        directory.mkdir()
-        socket = f"unix://{directory}/sock"
-        log = open(directory / "log", "w")
-        self.daemon = subprocess.Popen(
-            ["unshare", "--net", "--", "sh", "-c", 'ip link set lo up 2>/dev/null; exec "$0" "$@"', "dockerd", "-H", socket,
-             "--data-root", directory / "data", "--exec-root", directory / "exec", "--pidfile", directory / "pid"],
-            stdout=log, stderr=log)
-        environment = {**os.environ, "DOCKER_HOST": socket, "DOCKER_CONFIG": str(directory)}
-        for _ in range(300):
-            if run("/usr/bin/docker", "version", check=False, env=environment).returncode == 0:
-                run("/usr/bin/docker", "load", "-i", self.archive, env=environment)
-                return environment
-            time.sleep(0.1)
-        self.stop()
-        sys.exit(f"the docker daemon did not start:\n{(directory / 'log').read_text()[-2000:]}")
+        # Its bridge and rules are those of a network namespace of its own.
+        alone = ["unshare", "--net", "--", "sh", "-c", 'ip link set lo up 2>/dev/null; exec "$0" "$@"']
+        self.docker = DockerDaemon(work / "docker", before=alone)
+        run("/usr/bin/docker", "load", "-i", self.archive, env=self.docker.env)
 
     def make_bundle(self):
         bundle = self.work / "bundle"
@@ -85,7 +55,7 @@ class Machine:
         flags = ["--network", network] if network == "none" else []
         image = ["--rm", *flags]
         yield "dunnage", [DUNNAGE, "run", *image, "base", "true"], self.ours
-        yield "docker", ["/usr/bin/docker", "run", *image, "base", "true"], self.docker_env
+        yield "docker", ["/usr/bin/docker", "run", *image, "base", "true"], self.docker.env
         if network == "none":
             limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
             # crun knows no machine with both versions of control groups: it does without any.
@@ -96,11 +66,7 @@ class Machine:
             yield "crun", ["crun", "--cgroup-manager=disabled", "run", "--bundle", self.bundle, "bench-crun"], None
 
     def stop(self):
-        self.daemon.send_signal(signal.SIGTERM)
-        self.daemon.wait(60)
-        for line in reversed(Path("/proc/mounts").read_text().splitlines()):
-            if line.split()[1].startswith(str(self.work)):
-                run("umount", "-l", line.split()[1], check=False)
+        self.docker.stop()
 
 
 def seconds(command, env):
@@ -171,7 +137,7 @@ def detached(machine, count=100):
 
 def main():
     wanted = sys.argv[1:]
-    install()
+    install(PACKAGES)
     work = Path(tempfile.mkdtemp(prefix="dunnage-run.", dir="/var/tmp"))
     machine = Machine(work)
     rows = [
@@ -187,7 +153,7 @@ def main():
                 row()
     finally:
         machine.stop()
-        shutil.rmtree(work, ignore_errors=True)
+        clear(work)
 
 
 if __name__ == "__main__":
