@@ -64,6 +64,7 @@ pub use image::{Empty, HealthConfig, History, Image, ImageConfig, RootFs, RunCon
 pub use images::StoredImage;
 pub use layer::archive::{Archive, extract_archive, extract_stream, open_archive};
 pub use layer::compress::{Compression, decompress};
+pub use layer::members::{MEMBER_HEAD, MEMBER_TAIL, member_head};
 pub use layer::draft::LayerDraft;
 #[doc(hidden)]
 pub use layer::fuzzing;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cache::Digest;
+use cache::{Digest, MEMBER_HEAD, MEMBER_TAIL, member_head};
 use libdeflater::{CompressionLvl, Compressor};
 
 use crate::save::LayerCompression;
@@ -121,13 +121,19 @@ fn pack_blocks(compression: LayerCompression, work: &Mutex<Receiver<Block>>, pac
 fn pack_block(compression: LayerCompression, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     match compression {
         LayerCompression::None => Ok(bytes),
-        // No name and no time in the header: the same layer gives the same bytes.
+        // It says how long it is, so that those who unpack can do so side by side too.
         LayerCompression::Gzip(level) => {
             let level = i32::try_from(level).ok().and_then(|level| CompressionLvl::new(level).ok());
             let mut compressor = Compressor::new(level.unwrap_or_default());
-            let mut packed = vec![0; compressor.gzip_compress_bound(bytes.len())];
-            let size = compressor.gzip_compress(&bytes, &mut packed).map_err(io::Error::other)?;
+            let bound = compressor.deflate_compress_bound(bytes.len());
+            let mut packed = vec![0; MEMBER_HEAD + bound];
+            let space = packed.get_mut(MEMBER_HEAD..).unwrap_or_default();
+            let size = MEMBER_HEAD + compressor.deflate_compress(&bytes, space).map_err(io::Error::other)?;
             packed.truncate(size);
+            packed.extend(libdeflater::crc32(&bytes).to_le_bytes());
+            packed.extend((bytes.len() as u32).to_le_bytes());
+            let head = member_head((size + MEMBER_TAIL) as u32);
+            packed.iter_mut().zip(head).for_each(|(to, from)| *to = from);
             packed.shrink_to_fit();
             Ok(packed)
         }

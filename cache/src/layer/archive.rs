@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 
-use super::compress::{Compression, RatioGuard, Tap, decompress};
+use super::compress::{Compression, Ratio, RatioGuard, Tap, decompress};
 use super::header::{BLOCK, checksum};
 use super::limits::Limits;
 use super::read::{ExtractOptions, Whiteouts, extract};
@@ -62,7 +62,7 @@ pub fn extract_stream(stream: impl Read + Send + 'static, root: &TreeRoot, owner
     let tap = Tap::new(stream, None);
     let packed = tap.counter();
     let (_, plain) = decompress(tap)?;
-    let reader = RatioGuard::new(plain, packed, &limits);
-    let options = ExtractOptions { whiteouts: Whiteouts::Literal, owner, limits: &limits };
+    let reader = RatioGuard::new(plain, Ratio::new(packed, &limits));
+    let options = ExtractOptions { whiteouts: Whiteouts::Literal, owner, limits: &limits, flusher: None };
     extract(BufReader::with_capacity(BUFFER, reader), (), root, None, &options).map(drop)
 }

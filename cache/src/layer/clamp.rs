@@ -58,7 +58,7 @@ impl Store {
         let root = TreeRoot::open(&fs)?;
         // What the store made itself is bounded by nothing but the disk.
         let limits = Limits { unpacked_bytes: u64::MAX, entries: u64::MAX, ..Limits::default() };
-        let options = ExtractOptions { whiteouts: Whiteouts::Overlay, owner: None, limits: &limits };
+        let options = ExtractOptions { whiteouts: Whiteouts::Overlay, owner: None, limits: &limits, flusher: None };
         piped(
             |feed| walk(layer.path(), None, &mut Bytes::new(feed)),
             |stream| extract(stream, (), &root, None, &options).map(drop),

@@ -149,25 +149,22 @@ impl<R: Read> Read for Tap<R> {
     }
 }
 
-/// Stops a stream that unpacks to far more than it is.
-pub(crate) struct RatioGuard<'l, R> {
-    reader: R,
+/// Holds what a stream unpacks to against what it is.
+pub(crate) struct Ratio<'l> {
     packed: Arc<AtomicU64>,
     unpacked: u64,
     limits: &'l Limits,
 }
 
-impl<'l, R: Read> RatioGuard<'l, R> {
-    /// `packed` counts what goes into the decompressor that `reader` is.
-    pub(crate) fn new(reader: R, packed: Arc<AtomicU64>, limits: &'l Limits) -> Self {
-        RatioGuard { reader, packed, unpacked: 0, limits }
+impl<'l> Ratio<'l> {
+    /// `packed` counts what goes into the decompressor.
+    pub(crate) fn new(packed: Arc<AtomicU64>, limits: &'l Limits) -> Self {
+        Ratio { packed, unpacked: 0, limits }
     }
-}
 
-impl<R: Read> Read for RatioGuard<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.reader.read(buffer)?;
-        self.unpacked += got as u64;
+    /// So many bytes came out of it.
+    pub(crate) fn count(&mut self, bytes: usize) -> io::Result<()> {
+        self.unpacked += bytes as u64;
         if self.unpacked > self.limits.unpacked_bytes {
             return Err(io::Error::other(self.limits.too_large()));
         }
@@ -176,6 +173,26 @@ impl<R: Read> Read for RatioGuard<'_, R> {
             let reason = format!("it unpacks to more than {} times its size", self.limits.ratio);
             return Err(io::Error::other(Error::Limit(reason)));
         }
+        Ok(())
+    }
+}
+
+/// Stops a stream that unpacks to far more than it is.
+pub(crate) struct RatioGuard<'l, R> {
+    reader: R,
+    ratio: Ratio<'l>,
+}
+
+impl<'l, R: Read> RatioGuard<'l, R> {
+    pub(crate) fn new(reader: R, ratio: Ratio<'l>) -> Self {
+        RatioGuard { reader, ratio }
+    }
+}
+
+impl<R: Read> Read for RatioGuard<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.reader.read(buffer)?;
+        self.ratio.count(got)?;
         Ok(got)
     }
 }

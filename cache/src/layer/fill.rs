@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use super::flush::{Flusher, Progress};
 use super::header::Entries;
 use super::sparse::Part;
 use super::split::Record;
@@ -44,6 +45,7 @@ pub(crate) fn fill<S: Record>(
     file: &mut File,
     size: u64,
     entries: &mut Entries<'_, impl BufRead, S>,
+    flusher: Option<&Flusher>,
 ) -> Result<blake3::Hash, Unfilled> {
     let chunk = entries.chunk()?;
     if chunk.len() as u64 == size {
@@ -57,28 +59,40 @@ pub(crate) fn fill<S: Record>(
         return Ok(hash);
     }
     let mut hasher = blake3::Hasher::new();
-    let mut in_hole = false;
+    let (mut in_hole, mut progress) = (false, Progress::default());
     loop {
         let chunk = entries.chunk()?;
         if chunk.is_empty() {
             break;
         }
         hasher.update(chunk);
-        for piece in chunk.chunks(HOLE) {
-            in_hole = piece.len() == HOLE && is_zero(piece);
-            if in_hole {
-                file.seek(SeekFrom::Current(HOLE as i64))?;
-            } else {
-                file.write_all(piece)?;
-            }
-        }
+        in_hole = write_around_holes(file, chunk)?;
         let count = chunk.len();
         entries.used(count);
+        if let Some(flusher) = flusher {
+            flusher.written(file, count, &mut progress);
+        }
     }
     if in_hole {
         file.set_len(size)?;
     }
     Ok(hasher.finalize())
+}
+
+/// Writes what is not zero, in as few calls as that takes; true when the end is a hole.
+fn write_around_holes(file: &mut File, chunk: &[u8]) -> io::Result<bool> {
+    let (mut data, mut hole) = (0, false);
+    for (number, piece) in chunk.chunks(HOLE).enumerate() {
+        hole = piece.len() == HOLE && is_zero(piece);
+        if hole {
+            let at = number * HOLE;
+            file.write_all(chunk.get(data..at).unwrap_or_default())?;
+            file.seek(SeekFrom::Current(HOLE as i64))?;
+            data = at + HOLE;
+        }
+    }
+    file.write_all(chunk.get(data..).unwrap_or_default())?;
+    Ok(hole)
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

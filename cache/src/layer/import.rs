@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::Read;
 
-use super::compress::{RatioGuard, Tap, decompress};
+use super::compress::{Ratio, RatioGuard, Tap};
+use super::flush::flushing;
 use super::limits::Limits;
+use super::members::{self, Rest};
 use super::read::{ExtractOptions, Whiteouts, extract};
 use super::split::{Outline, SplitWriter};
-use super::stream::{hashed, pump};
+use super::stream::{Feed, hashed, pump};
 use super::write::{Contents, Measured, Outlined, walk};
 use super::{DISPLACED, DraftDir, Layer, LayerFile, SPLIT};
 use crate::digest::{DiffId, Digest};
@@ -92,22 +94,27 @@ fn unpack(draft: &DraftDir, tar: impl Read + Send, options: &ImportOptions) -> R
     let displaced = draft.path.join(DISPLACED);
     std::fs::create_dir(&displaced).map_err(Error::path("make", &displaced))?;
     let (root, displaced) = (TreeRoot::open(&draft.path.join("fs"))?, TreeRoot::open(&displaced)?);
-    let (_, (contents, outline), digest) = hashed(
-        |feed| {
-            let compressed = options.compressed.as_ref();
-            let mut tap = Tap::new(tar, compressed.map(|compressed| &compressed.digest));
-            let packed = tap.counter();
-            let (_, plain) = decompress(&mut tap)?;
-            pump(&mut RatioGuard::new(plain, packed, limits), feed)?;
-            tap.finish(compressed)
-        },
-        |stream| {
-            let options = ExtractOptions { whiteouts: Whiteouts::Overlay, owner: None, limits };
+    let packed = |feed: &mut Feed| {
+        let compressed = options.compressed.as_ref();
+        let mut tap = Tap::new(tar, compressed.map(|compressed| &compressed.digest));
+        let mut ratio = Ratio::new(tap.counter(), limits);
+        // What has no digest to be held against is read byte by byte.
+        let rest = match &options.diff_id {
+            Some(_) => members::unpack(&mut tap, feed, &mut ratio)?,
+            None => Rest::default(),
+        };
+        pump(&mut RatioGuard::new(rest.plain(&mut tap)?, ratio), feed)?;
+        tap.finish(compressed)
+    };
+    let (_, (contents, outline), digest) = flushing(&draft.path, |flusher| {
+        hashed(packed, |stream| {
+            let flusher = Some(flusher);
+            let options = ExtractOptions { whiteouts: Whiteouts::Overlay, owner: None, limits, flusher };
             let extracted = extract(stream, split, &root, Some(&displaced), &options)?;
             let (_, outline) = extracted.record.finish()?;
             Ok((extracted.contents, outline))
-        },
-    )?;
+        })
+    })?;
     Ok(Unpacked { digest, contents, outline })
 }
 

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::directories::{Directories, Directory, joined};
 use super::fill::{fill, fill_parts};
+use super::flush::Flusher;
 use super::header::{Entries, Entry, EntryKind};
 use super::limits::Limits;
 use super::split::Record;
@@ -39,6 +40,8 @@ pub(crate) struct ExtractOptions<'l> {
     /// All entries get this owner.
     pub(crate) owner: Option<Owner>,
     pub(crate) limits: &'l Limits,
+    /// Who brings large files to the disk meanwhile.
+    pub(crate) flusher: Option<&'l Flusher>,
 }
 
 /// What an extractor leaves.
@@ -203,7 +206,7 @@ impl Extractor<'_> {
         }
         let hash = match &entry.sparse {
             Some(map) => fill_parts(&mut file, &map.parts, entry.size, entries),
-            None => fill(&mut file, entry.size, entries),
+            None => fill(&mut file, entry.size, entries, self.options.flusher),
         };
         let hash = hash.map_err(|error| error.at(&path))?;
         let given = self.given.map(|given| (given.owner, asked & given.mask));

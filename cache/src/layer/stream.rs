@@ -19,16 +19,23 @@ const BUFFER: usize = 256 * 1024;
 const FIRST: usize = 16 * 1024;
 /// Buffers of one stream.
 const BUFFERS: usize = 6;
+/// Buffers of one stream with those that are lent.
+const LENT: usize = 10;
 
 /// Bytes, of which the first `len` count.
-struct Buffer {
+pub(crate) struct Buffer {
     bytes: Box<[u8]>,
     len: usize,
 }
 
 impl Buffer {
-    fn filled(&self) -> &[u8] {
+    pub(crate) fn filled(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// Where the bytes of a lent one come.
+    pub(crate) fn space(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(..self.len).unwrap_or_default()
     }
 }
 
@@ -71,12 +78,37 @@ impl Feed {
         if let Ok(buffer) = self.empty.try_recv() {
             return Ok(buffer);
         }
-        if self.made == BUFFERS {
+        if self.made >= BUFFERS {
             return self.empty.recv().map_err(|_| abandoned());
         }
         let bytes = vec![0; if self.made == 0 { FIRST } else { BUFFER }];
         self.made += 1;
         Ok(Buffer { bytes: bytes.into_boxed_slice(), len: 0 })
+    }
+
+    /// A buffer that is filled elsewhere with so many bytes, and comes back by [`give`](Feed::give). Who has as many as are
+    /// made waits for one: some have to be given meanwhile.
+    pub(crate) fn lend(&mut self, len: usize) -> Result<Buffer> {
+        let used = match self.empty.try_recv() {
+            Ok(used) => Some(used),
+            Err(_) if self.made < LENT => None,
+            Err(_) => Some(self.empty.recv().map_err(|_| abandoned())?),
+        };
+        match used {
+            Some(used) if used.bytes.len() >= len => Ok(Buffer { len, ..used }),
+            Some(_) => Ok(Buffer { bytes: vec![0; len].into_boxed_slice(), len }),
+            None => {
+                self.made += 1;
+                Ok(Buffer { bytes: vec![0; len].into_boxed_slice(), len })
+            }
+        }
+    }
+
+    /// Sends a lent buffer on, after all that was written.
+    pub(crate) fn give(&mut self, buffer: Buffer) -> Result<()> {
+        self.send()?;
+        self.current = Some(buffer);
+        self.send()
     }
 
     fn send(&mut self) -> Result<()> {

@@ -186,8 +186,8 @@ impl Read for Parts<'_> {
         }
         let there = self.current.get(self.at..).unwrap_or_default();
         let count = there.len().min(buffer.len());
-        for (to, from) in buffer.iter_mut().zip(there) {
-            *to = *from;
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), there.get(..count)) {
+            to.copy_from_slice(from);
         }
         self.at += count;
         Ok(count)
