@@ -64,12 +64,12 @@ pub use image::{Empty, HealthConfig, History, Image, ImageConfig, RootFs, RunCon
 pub use images::StoredImage;
 pub use layer::archive::{Archive, extract_archive, extract_stream, open_archive};
 pub use layer::compress::{Compression, decompress};
-pub use layer::members::{MEMBER_HEAD, MEMBER_TAIL, member_head};
 pub use layer::draft::LayerDraft;
 #[doc(hidden)]
 pub use layer::fuzzing;
 pub use layer::import::{Compressed, ImportOptions};
 pub use layer::limits::Limits;
+pub use layer::members::{MEMBER_HEAD, MEMBER_TAIL, member_head};
 pub use layer::share::{Earlier, EarlierDirectory, Wanted};
 pub use layer::{Committed, Layer};
 pub use lease::Lease;

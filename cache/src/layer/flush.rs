@@ -38,9 +38,8 @@ impl Flusher {
 pub(crate) fn flushing<T>(path: &Path, write: impl FnOnce(&Flusher) -> Result<T>) -> Result<T> {
     let (files, grown) = sync_channel::<File>(1);
     std::thread::scope(|threads| {
-        let flusher = threads.spawn(move || {
-            grown.into_iter().try_for_each(|file| file.sync_data().map_err(Error::path("flush", path)))
-        });
+        let flusher = threads
+            .spawn(move || grown.into_iter().try_for_each(|file| file.sync_data().map_err(Error::path("flush", path))));
         let written = write(&Flusher { files });
         let flushed = flusher.join().map_err(|_| Error::document("the layer", "a thread stopped"))?;
         let written = written?;

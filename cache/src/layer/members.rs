@@ -238,10 +238,7 @@ mod tests {
         lying[16..20].copy_from_slice(&u32::try_from(packed.len()).unwrap().to_le_bytes());
         let of = |packed: &[u8]| crate::ImportOptions {
             diff_id: Some(crate::DiffId(crate::Digest::sha256_of(&tar))),
-            compressed: Some(crate::Compressed {
-                digest: crate::Digest::sha256_of(packed),
-                size: packed.len() as u64,
-            }),
+            compressed: Some(crate::Compressed { digest: crate::Digest::sha256_of(packed), size: packed.len() as u64 }),
             ..Default::default()
         };
         assert!(store.import_layer_with(&lease, lying.as_slice(), &of(&lying)).is_err());
