@@ -173,7 +173,7 @@ mod tests {
         let make = |feed: &mut Feed| {
             let mut ratio = Ratio::new(Arc::new(AtomicU64::new(packed.len() as u64)), &limits);
             let rest = unpack(&mut reader, feed, &mut ratio)?;
-            pump(&mut RatioGuard::new(rest.plain(&mut reader)?, ratio), feed)
+            pump(&mut RatioGuard::new(rest.plain(reader)?, ratio), feed)
         };
         let take = |stream: &mut super::super::stream::Stream| {
             let mut bytes = Vec::new();
