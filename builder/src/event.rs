@@ -35,6 +35,19 @@ pub enum Stream {
     Stderr,
 }
 
+/// How far a transfer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferState {
+    /// It begins, or begins anew; of so many bytes.
+    Begun(u64),
+    /// So many bytes more are here.
+    Moved(u64),
+    /// It is here and verified; so many bytes came.
+    Ended(u64),
+    /// It is given up.
+    Stopped,
+}
+
 /// One thing that happened in a solve.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -87,6 +100,13 @@ pub enum Event {
         tree: String,
         /// Bytes of file content in it.
         bytes: u64,
+    },
+    /// A blob of an image or of a cache, on its way here.
+    Transfer {
+        /// The hexadecimal beginning of its digest.
+        blob: String,
+        /// How far it is.
+        state: TransferState,
     },
     /// Something that the user should know, in one sentence.
     Note(Option<StepId>, String),

@@ -7,16 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cache::{CacheKey, DiffId, InlineRecord, Layer, RemoteCache, RemoteLayer, RemoteRecord, StepRecord, Store};
+use cache::{
+    CacheKey, CacheSpec, DiffId, InlineRecord, Layer, RemoteCache, RemoteLayer, RemoteRecord, StepRecord, Store,
+};
 
 use crate::error::Result;
-use crate::event::Event;
+use crate::event::{Event, TransferState};
 use crate::key::KeyParts;
 use crate::plan::StepId;
 use crate::solve::{Solved, Solver, lock};
 
 /// Layers that are fetched or packed at once.
 const TRANSFERS: usize = 4;
+/// Hexadecimal digits by which blobs are called.
+const SHORT: usize = 12;
 
 /// The caches that a build asks, in order, and what became of asking.
 #[derive(Debug, Default)]
@@ -165,6 +169,30 @@ impl<'a> Remotes<'a> {
         state.asked.retain(|_, known| known.as_ref().is_none_or(|known| known.record.layer != *id));
     }
 
+    /// The files of a cache mount, of a cache that has them: its name, the bytes that came, the layer.
+    pub(crate) fn bring_mount(
+        &self,
+        solver: &Solver<'_>,
+        spec: &CacheSpec,
+    ) -> std::result::Result<Option<(&'a str, u64, Layer)>, cache::Error> {
+        let known = if self.caches.is_empty() { None } else { self.known(&spec.key()) };
+        let Some(Known { cache: index, layer: Some(layer), .. }) = known else { return Ok(None) };
+        let Some(cache) = self.caches.get(index) else { return Ok(None) };
+        let fetched = match solver.store.layer(solver.lease, &layer.diff_id)?.filter(|there| there.tree == layer.tree) {
+            Some(there) => return Ok(Some((cache.name(), 0, there))),
+            None => solver.fetch(*cache, &layer),
+        };
+        if fetched.is_err() {
+            self.forget(&layer.diff_id);
+        }
+        let fetched = fetched?;
+        self.count(index, |traffic| {
+            traffic.layers += 1;
+            traffic.bytes += layer.blob.size;
+        });
+        Ok(Some((cache.name(), layer.blob.size, fetched)))
+    }
+
     fn count(&self, index: usize, how: impl FnOnce(&mut RemoteTraffic)) {
         let mut state = lock(&self.state);
         let traffic = state.traffic.entry(index).or_default();
@@ -286,6 +314,16 @@ impl Solver<'_> {
         Ok(waiting.here)
     }
 
+    /// Brings a layer, and tells how it goes.
+    fn fetch(&self, cache: &dyn RemoteCache, layer: &RemoteLayer) -> std::result::Result<Layer, cache::Error> {
+        let blob: String = layer.blob.digest.hex().chars().take(SHORT).collect();
+        let tell = |state| (self.events)(Event::Transfer { blob: blob.clone(), state });
+        tell(TransferState::Begun(layer.blob.size));
+        let fetched = self.store.fetch_layer(self.lease, cache, layer, &|count| tell(TransferState::Moved(count)));
+        tell(if fetched.is_ok() { TransferState::Ended(layer.blob.size) } else { TransferState::Stopped });
+        fetched
+    }
+
     fn bring(&self, away: &Away) -> Result<()> {
         // Whoever comes second waits here for the first.
         let mut waiting = lock(&away.waiting);
@@ -297,7 +335,7 @@ impl Solver<'_> {
             if self.cancel.is_cancelled() {
                 return Err(crate::Error::Cancelled);
             }
-            self.store.fetch_layer(self.lease, *cache, layer).map_err(|error| {
+            self.fetch(*cache, layer).map_err(|error| {
                 if error.is_disk_full() {
                     return error.into();
                 }

@@ -53,7 +53,7 @@ pub struct CacheSpec {
 
 impl CacheSpec {
     /// The directory's name: no id can lead anywhere.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         let owner = self.owner.map(|owner| format!("{}:{}", owner.uid, owner.gid)).unwrap_or_default();
         let mode = self.mode.map(|mode| format!("{mode:o}")).unwrap_or_default();
@@ -253,7 +253,7 @@ fn make_private(directory: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(Error::path("make", directory))
 }
 
-fn try_lock(file: &File, path: &Path, exclusive: bool) -> Result<bool> {
+pub(crate) fn try_lock(file: &File, path: &Path, exclusive: bool) -> Result<bool> {
     let operation =
         if exclusive { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
     match flock(file, operation) {
@@ -263,7 +263,7 @@ fn try_lock(file: &File, path: &Path, exclusive: bool) -> Result<bool> {
     }
 }
 
-fn is_same_file(file: &File, path: &Path) -> bool {
+pub(crate) fn is_same_file(file: &File, path: &Path) -> bool {
     let (Ok(one), Ok(other)) = (file.metadata(), std::fs::metadata(path)) else { return false };
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }

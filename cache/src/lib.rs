@@ -6,6 +6,7 @@
 
 mod blob;
 mod builds;
+mod cache_mount_layers;
 mod cache_mounts;
 mod check;
 mod claim;

@@ -147,18 +147,27 @@ impl Store {
         Layer::at(self, record.layer.clone(), record.tree, size, record.created)
     }
 
-    /// Brings a layer, verified on the way: its bytes, its tar, its tree.
+    /// Brings a layer, verified on the way: its bytes, its tar, its tree. `tell` hears of bytes as they come.
     ///
     /// # Errors
     /// When the cache does not give it, or gives another.
-    pub fn fetch_layer(&self, lease: &Lease, from: &dyn RemoteCache, remote: &RemoteLayer) -> Result<Layer> {
+    pub fn fetch_layer(
+        &self,
+        lease: &Lease,
+        from: &dyn RemoteCache,
+        remote: &RemoteLayer,
+        tell: &(dyn Fn(u64) + Sync),
+    ) -> Result<Layer> {
         let blob = &remote.blob;
         let options = ImportOptions {
             diff_id: Some(remote.diff_id.clone()),
             compressed: Some(Compressed { digest: blob.digest.clone(), size: blob.size }),
             limits: Limits::default(),
         };
-        let fetched = from.open(remote).and_then(|bytes| self.import_layer_with(lease, bytes, &options));
+        let fetched = from.open(remote).and_then(|bytes| {
+            let told = Told { bytes, tell };
+            self.import_layer_with(lease, told, &options)
+        });
         let layer = fetched.map_err(|error| match error {
             error if error.is_disk_full() => error,
             error => Error::RemoteCache { name: from.name().to_owned(), reason: error.to_string() },
@@ -168,5 +177,19 @@ impl Store {
             return Err(Error::RemoteCache { name: from.name().to_owned(), reason });
         }
         Ok(layer)
+    }
+}
+
+/// Bytes that are told of.
+struct Told<'a> {
+    bytes: Box<dyn Read + Send + 'a>,
+    tell: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.bytes.read(buffer)?;
+        (self.tell)(count as u64);
+        Ok(count)
     }
 }

@@ -169,6 +169,12 @@ impl TreeRoot {
         TreeRoot { fd: self.fd, resolve: self.resolve | ResolveFlags::NO_SYMLINKS }
     }
 
+    /// The directory itself, open for reading.
+    pub(crate) fn reopened(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.fd, ".", flags, Mode::empty()).map_err(Error::errno("open", "a directory"))
+    }
+
     /// What is at a name in this directory itself.
     pub(crate) fn look(&self, name: &OsStr) -> rustix::io::Result<Option<Metadata>> {
         look(&self.fd, name)

@@ -2,10 +2,9 @@
 //! another's, only what is new is sent, and layers come only where they are needed.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use testdata::{CACHED_BUILD, DebianRegistry, Dunnage, FakeRegistry, Need, RegistryKind, Reply, free_port, skipped};
+use testdata::{
+    CACHED_BUILD, DebianRegistry, Dunnage, FakeRegistry, Need, ObjectStore, RegistryKind, Reply, free_port, skipped,
+};
 
 fn dunnage() -> Option<Dunnage> {
     Dunnage::with_cached_build(env!("CARGO_BIN_EXE_dunnage"))
@@ -132,49 +131,6 @@ fn builder_k10_a_layer_that_a_registry_spoils_or_loses_is_made_anew() {
     }
 }
 
-/// moto's object store; it ends with this value.
-struct ObjectStore {
-    child: Child,
-    port: u16,
-}
-
-impl ObjectStore {
-    fn start() -> ObjectStore {
-        let port = free_port();
-        let child = Command::new("moto_server")
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let store = ObjectStore { child, port };
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "moto_server does not listen");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        store
-    }
-
-    /// Asks it for something by a bare request.
-    fn ask(&self, request: &str) -> String {
-        use std::io::{Read, Write};
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        write!(stream, "{request} HTTP/1.0\r\nHost: 127.0.0.1:{}\r\nContent-Length: 0\r\n\r\n", self.port).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        String::from_utf8_lossy(&answer).into_owned()
-    }
-}
-
-impl Drop for ObjectStore {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn builder_k10_a_cache_in_an_object_store_goes_from_store_to_store() {
     let Some(dunnage) = dunnage() else { return };
@@ -182,12 +138,7 @@ fn builder_k10_a_cache_in_an_object_store_goes_from_store_to_store() {
         return;
     }
     let store = ObjectStore::start();
-    assert!(store.ask("PUT /bucket").contains("200 OK"));
-    let place = format!(
-        "type=s3,bucket=bucket,region=eu-central-1,prefix=team a/app,endpoint_url=http://127.0.0.1:{},access_key_id=key,\
-         secret_access_key=hidden",
-        store.port
-    );
+    let place = store.cache("team a/app");
     // Large enough for several parts.
     let mut state = 7_u64;
     let noise = std::iter::repeat_with(|| {
@@ -205,7 +156,7 @@ fn builder_k10_a_cache_in_an_object_store_goes_from_store_to_store() {
     let (told, _) = dunnage.build_context(&["--cache-from", &place.replace("team a", "team b")]);
     assert!(told.contains("there is no cache of dunnage; the build goes on without it"), "{told}");
     // As the environment has it.
-    let text = format!("type=s3,bucket=bucket,prefix=team a/app,endpoint_url=http://127.0.0.1:{}", store.port);
+    let text = format!("type=s3,bucket=bucket,prefix=team a/app,endpoint_url=http://{}", store.host());
     let other = dunnage.elsewhere();
     let mut command =
         other.command(["build", "--progress", "plain", "--cache-from", &text, "-o", "type=cacheonly", "context"]);
@@ -216,4 +167,37 @@ fn builder_k10_a_cache_in_an_object_store_goes_from_store_to_store() {
         .into_iter()
         .any(|file| String::from_utf8_lossy(&std::fs::read(file).unwrap()).contains("hidden"));
     assert!(!leaked);
+}
+
+#[test]
+fn blobs_that_a_build_fetches_are_told_of_in_every_form() {
+    let Some(dunnage) = dunnage() else { return };
+    let registry = FakeRegistry::start();
+    let base = format!("{}/base:1", registry.host());
+    let layer =
+        testdata::archive::LayerBytes::gzip(&testdata::archive::tar([testdata::archive::file("f", &[7; 5000])]));
+    registry.contents.lock().unwrap().image("1", std::slice::from_ref(&layer));
+    let (blob, size) = (testdata::archive::sha256(&layer.stored)[7..19].to_owned(), layer.stored.len());
+    let cache = format!("{}/app:cache", registry.host());
+    dunnage.build_context(&["--cache-to", &format!("type=registry,ref={cache},mode=max")]);
+
+    // Of a base image.
+    dunnage.write("context/Dockerfile", format!("FROM {base}\nCOPY --from={base} /f /g\n"));
+    let other = dunnage.elsewhere();
+    let (told, _) = other.build_context(&[]);
+    assert!(told.lines().any(|line| line.starts_with(&format!("{blob}: ")) && line.contains(" in ")), "{told}");
+    let third = dunnage.elsewhere();
+    let told = third.run(["build", "--progress", "rawjson", "context"]).ok().stderr;
+    let events: Vec<serde_json::Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |state: &str| events.iter().find(|event| event["event"] == "transfer" && event["state"] == state).cloned();
+    let begun = of("begun").unwrap();
+    assert_eq!((begun["blob"].as_str(), begun["size"].as_u64()), (Some(blob.as_str()), Some(size as u64)), "{begun}");
+    assert_eq!(of("done").unwrap()["bytes"], size);
+
+    // Of a cache.
+    dunnage.write("context/Dockerfile", CACHED_BUILD);
+    let other = dunnage.elsewhere();
+    let (told, _) = other.build_context(&["--cache-from", &cache, "-t", "app"]);
+    let transfers = |line: &&str| line.get(12..).is_some_and(|rest| rest.starts_with(": ") && rest.contains(" in "));
+    assert_eq!(told.lines().filter(transfers).count(), 3, "{told}");
 }

@@ -55,7 +55,7 @@ pub use bootstrap::{BootstrapBase, SearchPath};
 pub use build::{BuildRequest, Built};
 pub use builder::{
     Cancel, Change, Credentials, Entitlement, Event, Fate, FileChange, Forecast, MissReason, Recorded, RunSettings,
-    Secret, Side, StepId, StepInfo, Stream,
+    Secret, Side, StepId, StepInfo, Stream, TransferState,
 };
 #[cfg(feature = "failpoints")]
 pub use cache::FAILPOINTS;

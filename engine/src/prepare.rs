@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use builder::{BaseImages, Cancel, Context, Event, Memory, Options, Plan};
+use builder::{BaseImages, Cancel, Context, Event, Memory, Options, Plan, TransferState};
 use cache::{ImageId, Lease, Reference};
 use grammar::{CheckChoice, Diagnostic, Severity};
 use registry::{BlobState, TransferEvent};
@@ -107,12 +107,19 @@ impl Engine {
         let Pulls { request, events, cancel } = pulls;
         let note = |sentence: String| events(Event::Note(None, sentence));
         let begins = |name: &Reference| note(format!("pulling {}", name.familiar()));
-        let told = |event: TransferEvent| match event {
-            TransferEvent::Blob { id, state: BlobState::Done, size } => {
-                note(format!("{id}: {} bytes pulled", size.unwrap_or(0)));
-            }
-            TransferEvent::Note(sentence) => note(sentence),
-            TransferEvent::Blob { .. } | TransferEvent::Bytes { .. } => {}
+        let told = |event: TransferEvent| {
+            let (blob, state) = match event {
+                TransferEvent::Blob { id, state: BlobState::Moving, size } => {
+                    (id, TransferState::Begun(size.unwrap_or(0)))
+                }
+                TransferEvent::Blob { id, state: BlobState::Done, size } => {
+                    (id, TransferState::Ended(size.unwrap_or(0)))
+                }
+                TransferEvent::Bytes { id, count } => (id, TransferState::Moved(count)),
+                TransferEvent::Note(sentence) => return note(sentence),
+                TransferEvent::Blob { .. } => return,
+            };
+            events(Event::Transfer { blob, state });
         };
         let platform = options.platform_given.then_some(&options.platform);
         let supply =

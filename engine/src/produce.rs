@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::outputs::{Delivery, Output};
 use crate::prepare::Prepared;
 use crate::recorder::Recorder;
-use crate::remote_caches::OpenCaches;
+use crate::remote_caches::{OpenCaches, check_mounts};
 use crate::sources::Fetcher;
 use crate::{Engine, record};
 
@@ -84,6 +84,7 @@ impl Engine {
             call.recorder.event(event);
         };
         let failed = Mutex::new(None);
+        check_mounts(&request.cache_to, &prepared.plan, &store)?;
         let caches = OpenCaches::open(&request, &platform, call.cancel, &events)?;
         let remotes = caches.remotes();
         let solver = Solver {
@@ -349,6 +350,7 @@ fn joined(event: Event, before: usize, platform: &Platform, shown: &Mutex<Vec<St
         Event::Failed(step) => Event::Failed(id(step)),
         Event::Cancelled(step) => Event::Cancelled(id(step)),
         Event::Recorded(build) => Event::Recorded(build),
+        Event::Transfer { blob, state } => Event::Transfer { blob, state },
     }
 }
 

@@ -209,7 +209,7 @@ impl BuildRecord {
                 let known = self.steps.len();
                 self.steps.extend(planned.iter().skip(known).map(StepRecord::from));
             }
-            Event::Recorded(_) | Event::Output(..) | Event::Note(..) => {}
+            Event::Recorded(_) | Event::Transfer { .. } | Event::Output(..) | Event::Note(..) => {}
             Event::ContextRead { id, entries, bytes } => {
                 self.change(number(id), |step| step.context = Some((*entries, *bytes)))
             }

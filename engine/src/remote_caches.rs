@@ -1,10 +1,11 @@
 //! `--cache-from` and `--cache-to`: caches beyond the store, as they are written, opened, and told of.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use builder::{Cancel, Event, ExportMode, Remotes, Solved, Solver};
-use cache::{Platform, Reference, RemoteCache};
+use builder::{Cancel, Event, ExportMode, Plan, Remotes, Solved, Solver};
+use cache::{Platform, Reference, RemoteCache, Store};
 use registry::{
     ArchiveFormat, CacheDirectory, Client, LayerCompression, RegistryCache, S3Cache, S3Credentials, S3Place,
 };
@@ -45,6 +46,8 @@ pub enum CacheTo {
         mode: ExportMode,
         /// How layers are packed, where it is said.
         compression: Option<LayerCompression>,
+        /// The cache mounts that it is given, by their ids.
+        mounts: Vec<String>,
         /// A build whose cache cannot be written has succeeded all the same.
         ignore_error: bool,
     },
@@ -98,11 +101,12 @@ impl FromStr for CacheTo {
         };
         let compression = fields.given_compression(ArchiveFormat::Oci)?;
         let ignore_error = fields.flag("ignore-error", false)?;
-        if fields.take("mounts").is_some() {
-            return Err(fields.wrong("cache mounts are not exported by this version of dunnage"));
+        let mounts: Vec<String> = std::iter::from_fn(|| fields.take("mounts")).collect();
+        if mounts.iter().any(String::is_empty) {
+            return Err(fields.wrong("mounts= needs the id of a cache mount; it can be written several times"));
         }
         fields.end()?;
-        Ok(CacheTo::Place { place, mode, compression, ignore_error })
+        Ok(CacheTo::Place { place, mode, compression, mounts, ignore_error })
     }
 }
 
@@ -171,8 +175,17 @@ fn no_such_type(kind: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct OpenCaches {
     from: Vec<Box<dyn RemoteCache>>,
-    to: Vec<(Box<dyn RemoteCache>, ExportMode, bool)>,
+    to: Vec<OpenExport>,
     inline: bool,
+}
+
+/// A cache that is written to.
+#[derive(Debug)]
+struct OpenExport {
+    cache: Box<dyn RemoteCache>,
+    mode: ExportMode,
+    mounts: Vec<String>,
+    ignore_error: bool,
 }
 
 /// How caches are reached.
@@ -232,12 +245,14 @@ impl OpenCaches {
             }
         }
         for to in &request.cache_to {
-            let CacheTo::Place { place, mode, compression, ignore_error } = to else {
+            let CacheTo::Place { place, mode, compression, mounts, ignore_error } = to else {
                 open.inline = true;
                 continue;
             };
             match opening.write(place, *compression) {
-                Ok(cache) => open.to.push((cache, *mode, *ignore_error)),
+                Ok(cache) => {
+                    open.to.push(OpenExport { cache, mode: *mode, mounts: mounts.clone(), ignore_error: *ignore_error })
+                }
                 Err(error) if *ignore_error => events(Event::Note(None, error.to_string())),
                 Err(error) => return Err(error),
             }
@@ -259,27 +274,12 @@ impl OpenCaches {
 
     /// Tells what came from the caches, and gives each what it lacks.
     pub(crate) fn export(&self, solver: &Solver<'_>, solved: &Solved, events: &dyn Fn(Event)) -> Result<()> {
-        for (cache, mode, ignore_error) in &self.to {
-            match solver.export(solved, *mode, cache.as_ref()) {
-                Ok(exported) => events(Event::Note(
-                    None,
-                    format!(
-                        "cache {}: wrote {} and {} ({} bytes); {} there already",
-                        cache.name(),
-                        count(exported.records, "record"),
-                        count(exported.layers, "layer"),
-                        exported.bytes,
-                        if exported.known == 1 {
-                            "1 layer was".to_owned()
-                        } else {
-                            format!("{} layers were", exported.known)
-                        },
-                    ),
-                )),
-                Err(error) if *ignore_error => {
-                    events(Event::Note(None, format!("cache {} was not written: {error}", cache.name())));
+        for to in &self.to {
+            match to.write(solver, solved, events) {
+                Err(error) if to.ignore_error && !matches!(error, builder::Error::Cancelled) => {
+                    events(Event::Note(None, format!("cache {} was not written: {error}", to.cache.name())));
                 }
-                Err(error) => return Err(error.into()),
+                written => written?,
             }
         }
         for traffic in solver.remotes.traffic().iter().filter(|traffic| traffic.failed.is_none()) {
@@ -295,6 +295,55 @@ impl OpenCaches {
                 ),
             ));
         }
+        Ok(())
+    }
+}
+
+/// Cache mounts that are to be exported are those of a step, or of the store.
+pub(crate) fn check_mounts(caches: &[CacheTo], plan: &Plan, store: &Store) -> Result<()> {
+    let mounts = |to: &'_ CacheTo| match to {
+        CacheTo::Place { mounts, .. } => mounts.clone(),
+        CacheTo::Inline => Vec::new(),
+    };
+    let wanted: Vec<String> = caches.iter().flat_map(mounts).collect();
+    let mut known: BTreeSet<String> = builder::cache_mount_ids(plan).into_iter().map(str::to_owned).collect();
+    if wanted.iter().all(|id| known.contains(id)) {
+        return Ok(());
+    }
+    known.extend(store.cache_mounts()?.into_iter().map(|cache| cache.id));
+    let Some(id) = wanted.into_iter().find(|id| !known.contains(id)) else { return Ok(()) };
+    let there = match known.is_empty() {
+        true => "there is none".to_owned(),
+        false => format!("there are {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    Err(Error::Usage(format!("--cache-to mounts={id}: no step and no cache of the store has this id; {there}")))
+}
+
+impl OpenExport {
+    fn write(
+        &self,
+        solver: &Solver<'_>,
+        solved: &Solved,
+        events: &dyn Fn(Event),
+    ) -> std::result::Result<(), builder::Error> {
+        let (cache, name) = (self.cache.as_ref(), self.cache.name());
+        let mounts = solver.export_mounts(&self.mounts, cache)?;
+        let exported = solver.export(solved, self.mode, cache)?;
+        for mount in mounts {
+            let what = match mount.bytes {
+                Some(bytes) => format!("wrote the cache mount `{}` ({bytes} bytes)", mount.id),
+                None => format!("the cache mount `{}` was there already", mount.id),
+            };
+            events(Event::Note(None, format!("cache {name}: {what}")));
+        }
+        let known = match exported.known {
+            1 => "1 layer was".to_owned(),
+            known => format!("{known} layers were"),
+        };
+        let (records, layers) = (count(exported.records, "record"), count(exported.layers, "layer"));
+        let bytes = exported.bytes;
+        let told = format!("cache {name}: wrote {records} and {layers} ({bytes} bytes); {known} there already");
+        events(Event::Note(None, told));
         Ok(())
     }
 }
@@ -326,6 +375,9 @@ mod tests {
         let CachePlace::S3(place) = text.parse::<CacheFrom>().unwrap().place else { unreachable!() };
         assert_eq!((place.bucket.as_str(), place.prefix.as_str(), place.path_style), ("b", "p", None));
         assert_eq!("type=inline".parse::<CacheTo>().unwrap(), CacheTo::Inline);
+        let text = "type=local,dest=a,mounts=/root/.cache,\"mounts=a,b\"";
+        let CacheTo::Place { mounts, .. } = text.parse().unwrap() else { unreachable!() };
+        assert_eq!(mounts, ["/root/.cache", "a,b"]);
         for (text, expected) in [
             ("type=gha", "type=gha are not supported"),
             ("type=lokal", "no type of cache"),
@@ -345,7 +397,8 @@ mod tests {
         for (text, expected) in [
             ("type=local,dest=x,mode=full", "min and max"),
             ("type=inline,mode=max", "needs another type"),
-            ("type=registry,ref=a,mounts=x", "cache mounts are not exported"),
+            ("type=registry,ref=a,mounts=", "needs the id of a cache mount"),
+            ("type=inline,mounts=x", "`mounts` is not known"),
             ("type=registry,ref=a,image-manifest=false", "OCI manifest"),
         ] {
             assert!(text.parse::<CacheTo>().unwrap_err().to_string().contains(expected), "{text}");

@@ -26,14 +26,19 @@ const TICK_LIMIT: u32 = 50;
 pub(super) fn copy_tree(tree: &MergedTree, target: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(target, flags, Mode::empty()).map_err(Error::errno("open", target))?;
+    copy_into(tree, &root)?;
+    Ok(root)
+}
+
+/// The same of one that is open.
+pub(crate) fn copy_into(tree: &MergedTree, root: &OwnedFd) -> Result<()> {
     if tree.is_empty() {
-        return Ok(root);
+        return Ok(());
     }
-    let copier = Copier { tree, root: &root, shared: Mutex::default() };
+    let copier = Copier { tree, root, shared: Mutex::default() };
     let layers = tree.root()?.layers.clone();
     pool()?.scope(|scope| copier.spawn(scope, PathBuf::new(), layers));
-    copier.finish()?;
-    Ok(root)
+    copier.finish()
 }
 
 /// What a copy is before anything runs in it. Later changes cannot hide: they move ctime beyond all that is here.

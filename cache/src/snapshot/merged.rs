@@ -71,7 +71,7 @@ impl MergedTree {
         MergedTree::of_directories(layers.iter().rev().map(|layer| layer.path().to_owned()).collect())
     }
 
-    pub(super) fn of_directories(top_first: Vec<PathBuf>) -> MergedTree {
+    pub(crate) fn of_directories(top_first: Vec<PathBuf>) -> MergedTree {
         MergedTree { layers: top_first, roots: Default::default(), known: Mutex::default(), names: Mutex::default() }
     }
 

@@ -21,6 +21,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 pub use self::container::TreeChange;
+pub(crate) use self::copy::copy_into;
 pub use self::merged::MergedTree;
 use self::scan::Scanned;
 pub use self::view::TreeView;

@@ -130,7 +130,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_from: Vec<CacheFrom>,
     /// Cache beyond the store to write the steps to: type=registry,ref=NAME, type=local,dest=DIR, type=s3,bucket=NAME, each
-    /// with mode=min|max, or type=inline; can be repeated
+    /// with mode=min|max and mounts=ID for cache mounts, or type=inline; can be repeated
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_to: Vec<CacheTo>,
     /// File to write what was built to, as JSON

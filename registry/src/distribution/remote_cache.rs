@@ -179,8 +179,11 @@ impl RegistryCache {
 
     /// What the cache is with what was added; what was of no use for the longest goes where it is too much.
     fn joined(&self, added: &Added, now: u64) -> Records {
-        let layers = joined(&self.layers, &added.layers, &added.used, now, LAYERS);
+        let mut layers = joined(&self.layers, &added.layers, &added.used, now, LAYERS);
         let records = joined(&self.records, &added.records, &added.used_keys, now, KEYS);
+        // What a cache mount was before is of no use to anybody.
+        let named: BTreeSet<&DiffId> = records.iter().map(|(_, kept)| &kept.what.layer).collect();
+        layers.retain(|(id, _)| named.contains(id));
         Records { layers: layers.into_iter().map(|(_, kept)| kept).collect(), records: records.into_iter().collect() }
     }
 }

@@ -332,7 +332,7 @@ impl Work<'_> {
         };
         let holder = format!("`{}` of process {}", self.step.text, std::process::id());
         let failure = std::cell::RefCell::new(None);
-        let fill = |root: &TreeRoot| match seed.map_or(Ok(()), |seed| self.fill_cache(seed, root)) {
+        let fill = |root: &TreeRoot| match self.first_content(spec, seed, root) {
             Ok(()) => Ok(()),
             Err(Error::Store(error)) => Err(error),
             Err(error) => {
@@ -360,6 +360,15 @@ impl Work<'_> {
                 return Err(Error::Cancelled);
             }
             std::thread::sleep(CLAIM_POLL);
+        }
+    }
+
+    /// What a cache beyond the store has of it, else what the step says.
+    fn first_content(&self, spec: &CacheSpec, seed: Option<&(usize, PathBuf)>, root: &TreeRoot) -> Result<()> {
+        match seed {
+            _ if self.solver.import_mount(spec, root)? => Ok(()),
+            Some(seed) => self.fill_cache(seed, root),
+            None => Ok(()),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Lines that stay: for logs of build services. The words are those of BuildKit, which people grep for.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use engine::{Event, MissReason, StepId};
+use engine::{Event, MissReason, StepId, TransferState};
 
 use super::groups::Groups;
 use super::lines::Lines;
@@ -19,13 +19,15 @@ const CHANGES: usize = 3;
 pub(super) struct Plain {
     running: BTreeMap<StepId, (Instant, Lines)>,
     groups: Option<Groups>,
+    /// Blobs on their way, and since when.
+    transfers: BTreeMap<String, Instant>,
     /// What every line begins with.
     target: Option<String>,
 }
 
 impl Plain {
     pub(super) fn new(service: Option<BuildService>, target: Option<String>) -> Plain {
-        Plain { running: BTreeMap::new(), groups: service.map(Groups::new), target }
+        Plain { groups: service.map(Groups::new), target, ..Plain::default() }
     }
 
     pub(super) fn event(&mut self, steps: &Steps, event: &Event) {
@@ -47,12 +49,27 @@ impl Plain {
                 let same = if *same_tree { ", same result as before" } else { "" };
                 self.end(steps, *id, &format!("{GREEN}DONE{GREEN:#} {}{same}", units::duration(*duration)));
             }
+            Event::Transfer { blob, state } => self.transfer(blob, *state),
             Event::Note(id, sentence) => {
                 let sentence = foreign::line(sentence);
                 self.say(*id, format!("{YELLOW}note{YELLOW:#}: {sentence}"));
             }
             Event::Failed(id) => self.end(steps, *id, &format!("{RED}ERROR{RED:#}")),
             Event::Cancelled(id) => self.end(steps, *id, "CANCELED"),
+        }
+    }
+
+    /// One line for each, when it is here.
+    fn transfer(&mut self, blob: &str, state: TransferState) {
+        match state {
+            TransferState::Begun(_) => drop(self.transfers.insert(blob.to_owned(), Instant::now())),
+            TransferState::Moved(_) => {}
+            TransferState::Stopped => drop(self.transfers.remove(blob)),
+            TransferState::Ended(size) => {
+                let took = self.transfers.remove(blob).map_or(Duration::ZERO, |begun| begun.elapsed());
+                let how = format!("{} in {}", units::bytes(size), units::duration(took));
+                self.say(None, format!("{}: {GREEN}{how}{GREEN:#}", foreign::line(blob)));
+            }
         }
     }
 

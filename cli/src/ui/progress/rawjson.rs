@@ -1,27 +1,41 @@
 //! One JSON object a line, for programs. `v` is the version of this form: fields are added, never changed.
 //! `docs/events.md` describes it.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use engine::{Built, Event, MissReason, Stream};
+use engine::{Built, Event, MissReason, Stream, TransferState};
 use serde_json::{Value, json};
 
 use super::Steps;
 use crate::ui::foreign;
 
+/// How often a blob on its way is told of.
+const TOLD: Duration = Duration::from_millis(500);
+
 /// The renderer.
 #[derive(Debug)]
 pub(super) struct RawJson {
     target: Option<String>,
+    /// Blobs on their way.
+    transfers: BTreeMap<String, Moving>,
+}
+
+#[derive(Debug)]
+struct Moving {
+    size: u64,
+    bytes: u64,
+    told: Instant,
 }
 
 impl RawJson {
     pub(super) fn new(target: Option<String>) -> RawJson {
-        RawJson { target }
+        RawJson { target, transfers: BTreeMap::new() }
     }
 
     pub(super) fn event(&mut self, steps: &Steps, event: &Event) {
-        let emit = |event: &str, fields: Value| emit(self.target.as_deref(), event, fields);
+        let target = self.target.clone();
+        let emit = |event: &str, fields: Value| emit(target.as_deref(), event, fields);
         match event {
             Event::Recorded(build) => emit("build", json!({"build": build})),
             Event::Planned(planned) => {
@@ -56,11 +70,46 @@ impl RawJson {
                 json!({"step": steps.number(*id), "seconds": duration.as_secs_f64(), "same_result": same_tree, "layer": layer,
                     "tree": tree, "bytes": bytes}),
             ),
+            Event::Transfer { blob, state } => {
+                if let Some(fields) = self.transfer(blob, *state) {
+                    emit("transfer", fields);
+                }
+            }
             Event::Note(id, sentence) => {
                 emit("note", json!({"step": id.map(|id| steps.number(id)), "message": sentence}));
             }
             Event::Failed(id) => emit("failed", json!({"step": steps.number(*id)})),
             Event::Cancelled(id) => emit("cancelled", json!({"step": steps.number(*id)})),
+        }
+    }
+
+    /// What is to be told of a blob: its beginning, its end, and now and then how far it is.
+    fn transfer(&mut self, blob: &str, state: TransferState) -> Option<Value> {
+        let line = |state: &str, bytes: u64, size: u64| {
+            Some(json!({"blob": blob, "state": state, "bytes": bytes, "size": size}))
+        };
+        match state {
+            TransferState::Begun(size) => {
+                self.transfers.insert(blob.to_owned(), Moving { size, bytes: 0, told: Instant::now() });
+                line("begun", 0, size)
+            }
+            TransferState::Moved(count) => {
+                let moving = self.transfers.get_mut(blob)?;
+                moving.bytes += count;
+                if moving.told.elapsed() < TOLD {
+                    return None;
+                }
+                moving.told = Instant::now();
+                line("moving", moving.bytes, moving.size)
+            }
+            TransferState::Ended(size) => {
+                self.transfers.remove(blob);
+                line("done", size, size)
+            }
+            TransferState::Stopped => {
+                let moving = self.transfers.remove(blob)?;
+                line("stopped", moving.bytes, moving.size)
+            }
         }
     }
 

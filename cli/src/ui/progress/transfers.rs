@@ -12,7 +12,7 @@ use crate::config;
 use crate::ui::{self, DIM, GREEN, foreign, units};
 
 const WAITING: &str = "{prefix:.dim}  {wide_msg:.dim}";
-const MOVING: &str = "{prefix:.cyan}  {bar:30} {bytes:>11}/{total_bytes:<11} {bytes_per_sec:>12} {eta:>4}";
+pub(super) const MOVING: &str = "{prefix:.cyan}  {bar:30} {bytes:>11}/{total_bytes:<11} {bytes_per_sec:>12} {eta:>4}";
 const UNSIZED: &str = "{prefix:.cyan}  {spinner} {bytes:>11} {bytes_per_sec:>12}";
 
 /// A renderer for the transfers of one command; any thread may tell it.

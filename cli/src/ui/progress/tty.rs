@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use engine::{Event, StepId};
+use engine::{Event, StepId, TransferState};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::lines::Lines;
+use super::transfers::MOVING;
 use super::{Steps, units};
 use crate::ui::{CYAN, DIM, GREEN, RED, YELLOW};
 
@@ -33,6 +34,7 @@ pub(super) struct Tty {
     count: ProgressBar,
     tail: Vec<ProgressBar>,
     running: BTreeMap<StepId, Running>,
+    transfers: BTreeMap<String, ProgressBar>,
     planned: usize,
     ended: usize,
     /// The step whose log is in view.
@@ -54,7 +56,16 @@ fn style(template: &str) -> ProgressStyle {
 impl Tty {
     pub(super) fn new(Screen(all): Screen) -> Tty {
         let count = all.add(ProgressBar::new_spinner().with_style(style("{msg}")));
-        Tty { all, count, tail: Vec::new(), running: BTreeMap::new(), planned: 0, ended: 0, shown: None }
+        Tty {
+            all,
+            count,
+            tail: Vec::new(),
+            running: BTreeMap::new(),
+            transfers: BTreeMap::new(),
+            planned: 0,
+            ended: 0,
+            shown: None,
+        }
     }
 
     pub(super) fn event(&mut self, steps: &Steps, event: &Event) {
@@ -68,6 +79,7 @@ impl Tty {
                 let same = if *same_tree { ", same result as before" } else { "" };
                 self.end(steps, *id, &format!("{GREEN}✓{GREEN:#}"), &format!("{}{same}", units::duration(*duration)));
             }
+            Event::Transfer { blob, state } => self.transfer(blob, *state),
             Event::Note(_, sentence) => {
                 self.print(&format!("{YELLOW}note{YELLOW:#}: {}", crate::ui::foreign::line(sentence)));
             }
@@ -83,8 +95,44 @@ impl Tty {
         for running in std::mem::take(&mut self.running).into_values() {
             running.bar.finish_and_clear();
         }
+        for bar in std::mem::take(&mut self.transfers).into_values() {
+            bar.finish_and_clear();
+        }
         self.tail.drain(..).for_each(|line| line.finish_and_clear());
         self.count.finish_and_clear();
+    }
+
+    /// A bar with its rate for each blob, and a line that stays when it is here.
+    fn transfer(&mut self, blob: &str, state: TransferState) {
+        match state {
+            TransferState::Begun(size) => {
+                let bar = ProgressBar::new(size).with_style(style(MOVING));
+                let bar = self.all.insert_before(self.tail.first().unwrap_or(&self.count), bar);
+                bar.set_prefix(blob.to_owned());
+                bar.enable_steady_tick(TICK);
+                if let Some(before) = self.transfers.insert(blob.to_owned(), bar) {
+                    before.finish_and_clear();
+                }
+            }
+            TransferState::Moved(count) => {
+                if let Some(bar) = self.transfers.get(blob) {
+                    bar.inc(count);
+                }
+            }
+            TransferState::Ended(size) => {
+                let took = self.transfers.remove(blob).map_or(Duration::ZERO, |bar| {
+                    bar.finish_and_clear();
+                    bar.elapsed()
+                });
+                let how = format!("{} in {}", units::bytes(size), units::duration(took));
+                self.print(&format!("{GREEN}✓{GREEN:#} {blob} {CYAN}{how}{CYAN:#}"));
+            }
+            TransferState::Stopped => {
+                if let Some(bar) = self.transfers.remove(blob) {
+                    bar.finish_and_clear();
+                }
+            }
+        }
     }
 
     fn start(&mut self, steps: &Steps, id: StepId) {
