@@ -61,6 +61,7 @@ impl Store {
         failpoint("check.read")?;
         let mut checker = Checker { store: self, repair, found: StoreCheck::default(), users: self.users_of_layers()? };
         checker.layers()?;
+        checker.deltas()?;
         checker.blobs()?;
         checker.hosted()?;
         checker.images()?;
@@ -77,7 +78,7 @@ impl Store {
     fn users_of_layers(&self) -> Result<BTreeMap<String, Vec<String>>> {
         let names = self.names()?;
         let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (hex, image) in self.image_facts()? {
+        for (hex, image) in self.image_facts_with(&self.bases()?)? {
             let called: Vec<String> =
                 names.iter().filter(|(_, id)| id.hex() == hex).map(|(name, _)| name.familiar()).collect();
             let called = if called.is_empty() { vec![hex.chars().take(12).collect()] } else { called };
@@ -148,13 +149,32 @@ impl Checker<'_> {
                 }
                 // Without leave to repair, a damaged record misleads the reading: it was told already.
                 Err(_) if sight == Sight::RecordDamaged && !self.repair => {}
-                Err(why) => {
-                    self.damaged(&path, "layer", format!("layer {name} is damaged: {why}"))?;
-                    let images = self.users.get(&name).cloned().unwrap_or_default();
-                    if let Some(problem) = self.found.problems.last_mut() {
-                        problem.images = images;
-                    }
-                }
+                Err(why) => self.damaged_layer(&name, &path, &why)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn damaged_layer(&mut self, name: &str, path: &Path, why: &str) -> Result<()> {
+        self.damaged(path, "layer", format!("layer {name} is damaged: {why}"))?;
+        let images = self.users.get(name).cloned().unwrap_or_default();
+        if let Some(problem) = self.found.problems.last_mut() {
+            problem.images = images;
+        }
+        Ok(())
+    }
+
+    /// With a layer that went into quarantine goes what stands on it; and what says which does is written anew.
+    fn deltas(&mut self) -> Result<()> {
+        if !self.repair {
+            return Ok(());
+        }
+        for (name, path) in entries(&self.store.path("layers"))? {
+            let Some(id) = layer_id(&name) else { continue };
+            match (self.store.named_base(&id), self.store.read_layer(&id)) {
+                (Some(base), Ok(Some(_))) => self.store.note_base(&id, &base)?,
+                (Some(_), Ok(None)) => self.damaged_layer(&name, &path, "the layer that it stands on is gone")?,
+                _ => {}
             }
         }
         Ok(())
@@ -228,7 +248,8 @@ impl Checker<'_> {
     }
 
     fn has_layer(&self, id: &DiffId) -> bool {
-        self.store.path("layers").join(id.hex()).join("layer.json").exists()
+        // One whose record cannot be read was told already.
+        !matches!(self.store.read_layer(id), Ok(None))
     }
 
     fn names(&mut self) -> Result<()> {

@@ -82,7 +82,17 @@ impl Store {
         let directory = self.path("layers").join(id.hex());
         let sight = look(&directory);
         if sight == Sight::Sound {
-            return self.read_layer(id);
+            let layer = self.read_layer(id)?;
+            if layer.is_some() {
+                return Ok(layer);
+            }
+            // What it stands on is gone, unless it is the record alone that cannot be read.
+            if let Some(base) = self.named_base(id)
+                && self.sound_layer(&base)?.is_some()
+                && let Some(layer) = self.read_layer(id)?
+            {
+                return Ok(Some(layer));
+            }
         }
         if !directory.exists() {
             return Ok(None);

@@ -71,7 +71,7 @@ pub use layer::fuzzing;
 pub use layer::import::{Compressed, ImportOptions};
 pub use layer::limits::Limits;
 pub use layer::members::{MEMBER_HEAD, MEMBER_TAIL, member_head};
-pub use layer::share::{Earlier, EarlierDirectory, Wanted};
+pub use layer::share::{Against, Earlier, EarlierDirectory, Wanted};
 pub use layer::{Committed, Layer};
 pub use lease::Lease;
 pub use manifest_lists::{ListContent, ListEntry, ManifestList};

@@ -12,6 +12,7 @@
 //!     original.split        gives the exact bytes of a foreign layer back, from its tree; see layer/split.rs
 //!     displaced/K           files that later entries of its own archive displaced, for the split
 //!     layer.json            diff id, tree hash, size, time
+//!   deltas/HEX              link: the layer that this one stands on, of which it has what differs; see layer/delta.rs
 //!   trees/HASH              small file: the diff id that has this tree
 //!   images/HEX.json         exact configuration bytes by image id
 //!   refs/NAME               small file: the image id that a name points at; NAME has / escaped
@@ -54,8 +55,10 @@ use crate::lease::{self, Lease};
 use crate::owner;
 use crate::snapshot::StorageDriver;
 
-/// The layout's version. 1 was that of previews: it held whole copies of foreign layers, and other tree hashes.
-const FORMAT: u32 = 2;
+/// The layout's version. 1 was that of previews: it held whole copies of foreign layers, and other tree hashes. 2 had no
+/// layers that stand on others: all else of it is the same, so that it becomes 3 when it is opened.
+const FORMAT: u32 = 3;
+const WITHOUT_DELTAS: u32 = 2;
 
 const DIRECTORIES: [&str; 14] = [
     "blobs/sha256",
@@ -144,6 +147,10 @@ impl Store {
         let found = std::fs::read(&path).map_err(Error::path("read", &path))?;
         if found == format_text(FORMAT) || found == FORMAT.to_string().as_bytes() {
             return Ok(());
+        }
+        if found == format_text(WITHOUT_DELTAS) || found == WITHOUT_DELTAS.to_string().as_bytes() {
+            let _lock = self.exclusive()?;
+            return self.write_format();
         }
         let text = String::from_utf8_lossy(&found);
         let version = text.lines().next().and_then(|line| line.parse::<u32>().ok());
@@ -376,7 +383,7 @@ mod tests {
         Store::open(directory.path()).unwrap();
         std::fs::write(directory.path().join("format"), "99").unwrap();
         assert!(matches!(Store::open(directory.path()), Err(Error::NewerFormat { .. })));
-        std::fs::write(directory.path().join("format"), "3\n3\n").unwrap();
+        std::fs::write(directory.path().join("format"), "4\n4\n").unwrap();
         assert!(matches!(Store::open(directory.path()), Err(Error::NewerFormat { .. })));
         std::fs::write(directory.path().join("format"), "1\n1\n").unwrap();
         let error = Store::open(directory.path()).unwrap_err();

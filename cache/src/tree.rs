@@ -180,6 +180,17 @@ impl TreeRoot {
         look(&self.fd, name)
     }
 
+    /// This directory itself, to be read.
+    pub(crate) fn readable(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        self.resolve(Path::new(""), flags).map_err(Error::errno("read", "a directory"))
+    }
+
+    /// The names in this directory itself.
+    pub(crate) fn names(&self) -> Result<Names> {
+        Names::of(self.readable()?).map_err(Error::errno("read", "a directory"))
+    }
+
     /// Gives a file of another tree the same name in this directory.
     pub(crate) fn link_from(&self, other: &TreeRoot, name: &OsStr) -> rustix::io::Result<()> {
         rustix::fs::linkat(&other.fd, name, &self.fd, name, AtFlags::empty())

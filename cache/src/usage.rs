@@ -124,7 +124,7 @@ impl Store {
         let facts = Facts {
             layers: self.layer_facts()?,
             records: self.record_facts()?,
-            images: self.image_facts()?,
+            images: self.image_facts_with(&self.bases()?)?,
             pinned: {
                 let _lock = self.shared()?;
                 pinned(self)?

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use cache::{Earlier, Kind, Layer, MergedTree, Owner, TreeRoot, TreeView, failpoint};
+use cache::{Kind, Layer, MergedTree, Owner, TreeRoot, TreeView, failpoint};
 
+use super::delta::Before;
 use super::place::{Placer, Rules};
 use super::{Taken, Work, tree_of};
 use crate::error::{Error, Result};
@@ -103,13 +104,13 @@ impl Work<'_> {
         committed
     }
 
-    /// Places all that is copied; files that `earlier` has as they must be are taken from there.
+    /// Places all that is copied; files that the layer before has as they must be are taken from there.
     pub(super) fn copy_into(
         &self,
         op: &CopyOp,
         root: &TreeRoot,
         taken: &[Taken],
-        earlier: Option<&Earlier>,
+        before: Option<Before<'_>>,
     ) -> Result<()> {
         let chmod = op
             .chmod
@@ -119,7 +120,7 @@ impl Work<'_> {
             .map_err(|error| Error::from(self.diagnostic("K0332", format!("invalid --chmod value: {error}"))))?;
         let rules = Rules { owner: self.owner(op)?, chmod, keep_owner: !op.from_context, unpack: op.unpack };
         let touched = Mutex::default();
-        let placer = Placer { source: self.source(op), target: root, rules: &rules, touched: &touched, earlier };
+        let placer = Placer { source: self.source(op), target: root, rules: &rules, touched: &touched, before };
         failpoint("step.copy")?;
         self.place_all(op, &placer, root, taken)
     }

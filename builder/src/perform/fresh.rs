@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use cache::{Earlier, Follow, Kind, Layer, LayerDraft, MergedTree, Metadata, TreeView};
 
+use super::delta::Before;
 use super::run::looks;
 use super::{Taken, Work};
 use crate::error::Result;
@@ -23,6 +24,8 @@ struct Fresh {
     large: bool,
     /// What the step gave before: files that are the same are shared with it.
     earlier: Option<Earlier>,
+    /// It is all of one directory.
+    alone: bool,
 }
 
 /// Entries and bytes from which a layer is flushed while it is read: below that, one flush after the other is less work.
@@ -44,7 +47,8 @@ impl Work<'_> {
         // The second time only if a file of the layer before turned out to be damaged.
         for sharing in [true, false] {
             let Some(fresh) = self.fresh(op, taken, layers, sharing)? else { return Ok(None) };
-            self.copy_into(op, &fresh.draft.root()?, taken, fresh.earlier.as_ref())?;
+            let before = fresh.earlier.as_ref().map(|earlier| Before { earlier, alone: fresh.alone });
+            self.copy_into(op, &fresh.draft.root()?, taken, before)?;
             if let Some(committed) = self.commit_fresh(fresh)? {
                 return Ok(Some(committed));
             }
@@ -66,6 +70,7 @@ impl Work<'_> {
                 None => return Ok(None),
             }
         }
+        let alone = matches!(arrivals.as_slice(), [Arrival { names: Some(_), .. }]);
         let draft = self.solver.store.layer_draft(self.solver.lease)?;
         let root = draft.root()?;
         for (path, metadata) in &way {
@@ -76,7 +81,7 @@ impl Work<'_> {
         let (entries, bytes) = totals.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         let before = if sharing && entries >= LARGE.0 { self.layer_before()? } else { None };
         let earlier = before.map(|layer| self.solver.store.earlier(&layer, entries)).transpose()?.flatten();
-        Ok(Some(Fresh { draft, repeated, large: entries >= LARGE.0 || bytes >= LARGE.1, earlier }))
+        Ok(Some(Fresh { draft, repeated, large: entries >= LARGE.0 || bytes >= LARGE.1, earlier, alone }))
     }
 
     /// `None` when a file that is shared is not what it must be.

@@ -1,6 +1,7 @@
 //! Carrying out one step: its keys, then its work on a fresh snapshot.
 
 mod copy;
+mod delta;
 mod fresh;
 mod place;
 mod remote;

@@ -7,10 +7,11 @@ use std::io::Seek;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use cache::{Attributes, Earlier, Follow, Kind, Metadata, Owner, TreeRoot, TreeView, Wanted};
+use cache::{Attributes, Follow, Kind, Metadata, Owner, TreeRoot, TreeView, Wanted};
 use grammar::Chmod;
 use rayon::prelude::*;
 
+use super::delta::Before;
 use crate::error::{Error, Result};
 use crate::select::{Entry, Selected};
 use crate::sources::{Fetched, HttpSource};
@@ -43,7 +44,12 @@ impl Rules {
         }
     }
 
-    fn attributes(&self, source: &dyn TreeView, from: &Path, metadata: &Metadata) -> Result<Attributes> {
+    pub(super) fn attributes(
+        &self,
+        source: &dyn TreeView,
+        from: &Path,
+        metadata: &Metadata,
+    ) -> Result<Attributes> {
         let kept = self.keep_owner && metadata.kind != Kind::Symlink;
         Ok(Attributes {
             mode: self.mode(metadata),
@@ -84,7 +90,7 @@ pub(super) struct Placer<'a> {
     /// Directories of the target that were there, with their times.
     pub(super) touched: &'a Mutex<BTreeMap<PathBuf, i64>>,
     /// What the same copy gave before.
-    pub(super) earlier: Option<&'a Earlier>,
+    pub(super) before: Option<Before<'a>>,
 }
 
 impl Placer<'_> {
@@ -116,19 +122,26 @@ impl Placer<'_> {
         self.make_dirs(target)?;
         let links = RefCell::new(HashMap::new());
         let linked = linked(&one.entries);
+        let changed = if linked.is_empty() { self.changed(one, target)? } else { None };
+        let entries = || {
+            let is_wanted = |entry: &&Entry| changed.as_ref().is_none_or(|paths| paths.contains(entry.path.as_path()));
+            one.entries.iter().filter(is_wanted)
+        };
+        // What differs is written, and what does not stays where it is.
+        let writer = Placer { before: self.before.filter(|_| changed.is_none()), ..*self };
         let is_plain = |entry: &&Entry| entry.metadata.kind == Kind::File && !linked.contains(&inode(&entry.metadata));
-        for entry in one.entries.iter().filter(|entry| !is_plain(entry)) {
+        for entry in entries().filter(|entry| !is_plain(entry)) {
             self.entry(&one.path, entry, target, &links)?;
         }
         // All directories are there: the order of files does not matter.
-        let plain: Vec<&Entry> = one.entries.iter().filter(is_plain).collect();
+        let plain: Vec<&Entry> = entries().filter(is_plain).collect();
         let of_one_directory = |one: &&Entry, other: &&Entry| one.path.parent() == other.path.parent();
         plain
             .par_chunk_by(of_one_directory)
             .flat_map(|entries| entries.par_chunks(CHUNK))
-            .try_for_each(|entries| self.files(&one.path, entries, target))?;
+            .try_for_each(|entries| writer.files(&one.path, entries, target))?;
         // Times of directories last: writing into them changes them.
-        for entry in one.entries.iter().rev().filter(|entry| entry.metadata.kind == Kind::Directory) {
+        for entry in entries().rev().filter(|entry| entry.metadata.kind == Kind::Directory) {
             self.target.set_times(&target.join(&entry.path), entry.metadata.mtime_ns)?;
         }
         if made {
@@ -143,7 +156,7 @@ impl Placer<'_> {
         let from = base.join(below);
         let to = self.target.subtree(&target.join(below))?;
         let single = self.source.single(&from)?;
-        let earlier = self.earlier.and_then(|earlier| earlier.directory(&target.join(below)));
+        let earlier = self.before.and_then(|before| before.earlier.directory(&target.join(below)));
         for entry in entries {
             let name = Path::new(entry.path.file_name().unwrap_or_default());
             let path = from.join(name);

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::index::facts::{ImageFact, LayerFact, RecordFact};
 use crate::index::uses::Use;
+use crate::layer::delta::Bases;
 use crate::lease::{self, entries};
 use crate::store::Store;
 
@@ -74,7 +75,8 @@ impl Store {
             true => (self.layer_facts()?, self.record_facts()?),
             false => Default::default(),
         };
-        let known_images = self.image_facts()?;
+        let bases = self.bases()?;
+        let known_images = self.image_facts_with(&bases)?;
         let all = self.containers_locked()?;
         let labels_of = |record: &ContainerRecord| {
             known_images.get(record.image.hex()).map(|image| image.labels.clone()).unwrap_or_default()
@@ -88,7 +90,7 @@ impl Store {
         let (doomed, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(|(record, running)| goes(record, *running));
         let kept: Vec<ContainerRecord> = kept.into_iter().map(|(record, _)| record).collect();
         let images = self.doomed_images(options, &known_images, &kept)?;
-        let view = View { store: self, options, uses: &uses, generation: self.generation() };
+        let view = View { store: self, options, uses: &uses, generation: self.generation(), bases: &bases };
         let (groups, adopted) = view.groups(&layers, &records, &known_images, &images)?;
         Ok(Marked {
             options: options.clone(),
@@ -163,6 +165,7 @@ struct View<'a> {
     options: &'a PruneOptions,
     uses: &'a BTreeMap<String, Use>,
     generation: u64,
+    bases: &'a Bases,
 }
 
 type Groups = (Vec<Group>, Vec<(String, Use)>);
@@ -191,7 +194,18 @@ impl View<'_> {
         };
         let mut groups: Vec<Group> = orphans.into_iter().filter(orphan_goes).collect();
         groups.extend(self.choose(cached)?);
-        Ok((groups, adopted))
+        Ok((self.deltas_first(groups), adopted))
+    }
+
+    /// A layer goes after those that stand on it, and not without them.
+    fn deltas_first(&self, mut groups: Vec<Group>) -> Vec<Group> {
+        let going = |group: &Group| group.layer.clone().filter(|_| !group.shared);
+        let gone: BTreeSet<String> = groups.iter().filter_map(going).collect();
+        let is_there = |delta: &String| self.store.path("layers").join(delta).exists();
+        let carries = |base: &String| self.bases.on(base).any(|delta| !gone.contains(delta) && is_there(delta));
+        groups.retain(|group| group.shared || !group.layer.as_ref().is_some_and(carries));
+        groups.sort_by_key(|group| !group.layer.as_ref().is_some_and(|layer| self.bases.has(layer)));
+        groups
     }
 
     /// Brings layers and their records together.

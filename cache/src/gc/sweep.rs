@@ -8,6 +8,7 @@ use super::{CachePolicy, ImagePolicy, Pruned, PrunedCache, PrunedImage};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::index::uses::Use;
+use crate::layer::delta::Bases;
 use crate::lease::{self, Lease, entries, is_alive, remove_tree};
 use crate::record::StepRecord;
 use crate::sealed::unseal;
@@ -175,6 +176,7 @@ impl Sweep<'_> {
         let _lock = store.exclusive()?;
         let newest = marked.uses.values().map(|used| used.generation).max().unwrap_or(0);
         store.raise_generation(newest)?;
+        store.forget_bases()?;
         self.containers(marked)?;
         let kept = store.containers_locked()?;
         for name in &marked.volumes {
@@ -253,7 +255,9 @@ impl Sweep<'_> {
                 }
             }
             bytes += self.pruned.bytes - before;
-            if let Some(layer) = group.layer.as_ref().filter(|layer| !now.needed.contains(*layer)) {
+            let is_needed =
+                |layer: &&String| now.needed.contains(*layer) || self.store.has_deltas(layer, &now.bases);
+            if let Some(layer) = group.layer.as_ref().filter(|layer| !is_needed(layer)) {
                 // First: a layer without its pointer is shared less, and a pointer without its layer is damage.
                 self.pointer(group, layer)?;
                 if self.throw(&self.store.path("layers").join(layer))? {
@@ -287,6 +291,8 @@ struct Now {
     busy: BTreeSet<String>,
     /// What was used since the mark.
     used: BTreeSet<String>,
+    /// What layers stand on.
+    bases: Bases,
 }
 
 impl Now {
@@ -315,7 +321,10 @@ impl Now {
             }
         }
         let used = if store.turn() == marked.turn { BTreeSet::new() } else { used_since(store, marked) };
-        Ok(Now { needed, busy, used })
+        let bases = store.bases()?;
+        needed.extend(bases.below(&needed));
+        busy.extend(bases.below(&busy));
+        Ok(Now { needed, busy, used, bases })
     }
 
     fn is_busy(&self, group: &Group, marked: &Marked) -> bool {

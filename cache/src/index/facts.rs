@@ -13,6 +13,7 @@ use super::{PATIENT, row_seal};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::layer::delta::Bases;
 use crate::lease::entries;
 use crate::record::StepRecord;
 use crate::sealed::unseal;
@@ -186,6 +187,16 @@ impl Store {
             }
         }
         self.facts(found)
+    }
+
+    /// The same with the layers that those of each image stand on among its layers.
+    pub(crate) fn image_facts_with(&self, bases: &Bases) -> Result<BTreeMap<String, ImageFact>> {
+        let mut images = self.image_facts()?;
+        for image in images.values_mut() {
+            let below = bases.below(&image.layers);
+            image.layers.extend(below);
+        }
+        Ok(images)
     }
 
     /// The remembered facts where the file is as it was, the others from the files, which are remembered then.

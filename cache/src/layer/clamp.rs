@@ -10,7 +10,7 @@ use super::export::pack;
 use super::limits::Limits;
 use super::read::{ExtractOptions, Whiteouts, extract};
 use super::stream::piped;
-use super::write::{Bytes, Measured, walk};
+use super::write::{Bytes, Measured, walk_over};
 use super::{DraftDir, Layer, LayerFile};
 use crate::digest::{CacheKey, DiffId};
 use crate::error::{Error, Result};
@@ -60,7 +60,7 @@ impl Store {
         let limits = Limits { unpacked_bytes: u64::MAX, entries: u64::MAX, ..Limits::default() };
         let options = ExtractOptions { whiteouts: Whiteouts::Overlay, owner: None, limits: &limits, flusher: None };
         piped(
-            |feed| walk(layer.path(), None, &mut Bytes::new(feed)),
+            |feed| walk_over(layer.path(), layer.base_path(), None, &mut Bytes::new(feed)),
             |stream| extract(stream, (), &root, None, &options).map(drop),
         )
         .map_err(|error| error.below(&fs))?;
@@ -69,7 +69,7 @@ impl Store {
             let reason = "is not what the layer was made with";
             return Err(Error::document(format!("layer {}", layer.diff_id), reason));
         }
-        let file = LayerFile { diff_id: DiffId(digest), tree, size, created: now(), split: false };
+        let file = LayerFile { diff_id: DiffId(digest), tree, size, created: now(), split: false, over: None };
         self.adopt(lease, draft, &file, false)
     }
 }

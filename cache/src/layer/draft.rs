@@ -45,12 +45,17 @@ impl LayerDraft {
         }
     }
 
-    /// The same of a large one that shares files with an earlier layer; `None` when one of them is not what it must be.
+    /// The same of a large one that shares files with an earlier layer, or stands on it; `None` when one of them is not what
+    /// it must be.
     ///
     /// # Errors
     /// When it cannot be read or written; nothing is left then.
     pub fn commit_sharing(self, store: &Store, lease: &Lease, earlier: Earlier) -> Result<Option<Committed>> {
-        match store.commit_large_tree(lease, self.draft, &earlier.into_shared()) {
+        let committed = match earlier.into_parts() {
+            (Some(base), shared) => store.commit_delta(lease, self.draft, base, &shared),
+            (None, shared) => store.commit_large_tree(lease, self.draft, &shared),
+        };
+        match committed {
             Err(Error::NotAsShared(_)) => Ok(None),
             other => other.map(Some),
         }

@@ -9,7 +9,8 @@ use sha2::Digest as _;
 use super::share::Shared;
 use super::split::{Moves, Piece, SplitReader};
 use super::stream::{Feed, Hashed, Outlet, piped, pump_file};
-use super::write::{Bytes, Measured, read_error, walk};
+use super::write::{Bytes, Measured, read_error, walk, walk_over};
+use super::delta::Base;
 use super::{Committed, DISPLACED, DraftDir, Layer, LayerCheck, LayerFile, SPLIT};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
@@ -23,15 +24,23 @@ pub(crate) fn pack(directory: &Path, clamp_mtime: Option<i64>, out: &mut dyn Wri
     piped(|feed| walk(directory, clamp_mtime, &mut Bytes::new(feed)), |stream| write_hashed(stream, out))
 }
 
-/// The same of a draft of which files may be another layer's too.
-fn pack_draft(draft: &DraftDir, shared: &Shared) -> Result<(Measured, Digest)> {
+/// The same of a layer that may stand on another one.
+fn pack_layer(directory: &Path, base: Option<&Path>, out: &mut dyn Write) -> Result<(Measured, Digest)> {
+    piped(|feed| walk_over(directory, base, None, &mut Bytes::new(feed)), |stream| write_hashed(stream, out))
+}
+
+/// The same of a draft of which files may be another layer's too; `base` is that layer where the draft stands on it.
+fn pack_draft(draft: &DraftDir, base: Option<&Path>, shared: &Shared) -> Result<(Measured, Digest)> {
     let fs = draft.path.join("fs");
-    if is_small(&fs) {
+    if base.is_none() && is_small(&fs) {
         let mut hashed = Hashed::default();
         let measured = walk(&fs, None, &mut Bytes::sharing(&mut hashed, shared))?;
         return Ok((measured, hashed.finish()));
     }
-    piped(|feed| walk(&fs, None, &mut Bytes::sharing(feed, shared)), |stream| write_hashed(stream, &mut io::sink()))
+    piped(
+        |feed| walk_over(&fs, base, None, &mut Bytes::sharing(feed, shared)),
+        |stream| write_hashed(stream, &mut io::sink()),
+    )
 }
 
 /// Entries and bytes up to which a tree is packed without a second thread.
@@ -71,7 +80,7 @@ fn write_hashed(stream: &mut super::stream::Stream, out: &mut dyn Write) -> Resu
 impl Store {
     /// Takes a tree in overlay form as a layer; one with the same tree that is known already is given back instead.
     pub(crate) fn commit_tree(&self, lease: &Lease, draft: DraftDir) -> Result<Committed> {
-        self.commit_packed(lease, draft, |draft| pack_draft(draft, &Shared::new()), false)
+        self.commit_packed(lease, draft, |draft| pack_draft(draft, None, &Shared::new()), false, None)
     }
 
     /// The same with the flush side by side with the reading. A file that is shared and not what it must be is
@@ -80,12 +89,18 @@ impl Store {
         let pack = |draft: &DraftDir| {
             std::thread::scope(|threads| {
                 let flush = threads.spawn(|| draft.flush());
-                let packed = pack_draft(draft, shared);
+                let packed = pack_draft(draft, None, shared);
                 flush.join().map_err(|_| Error::document("the layer", "a thread stopped"))??;
                 packed
             })
         };
-        self.commit_packed(lease, draft, pack, true)
+        self.commit_packed(lease, draft, pack, true, None)
+    }
+
+    /// The same of what differs from another layer: the two, one over the other, are the layer.
+    pub(crate) fn commit_delta(&self, lease: &Lease, draft: DraftDir, base: Base, shared: &Shared) -> Result<Committed> {
+        let pack = |draft: &DraftDir| pack_draft(draft, Some(&base.path), shared);
+        self.commit_packed(lease, draft, pack, false, Some(base.id.clone()))
     }
 
     fn commit_packed(
@@ -94,13 +109,14 @@ impl Store {
         draft: DraftDir,
         pack: impl FnOnce(&DraftDir) -> Result<(Measured, Digest)>,
         flushed: bool,
+        over: Option<DiffId>,
     ) -> Result<Committed> {
         failpoint("layer.commit")?;
         let (Measured { tree, size }, digest) = pack(&draft)?;
         if let Some(layer) = self.layer_by_tree(lease, &tree)? {
             return Ok(Committed { layer, existed: true });
         }
-        let file = LayerFile { diff_id: DiffId(digest), tree, size, created: now(), split: false };
+        let file = LayerFile { diff_id: DiffId(digest), tree, size, created: now(), split: false, over };
         Ok(Committed { layer: self.adopt(lease, draft, &file, flushed)?, existed: false })
     }
 
@@ -113,7 +129,7 @@ impl Store {
         failpoint("layer.export")?;
         let found = match open_split(&directory)? {
             Some(split) => piped(|feed| join(&directory, split, feed), |stream| write_hashed(stream, out))?.1,
-            None => pack(layer.path(), None, out)?.1,
+            None => pack_layer(layer.path(), layer.base_path(), out)?.1,
         };
         if found != layer.diff_id.0 {
             return Err(Error::DigestMismatch { expected: layer.diff_id.0.clone(), found });
@@ -133,7 +149,12 @@ impl Store {
         if file.diff_id.hex() != name {
             return Ok(Err(format!("its record is that of {}", file.diff_id)));
         }
-        let (Measured { tree, size }, digest) = match pack(&directory.join("fs"), None, &mut io::sink()) {
+        let base = match self.base_of(&file) {
+            Ok(base) => base,
+            Err(why) => return Ok(Err(why.to_owned())),
+        };
+        let below = base.as_ref().map(|base| base.path.as_path());
+        let (Measured { tree, size }, digest) = match pack_layer(&directory.join("fs"), below, &mut io::sink()) {
             Ok(packed) => packed,
             Err(error) if error.is_failed_read() => return Err(error),
             Err(error) => return Ok(Err(error.to_string())),
@@ -145,7 +166,8 @@ impl Store {
             return Ok(Err("the times of its files are not those that it was made with".to_owned()));
         }
         if file.split {
-            let layer = Layer { diff_id: file.diff_id, tree, size, created: file.created, path: directory.join("fs") };
+            let layer =
+                Layer { diff_id: file.diff_id, tree, size, created: file.created, path: directory.join("fs"), base };
             match self.export_layer(&layer, &mut io::sink()) {
                 Ok(_) => {}
                 Err(error) if error.is_failed_read() => return Err(error),

@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 mod clamp;
 pub(crate) mod compress;
+pub(crate) mod delta;
 mod directories;
 pub(crate) mod draft;
 mod encode;
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use self::delta::Base;
 use crate::digest::{DiffId, TreeHash};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
@@ -57,18 +59,34 @@ pub struct Layer {
     /// Unix seconds when it was made.
     pub created: u64,
     path: PathBuf,
+    /// Where the rest of it is, when `path` has only what differs.
+    base: Option<Base>,
 }
 
 impl Layer {
     /// Where the store has it, or will have it.
     pub(crate) fn at(store: &Store, diff_id: DiffId, tree: TreeHash, size: u64, created: u64) -> Layer {
         let path = store.layer_dir(&diff_id).join("fs");
-        Layer { diff_id, tree, size, created, path }
+        Layer { diff_id, tree, size, created, path, base: None }
     }
 
-    /// Its tree in overlay form: a lower directory.
-    pub fn path(&self) -> &Path {
+    /// Its own directory: its tree in overlay form, or what of it differs from its base.
+    pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The directories that show its tree as lower ones of an overlay, top first.
+    pub fn trees(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.path()).chain(self.base_path())
+    }
+
+    fn base_path(&self) -> Option<&Path> {
+        self.base.as_ref().map(|base| base.path.as_path())
+    }
+
+    /// What has to stay for it to stay.
+    fn ids(&self) -> impl Iterator<Item = &DiffId> {
+        std::iter::once(&self.diff_id).chain(self.base.as_ref().map(|base| &base.id))
     }
 }
 
@@ -96,6 +114,9 @@ struct LayerFile {
     created: u64,
     /// `original.split` gives the bytes that came: packing the tree gives others.
     split: bool,
+    /// The layer without which its tree is not whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    over: Option<DiffId>,
 }
 
 impl Store {
@@ -115,9 +136,7 @@ impl Store {
         failpoint("layer.look")?;
         let _lock = self.shared()?;
         let layer = if lease.has(id) { self.read_layer(id)? } else { self.sound_layer(id)? };
-        if layer.is_some() {
-            lease.pin(id)?;
-        }
+        layer.iter().flat_map(Layer::ids).try_for_each(|id| lease.pin(id))?;
         Ok(layer)
     }
 
@@ -149,12 +168,14 @@ impl Store {
         };
         let file: LayerFile =
             serde_json::from_slice(&bytes).map_err(|error| Error::document(path.display().to_string(), error))?;
+        let Ok(base) = self.base_of(&file) else { return Ok(None) };
         Ok(Some(Layer {
             diff_id: file.diff_id,
             tree: file.tree,
             size: file.size,
             created: file.created,
             path: directory.join("fs"),
+            base,
         }))
     }
 
@@ -176,6 +197,9 @@ impl Store {
         }
         let target = self.layer_dir(&file.diff_id);
         let _lock = self.shared()?;
+        if let Some(base) = file.over.as_ref().filter(|_| !target.exists()) {
+            self.note_base(&file.diff_id, base)?;
+        }
         failpoint("layer.rename")?;
         match std::fs::rename(&draft.path, &target) {
             Ok(()) => draft.release(),
@@ -185,13 +209,19 @@ impl Store {
         }
         failpoint("layer.dirsync")?;
         sync_directory(&self.path("layers"))?;
-        lease.pin(&file.diff_id)?;
+        let gone = || Error::LayerNotFound(file.diff_id.clone());
+        let layer = self.read_layer(&file.diff_id)?.ok_or_else(gone)?;
+        if let Some(base) = &layer.base {
+            // Of two that were at it at once the last one's word stands.
+            self.note_base(&file.diff_id, &base.id)?;
+        }
+        layer.ids().try_for_each(|id| lease.pin(id))?;
         let pointer = self.tree_path(&file.tree);
         if !pointer.exists() {
             failpoint("layer.pointer")?;
             write_atomically(&pointer, &self.loose_draft()?, file.diff_id.to_string().as_bytes())?;
         }
-        self.read_layer(&file.diff_id)?.ok_or_else(|| Error::LayerNotFound(file.diff_id.clone()))
+        Ok(layer)
     }
 }
 

@@ -1,18 +1,21 @@
-//! Files that a layer takes over from the one that the same step gave before: another name for the same inode, where a copy
-//! would have to make one.
+//! Files that a layer takes over from the one that the same step gave before: it stands on that one where it differs in
+//! little (see `delta.rs`), and has other names for the same inodes else, where a copy would have to make new ones.
 //!
 //! Only large layers share: those have no guard, which an inode's change time would break. A file keeps the path that it had,
 //! so that one image never shows one inode under two names. And what was taken over is read when the layer is packed and
 //! held against the hash that it must have: a damaged file does not live on in a new layer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::Layer;
-use crate::error::Result;
+use super::delta::Base;
+use crate::error::{Error, Result};
 use crate::store::Store;
-use crate::tree::{Attributes, Kind, Metadata, TreeRoot};
+use crate::tree::{Attributes, Kind, Metadata, TreeRoot, metadata_of, xattrs};
 
 /// Hashes that shared files must have, by inode number.
 pub(crate) type Shared = HashMap<u64, [u8; 32]>;
@@ -21,7 +24,10 @@ pub(crate) type Shared = HashMap<u64, [u8; 32]>;
 #[derive(Debug)]
 pub struct Earlier {
     root: TreeRoot,
+    base: Base,
     shared: Mutex<Shared>,
+    /// The new layer stands on it.
+    stands: AtomicBool,
 }
 
 /// One of its directories.
@@ -43,17 +49,31 @@ pub struct Wanted<'a> {
 }
 
 impl Store {
-    /// A layer as one that another, of so many entries or more, shares files with; `None` where the files of one of the two
-    /// must stay untouched. The caller has it pinned.
+    /// A layer as one that another, of so many entries or more, shares files with, of a delta what it stands on; `None` where
+    /// the files of one of the two must stay untouched. The caller has it pinned.
     ///
     /// # Errors
     /// When it cannot be opened.
     pub fn earlier(&self, layer: &Layer, entries: u64) -> Result<Option<Earlier>> {
-        if crate::guard::watches(entries) || crate::guard::watches_tree(&self.layer_dir(&layer.diff_id)) {
+        let own = || Base { id: layer.diff_id.clone(), path: layer.path().to_owned() };
+        let base = layer.base.clone().unwrap_or_else(own);
+        if crate::guard::watches(entries) || crate::guard::watches_tree(&self.layer_dir(&base.id)) {
             return Ok(None);
         }
-        Ok(Some(Earlier { root: TreeRoot::open(layer.path())?.without_links(), shared: Mutex::default() }))
+        let root = TreeRoot::open(&base.path)?.without_links();
+        Ok(Some(Earlier { root, base, shared: Mutex::default(), stands: AtomicBool::default() }))
     }
+}
+
+/// How an entry stands to what the layer before has at its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Against {
+    /// It is there as it has to be.
+    Same,
+    /// It is not there, or has to be made anew.
+    Differs,
+    /// It cannot stand over what is there.
+    Clashes,
 }
 
 impl Earlier {
@@ -63,8 +83,24 @@ impl Earlier {
         Some(EarlierDirectory { earlier: self, root: self.root.subtree(path).ok()? })
     }
 
-    pub(crate) fn into_shared(self) -> Shared {
-        self.shared.into_inner().unwrap_or_else(PoisonError::into_inner)
+    /// The layer that is made is only what differs from this one.
+    pub fn stand(&self) {
+        self.stands.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing was taken from it after all.
+    pub fn forget(&self) {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// What the new layer stands on, if it does, and what it shares.
+    pub(crate) fn into_parts(self) -> (Option<Base>, Shared) {
+        let shared = self.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (Some(self.base).filter(|_| self.stands.into_inner()), shared)
+    }
+
+    fn share(&self, found: &Metadata, content: [u8; 32]) -> bool {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).insert(found.ino, content).is_none()
     }
 }
 
@@ -79,9 +115,64 @@ impl EarlierDirectory<'_> {
         if to.link_from(&self.root, name).is_err() {
             return false;
         }
-        let mut shared = self.earlier.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.insert(found.ino, wanted.content);
+        self.earlier.share(&found, wanted.content);
         true
+    }
+
+    /// Whether it has no other names than these.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn has_only(&self, names: &HashSet<&OsStr>) -> Result<bool> {
+        Ok(self.root.names()?.iter().all(|name| names.contains(name)))
+    }
+
+    /// Whether a file may stay where it is, as far as `stat` tells. What is the same is taken over by the layer that is
+    /// made.
+    pub fn file(&self, name: &OsStr, wanted: &Wanted<'_>) -> Against {
+        match self.root.look(name) {
+            Ok(None) => Against::Differs,
+            // A second name of a file that the layer has already would have to be one in the new layer as well.
+            Ok(Some(found)) if wanted.is(&found) => match self.earlier.share(&found, wanted.content) {
+                true => Against::Same,
+                false => Against::Clashes,
+            },
+            Ok(Some(found)) if found.kind == Kind::File => Against::Differs,
+            Ok(Some(_)) | Err(_) => Against::Clashes,
+        }
+    }
+
+    /// The same of a link.
+    pub fn link(&self, name: &OsStr, to: &OsStr, attributes: &Attributes) -> Against {
+        match self.root.look(name) {
+            Ok(None) => Against::Differs,
+            Ok(Some(found)) if found.kind == Kind::Symlink => {
+                let there: Option<OsString> = self.root.read_link(Path::new(name)).ok();
+                let facts = (found.uid, found.gid, found.mtime_ns);
+                let same = facts == (attributes.owner.uid, attributes.owner.gid, attributes.mtime_ns);
+                if same && there.as_deref() == Some(to) { Against::Same } else { Against::Differs }
+            }
+            Ok(Some(_)) | Err(_) => Against::Clashes,
+        }
+    }
+
+    /// The same of a directory, what is in it aside.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn directory(&self, name: &OsStr, attributes: &Attributes) -> Result<Against> {
+        match self.root.look(name) {
+            Ok(None) => return Ok(Against::Differs),
+            Ok(Some(found)) if found.kind == Kind::Directory => {}
+            Ok(Some(_)) | Err(_) => return Ok(Against::Clashes),
+        }
+        let fd = self.root.subtree(Path::new(name))?.readable()?;
+        let found = metadata_of(&fd).map_err(Error::errno("read", "a directory"))?;
+        let Attributes { mode, owner, mtime_ns, .. } = attributes;
+        let facts = (found.mode & 0o7777, found.uid, found.gid, found.mtime_ns);
+        let plain = attributes.xattrs.is_empty() && xattrs(&fd).map_err(Error::errno("read", "a directory"))?.is_empty();
+        let same = plain && facts == (*mode, owner.uid, owner.gid, *mtime_ns);
+        Ok(if same { Against::Same } else { Against::Differs })
     }
 }
 

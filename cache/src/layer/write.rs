@@ -4,11 +4,12 @@
 //! names of users; PAX records only where ustar has no room. Overlay's whiteouts become `.wh.` files, opaque directories
 //! get a `.wh..wh..opq`. The root itself is no entry.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -58,10 +59,12 @@ pub(crate) trait Sink {
 /// An entry of a directory.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
-    pub(crate) parent: &'a OwnedFd,
+    pub(crate) parent: BorrowedFd<'a>,
     pub(crate) name: &'a OsStr,
     pub(crate) path: &'a Path,
     pub(crate) metadata: &'a Metadata,
+    /// The base has it, and not the delta that is packed.
+    pub(crate) of_base: bool,
 }
 
 impl Place<'_> {
@@ -94,6 +97,11 @@ impl<'f, O: Outlet> Bytes<'f, O> {
     fn expected(&self, place: &Place<'_>) -> Option<&'f [u8; 32]> {
         self.shared?.get(&place.metadata.ino)
     }
+
+    /// Nothing of a base comes into a new layer that is not known to belong there.
+    fn is_stray(&self, place: &Place<'_>) -> bool {
+        place.of_base && self.shared.is_some_and(|shared| !shared.contains_key(&place.metadata.ino))
+    }
 }
 
 impl<O: Outlet> Sink for Bytes<'_, O> {
@@ -104,7 +112,7 @@ impl<O: Outlet> Sink for Bytes<'_, O> {
     fn open(&mut self, place: &Place<'_>) -> Result<(Option<File>, Xattrs)> {
         let file = place.open_file()?;
         let attributes = xattrs(&file).map_err(Error::errno("read", place.path))?;
-        if !attributes.is_empty() && self.expected(place).is_some() {
+        if (!attributes.is_empty() && self.expected(place).is_some()) || self.is_stray(place) {
             return Err(Error::NotAsShared(place.path.to_owned()));
         }
         Ok((Some(file), attributes))
@@ -169,8 +177,21 @@ impl Sink for Outlined<'_> {
 
 /// Walks the tree below `directory`. Times later than `clamp_mtime` (Unix seconds) become it, on the disk too.
 pub(crate) fn walk(directory: &Path, clamp_mtime: Option<i64>, sink: &mut impl Sink) -> Result<Measured> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(directory, flags, Mode::empty()).map_err(Error::errno("open", directory))?;
+    walk_over(directory, None, clamp_mtime, sink)
+}
+
+/// The same of a tree that, over `base`, is the whole one.
+pub(crate) fn walk_over(
+    directory: &Path,
+    base: Option<&Path>,
+    clamp_mtime: Option<i64>,
+    sink: &mut impl Sink,
+) -> Result<Measured> {
+    let open = |path: &Path| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty()).map_err(Error::errno("open", path))
+    };
+    let (root, base) = (open(directory)?, base.map(open).transpose()?);
     let mut packer = Packer {
         sink,
         tree: TreeHasher::new(),
@@ -183,11 +204,18 @@ pub(crate) fn walk(directory: &Path, clamp_mtime: Option<i64>, sink: &mut impl S
     if is_opaque(&root) {
         packer.marker(Path::new(".wh..wh..opq"))?;
     }
-    packer.directory(&root, Path::new(""))?;
+    packer.directory(&Open { fd: root.as_fd(), base: base.as_ref().map(OwnedFd::as_fd), of_base: false }, Path::new(""))?;
     let mut own = metadata_of(&root).map_err(Error::errno("read", directory))?;
-    packer.clamp(&root, OsStr::new("."), directory, &mut own)?;
+    packer.clamp(root.as_fd(), OsStr::new("."), directory, &mut own)?;
     packer.sink.literal(&[0; 1024])?;
     Ok(Measured { tree: packer.tree.finish(), size: packer.size })
+}
+
+/// An open directory, and the one of the base at the same path, if there is one.
+struct Open<'a> {
+    fd: BorrowedFd<'a>,
+    base: Option<BorrowedFd<'a>>,
+    of_base: bool,
 }
 
 struct Packer<'s, S> {
@@ -203,19 +231,49 @@ struct Packer<'s, S> {
 }
 
 impl<S: Sink> Packer<'_, S> {
-    fn directory(&mut self, fd: &OwnedFd, path: &Path) -> Result<()> {
-        let names = Names::of(fd).map_err(Error::errno("read", path))?;
-        for name in names.iter() {
-            let path = path.join(name);
-            if let Some(mut metadata) = look(fd, name).map_err(Error::errno("read", &path))? {
-                self.clamp(fd, name, &path, &mut metadata)?;
-                self.entry(&Place { parent: fd, name, path: &path, metadata: &metadata })?;
+    fn directory(&mut self, open: &Open<'_>, path: &Path) -> Result<()> {
+        let names = Names::of(open.fd).map_err(Error::errno("read", path))?;
+        let Some(base) = open.base else {
+            return names.iter().try_for_each(|name| self.named(open.fd, None, open.of_base, &path.join(name)));
+        };
+        let below = Names::of(base).map_err(Error::errno("read", path))?;
+        let (mut own, mut below) = (names.iter().peekable(), below.iter().peekable());
+        loop {
+            let next = match (own.peek(), below.peek()) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(own), Some(below)) => own.cmp(below),
+            };
+            let of_base = if next.is_ge() { below.next() } else { None };
+            let of_delta = if next.is_le() { own.next() } else { None };
+            match (of_delta, of_base) {
+                (Some(name), of_base) => self.named(open.fd, of_base.map(|_| base), false, &path.join(name))?,
+                (None, Some(name)) => self.named(base, None, true, &path.join(name))?,
+                (None, None) => {}
             }
         }
-        Ok(())
     }
 
-    fn clamp(&self, parent: &OwnedFd, name: &OsStr, path: &Path, metadata: &mut Metadata) -> Result<()> {
+    /// What a directory has under the last name of `path`; `base` has something of that name too.
+    fn named(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        base: Option<BorrowedFd<'_>>,
+        of_base: bool,
+        path: &Path,
+    ) -> Result<()> {
+        let name = path.file_name().unwrap_or_default();
+        match look(parent, name).map_err(Error::errno("read", path))? {
+            Some(mut metadata) => {
+                self.clamp(parent, name, path, &mut metadata)?;
+                self.entry(&Place { parent, name, path, metadata: &metadata, of_base }, base)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn clamp(&self, parent: BorrowedFd<'_>, name: &OsStr, path: &Path, metadata: &mut Metadata) -> Result<()> {
         match self.clamp_ns.filter(|clamp_ns| metadata.mtime_ns > *clamp_ns) {
             Some(clamp_ns) => {
                 metadata.mtime_ns = clamp_ns;
@@ -225,7 +283,7 @@ impl<S: Sink> Packer<'_, S> {
         }
     }
 
-    fn entry(&mut self, place: &Place<'_>) -> Result<()> {
+    fn entry(&mut self, place: &Place<'_>, base: Option<BorrowedFd<'_>>) -> Result<()> {
         let nothing = self.nothing;
         let (path, metadata) = (place.path, place.metadata);
         match metadata.kind {
@@ -243,7 +301,9 @@ impl<S: Sink> Packer<'_, S> {
                 if is_opaque(&fd) {
                     self.marker(&path.join(".wh..wh..opq"))?;
                 }
-                self.directory(&fd, path)
+                let base = base.and_then(|base| Place { parent: base, ..*place }.open(OFlags::RDONLY | OFlags::DIRECTORY).ok());
+                let base = base.as_ref().map(OwnedFd::as_fd);
+                self.directory(&Open { fd: fd.as_fd(), base, of_base: place.of_base }, path)
             }
             Kind::Symlink => {
                 let link = rustix::fs::readlinkat(place.parent, place.name, Vec::new());

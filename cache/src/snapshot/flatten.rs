@@ -20,8 +20,9 @@ impl Store {
     /// As many layers as overlay can take that show the same tree as all of `layers`, bottom first.
     pub(super) fn stackable(&self, lease: &Lease, layers: &[Layer]) -> Result<Vec<Layer>> {
         let mut layers = layers.to_vec();
-        while layers.len() > OVERLAY_LAYERS {
-            let rest = layers.split_off(FLATTENED);
+        let lowers = |layers: &[Layer]| layers.iter().flat_map(Layer::trees).count();
+        while lowers(&layers) > OVERLAY_LAYERS {
+            let rest = layers.split_off(FLATTENED.min(layers.len()));
             let flat = self.flattened(lease, &layers)?;
             layers = std::iter::once(flat).chain(rest).collect();
         }

@@ -68,7 +68,7 @@ struct Place {
 impl MergedTree {
     /// Of layers, bottom first.
     pub fn new(layers: &[Layer]) -> MergedTree {
-        MergedTree::of_directories(layers.iter().rev().map(|layer| layer.path().to_owned()).collect())
+        MergedTree::of_directories(layers.iter().rev().flat_map(Layer::trees).map(Path::to_owned).collect())
     }
 
     pub(crate) fn of_directories(top_first: Vec<PathBuf>) -> MergedTree {

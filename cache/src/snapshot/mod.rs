@@ -147,7 +147,7 @@ impl Around<'_> {
         let mut lowers: Vec<PathBuf> = self.cover.map(Path::to_owned).into_iter().collect();
         // A layer that is there twice counts where it is on top, and overlay takes no directory twice.
         let mut seen = HashSet::new();
-        let top_first = layers.iter().rev().map(|layer| layer.path().to_owned());
+        let top_first = layers.iter().rev().flat_map(Layer::trees).map(Path::to_owned);
         lowers.extend(top_first.filter(|path| seen.insert(path.clone())));
         lowers.extend(self.mount_points);
         lowers

@@ -236,7 +236,7 @@ impl Work<'_> {
         let target = TreeRoot::open(&copy)?;
         let rules = Rules { owner: None, chmod: None, keep_owner: true, unpack: false };
         let touched = Mutex::default();
-        let placer = Placer { source: source.tree, target: &target, rules: &rules, touched: &touched, earlier: None };
+        let placer = Placer { source: source.tree, target: &target, rules: &rules, touched: &touched, before: None };
         if !source.directory {
             placer.file(&selected, Path::new("file"), false)?;
             return Ok(copy.join("file"));
@@ -385,7 +385,7 @@ impl Work<'_> {
         };
         let rules = Rules { owner: None, chmod: None, keep_owner: true, unpack: false };
         let touched = Mutex::default();
-        Placer { source: &source, target, rules: &rules, touched: &touched, earlier: None }
+        Placer { source: &source, target, rules: &rules, touched: &touched, before: None }
             .directory(&selected, Path::new(""))?;
         Ok(target.set_attributes(Path::new(""), &looks(&source, &selected.path, &selected.metadata)?)?)
     }
