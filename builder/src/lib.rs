@@ -11,6 +11,7 @@ mod bases;
 mod cancel;
 mod cdi;
 mod config;
+mod content;
 mod context;
 mod credentials;
 mod doubts;

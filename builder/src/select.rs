@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -10,14 +9,10 @@ use cache::{Follow, Kind, Metadata, StatKey, TreeView};
 use grammar::{IgnoreRules, IgnoreVerdict};
 use rayon::prelude::*;
 
+use crate::content;
 use crate::context::{Context, stat_key};
 use crate::error::{Error, Result};
 use crate::paths::clean;
-
-/// From this size on one file is hashed by all threads.
-const LARGE_FILE: u64 = 16 << 20;
-/// What is read of a large file at once: enough for every thread.
-const PIECE: usize = 4 << 20;
 
 /// Where sources are looked up.
 #[derive(Clone, Copy)]
@@ -281,7 +276,7 @@ impl SourceTree<'_> {
         files.retain(|file| file.slot.is_none());
         // Small files side by side; a large one keeps all threads busy by itself.
         let (mut large, mut small): (Vec<_>, Vec<_>) =
-            files.into_iter().partition(|file| file.metadata.size >= LARGE_FILE);
+            files.into_iter().partition(|file| file.metadata.size >= content::LARGE);
         let fill = |file: &mut Unhashed<'_>| -> Result<()> {
             *file.slot = Some(self.hash_file(&file.path(), file.metadata)?);
             Ok(())
@@ -298,28 +293,11 @@ impl SourceTree<'_> {
 
     fn hash_file(&self, path: &Path, expected: &Metadata) -> Result<[u8; 32]> {
         let mut file = self.root.open_file(path)?;
-        let mut hasher = blake3::Hasher::new();
-        let large = expected.size >= LARGE_FILE;
-        let mut buffer =
-            vec![
-                0_u8;
-                if large { PIECE } else { usize::try_from(expected.size.clamp(1 << 10, 256 << 10)).unwrap_or(1 << 10) }
-            ];
-        let mut read = 0_u64;
-        loop {
-            let count = file.read(&mut buffer).map_err(|error| Error::unreadable(path, error))?;
-            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
-            if large {
-                hasher.update_rayon(bytes);
-            } else {
-                hasher.update(bytes);
-            }
-            read += bytes.len() as u64;
-        }
+        let (hash, read) = content::hash(&mut file, expected.size).map_err(|error| Error::unreadable(path, error))?;
         if read != expected.size {
             return Err(Error::ContextChanged { path: path.to_owned() });
         }
-        Ok(*hasher.finalize().as_bytes())
+        Ok(hash)
     }
 }
 

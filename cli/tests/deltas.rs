@@ -146,7 +146,9 @@ fn what_stands_on_another_layer_is_used_as_any_layer() {
     assert!(deltas(&other).is_empty());
     assert_eq!(other.run(["inspect", "--format", "{{.Id}}", "app"]).ok().stdout.trim(), id);
     // What a container changed in it.
-    dunnage.run(["run", "--name", "changer", "--network", "none", "app", "sh", "-c", "rm /all/d0/f0; echo > /all/d3/f7"]).ok();
+    dunnage
+        .run(["run", "--name", "changer", "--network", "none", "app", "sh", "-c", "rm /all/d0/f0; echo > /all/d3/f7"])
+        .ok();
     let changes = dunnage.run(["diff", "changer"]).ok().stdout;
     let wanted = ["C /all", "C /all/d0", "D /all/d0/f0", "C /all/d3", "C /all/d3/f7"];
     assert!(wanted.iter().all(|line| changes.lines().any(|there| there == *line)), "{changes}");

@@ -112,9 +112,7 @@ fn name(entry: &Entry) -> &OsStr {
 fn against(there: &EarlierDirectory<'_>, entry: &Entry, attributes: &Attributes) -> Result<Against> {
     let name = name(entry);
     Ok(match (entry.metadata.kind, entry.content) {
-        (Kind::File, Some(content)) => {
-            there.file(name, &Wanted { attributes, size: entry.metadata.size, content })
-        }
+        (Kind::File, Some(content)) => there.file(name, &Wanted { attributes, size: entry.metadata.size, content }),
         (Kind::Symlink, _) => there.link(name, entry.link.as_deref().unwrap_or_default(), attributes),
         (Kind::Directory, _) => there.directory(name, attributes)?,
         // In no layer.

@@ -44,12 +44,7 @@ impl Rules {
         }
     }
 
-    pub(super) fn attributes(
-        &self,
-        source: &dyn TreeView,
-        from: &Path,
-        metadata: &Metadata,
-    ) -> Result<Attributes> {
+    pub(super) fn attributes(&self, source: &dyn TreeView, from: &Path, metadata: &Metadata) -> Result<Attributes> {
         let kept = self.keep_owner && metadata.kind != Kind::Symlink;
         Ok(Attributes {
             mode: self.mode(metadata),

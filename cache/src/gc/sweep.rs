@@ -255,8 +255,7 @@ impl Sweep<'_> {
                 }
             }
             bytes += self.pruned.bytes - before;
-            let is_needed =
-                |layer: &&String| now.needed.contains(*layer) || self.store.has_deltas(layer, &now.bases);
+            let is_needed = |layer: &&String| now.needed.contains(*layer) || self.store.has_deltas(layer, &now.bases);
             if let Some(layer) = group.layer.as_ref().filter(|layer| !is_needed(layer)) {
                 // First: a layer without its pointer is shared less, and a pointer without its layer is damage.
                 self.pointer(group, layer)?;

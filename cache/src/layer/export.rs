@@ -6,11 +6,11 @@ use std::path::Path;
 
 use sha2::Digest as _;
 
+use super::delta::Base;
 use super::share::Shared;
 use super::split::{Moves, Piece, SplitReader};
 use super::stream::{Feed, Hashed, Outlet, piped, pump_file};
 use super::write::{Bytes, Measured, read_error, walk, walk_over};
-use super::delta::Base;
 use super::{Committed, DISPLACED, DraftDir, Layer, LayerCheck, LayerFile, SPLIT};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
@@ -98,7 +98,13 @@ impl Store {
     }
 
     /// The same of what differs from another layer: the two, one over the other, are the layer.
-    pub(crate) fn commit_delta(&self, lease: &Lease, draft: DraftDir, base: Base, shared: &Shared) -> Result<Committed> {
+    pub(crate) fn commit_delta(
+        &self,
+        lease: &Lease,
+        draft: DraftDir,
+        base: Base,
+        shared: &Shared,
+    ) -> Result<Committed> {
         let pack = |draft: &DraftDir| pack_draft(draft, Some(&base.path), shared);
         self.commit_packed(lease, draft, pack, false, Some(base.id.clone()))
     }

@@ -75,7 +75,8 @@ impl Store {
         let displaced = draft.path.join(DISPLACED);
         // Refused where something is in it.
         let _ = std::fs::remove_dir(&displaced);
-        let file = LayerFile { diff_id: found, tree: measured.tree, size: measured.size, created: now(), split, over: None };
+        let file =
+            LayerFile { diff_id: found, tree: measured.tree, size: measured.size, created: now(), split, over: None };
         self.adopt(lease, draft, &file, true)
     }
 }

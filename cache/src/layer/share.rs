@@ -170,7 +170,8 @@ impl EarlierDirectory<'_> {
         let found = metadata_of(&fd).map_err(Error::errno("read", "a directory"))?;
         let Attributes { mode, owner, mtime_ns, .. } = attributes;
         let facts = (found.mode & 0o7777, found.uid, found.gid, found.mtime_ns);
-        let plain = attributes.xattrs.is_empty() && xattrs(&fd).map_err(Error::errno("read", "a directory"))?.is_empty();
+        let plain =
+            attributes.xattrs.is_empty() && xattrs(&fd).map_err(Error::errno("read", "a directory"))?.is_empty();
         let same = plain && facts == (*mode, owner.uid, owner.gid, *mtime_ns);
         Ok(if same { Against::Same } else { Against::Differs })
     }

@@ -204,7 +204,10 @@ pub(crate) fn walk_over(
     if is_opaque(&root) {
         packer.marker(Path::new(".wh..wh..opq"))?;
     }
-    packer.directory(&Open { fd: root.as_fd(), base: base.as_ref().map(OwnedFd::as_fd), of_base: false }, Path::new(""))?;
+    packer.directory(
+        &Open { fd: root.as_fd(), base: base.as_ref().map(OwnedFd::as_fd), of_base: false },
+        Path::new(""),
+    )?;
     let mut own = metadata_of(&root).map_err(Error::errno("read", directory))?;
     packer.clamp(root.as_fd(), OsStr::new("."), directory, &mut own)?;
     packer.sink.literal(&[0; 1024])?;
@@ -301,7 +304,8 @@ impl<S: Sink> Packer<'_, S> {
                 if is_opaque(&fd) {
                     self.marker(&path.join(".wh..wh..opq"))?;
                 }
-                let base = base.and_then(|base| Place { parent: base, ..*place }.open(OFlags::RDONLY | OFlags::DIRECTORY).ok());
+                let base = base
+                    .and_then(|base| Place { parent: base, ..*place }.open(OFlags::RDONLY | OFlags::DIRECTORY).ok());
                 let base = base.as_ref().map(OwnedFd::as_fd);
                 self.directory(&Open { fd: fd.as_fd(), base, of_base: place.of_base }, path)
             }
