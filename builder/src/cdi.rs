@@ -1,7 +1,7 @@
 //! The Container Device Interface: what the specifications of a machine say of a device. Pure: texts go in.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use grammar::DeviceRequest;
 use serde::Deserialize;
@@ -79,13 +79,38 @@ pub(crate) struct DeviceMount {
     pub(crate) kind: Option<String>,
 }
 
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Json,
+    Yaml,
+}
+
+impl Format {
+    /// By the ending of a file's name. What has another is no specification.
+    pub(crate) fn of(path: &Path) -> Option<Format> {
+        match path.extension()?.to_str()? {
+            "json" => Some(Format::Json),
+            "yaml" => Some(Format::Yaml),
+            _ => None,
+        }
+    }
+}
+
 impl Spec {
     /// Reads one, whose size the caller has bounded.
     ///
     /// # Errors
     /// The reason, with the place in the text.
-    pub(crate) fn parse(text: &[u8]) -> Result<Spec, String> {
-        serde_json::from_slice(text).map_err(|error| error.to_string())
+    pub(crate) fn parse(text: &[u8], format: Format) -> Result<Spec, String> {
+        match format {
+            Format::Json => serde_json::from_slice(text).map_err(|error| error.to_string()),
+            Format::Yaml => {
+                // The reason is a line of a sentence.
+                let options = serde_saphyr::options! { with_snippet: false };
+                serde_saphyr::from_slice_with_options(text, options).map_err(|error| error.to_string())
+            }
+        }
     }
 }
 
@@ -154,13 +179,13 @@ impl Edits {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
     fn spec(kind: &str, rest: &str) -> Spec {
         let text = format!(r#"{{"cdiVersion": "0.6.0", "kind": "{kind}", {rest}}}"#);
-        Spec::parse(text.as_bytes()).unwrap()
+        Spec::parse(text.as_bytes(), Format::Json).unwrap()
     }
 
     fn env(levels: &[Vec<Spec>], name: &str) -> Result<Vec<String>, String> {
@@ -191,6 +216,25 @@ mod tests {
         assert!(env(&[vec![spec("v/c", hook)]], "v/c=a").unwrap_err().contains("hooks"));
         let unknown =
             br#"{"cdiVersion": "1", "kind": "v/c", "devices": [{"name": "a", "containerEdits": {"magic": 1}}]}"#;
-        assert!(Spec::parse(unknown).unwrap_err().contains("magic"));
+        assert!(Spec::parse(unknown, Format::Json).unwrap_err().contains("magic"));
+    }
+
+    #[test]
+    fn yaml_says_the_same() {
+        let text = "---\ncdiVersion: 0.5.0\nkind: v.com/c\ncontainerEdits:\n  env: [ALL=1]\ndevices:\n\
+            - name: a\n  containerEdits:\n    deviceNodes:\n    - path: /dev/x0\n      major: 195\n      fileMode: 438\n\
+            - name: \"0\"\n  containerEdits:\n    env:\n    - B=yes\n";
+        let spec = Spec::parse(text.as_bytes(), Format::Yaml).unwrap();
+        assert_eq!(spec.devices[0].container_edits.device_nodes[0].file_mode, Some(438));
+        assert_eq!(env(&[vec![spec]], "v.com/c=0").unwrap(), ["ALL=1", "B=yes"]);
+        let unknown = text.replace("fileMode", "magic");
+        let reason = Spec::parse(unknown.as_bytes(), Format::Yaml).unwrap_err();
+        assert!(reason.contains("magic") && reason.contains("12") && reason.lines().count() == 1, "{reason}");
+        // A billion laughs.
+        let bomb: String = (0..40).fold("a0: &a0 [x]\n".to_owned(), |text, level| {
+            let next = level + 1;
+            format!("{text}a{next}: &a{next} [*a{level}, *a{level}, *a{level}, *a{level}]\n")
+        });
+        assert!(Spec::parse(bomb.as_bytes(), Format::Yaml).is_err());
     }
 }

@@ -65,9 +65,16 @@ fn what_is_not_there_is_noted_or_refused_and_what_cannot_be_done_is_told() {
     let log = build(&dunnage, "RUN --device=example.com/none true", &allow).ok().stderr;
     assert!(log.contains("has the device example.com/none: the step goes on without it"), "{log}");
     let required = "RUN --device=example.com/thing=one,required true";
-    dunnage.write("low/b.yaml", "kind: example.com/thing\n");
     let ran = build(&dunnage, required, &allow).fails(1, "has the device example.com/thing=one");
-    assert!(ran.stderr.contains("Dockerfile:2") && ran.stderr.contains("b.yaml"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Dockerfile:2"), "{}", ran.stderr);
+    dunnage.write("low/b.yaml", "kind: example.com/thing\nmagic: 1\n");
+    let ran = build(&dunnage, required, &allow).fails(1, "b.yaml");
+    assert!(ran.stderr.contains("magic"), "{}", ran.stderr);
+    let yaml =
+        "cdiVersion: 0.6.0\nkind: example.com/thing\ndevices:\n- name: one\n  containerEdits:\n    env: [WHO=yaml]\n";
+    dunnage.write("low/b.yaml", yaml);
+    build(&dunnage, "RUN --device=example.com/thing=one,required test $WHO = yaml", &allow).ok();
+    std::fs::remove_file(dunnage.dir("low").join("b.yaml")).unwrap();
     for (edits, sentence) in [
         (r#""hooks": [{"hookName": "createContainer", "path": "/bin/true"}]"#, "asks for hooks"),
         (r#""deviceNodes": [{"path": "/dev/nothing-here"}]"#, "No such file"),

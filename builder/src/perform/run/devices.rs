@@ -10,7 +10,7 @@ use grammar::DeviceRequest;
 use runtime::Mount;
 
 use super::mounts::Opened;
-use crate::cdi::{DeviceMount, DeviceNode, Edits, Spec, resolve};
+use crate::cdi::{DeviceMount, DeviceNode, Edits, Format, Spec, resolve};
 use crate::error::Result;
 use crate::event::Event;
 use crate::perform::Work;
@@ -24,11 +24,10 @@ const MOST_SPECS: usize = 256;
 const OPTIONS: [&str; 11] =
     ["ro", "rw", "bind", "rbind", "nosuid", "nodev", "private", "rprivate", "slave", "rslave", "defaults"];
 
-/// What the directories have, and the files in a form that is not read.
+/// What the directories have.
 #[derive(Default)]
 struct Found {
     levels: Vec<Vec<Spec>>,
-    foreign: Vec<PathBuf>,
 }
 
 /// What devices of the machine bring to a container.
@@ -54,9 +53,7 @@ pub fn machine_devices(directories: &[PathBuf], names: &[String]) -> std::result
         let edits = resolve(&found.levels, &request).map_err(|reason| format!("{name}: {reason}"))?;
         if edits.is_empty() {
             let places: Vec<String> = directories.iter().map(|path| path.display().to_string()).collect();
-            let unread =
-                if found.foreign.is_empty() { "" } else { "; specifications in YAML are not read, those in JSON are" };
-            return Err(format!("no specification (CDI) in {} has the device {name}{unread}", places.join(", ")));
+            return Err(format!("no specification (CDI) in {} has the device {name}", places.join(", ")));
         }
         for edit in edits {
             apply(edit, &mut opened, &mut Vec::new()).map_err(|reason| format!("{name}: {reason}"))?;
@@ -81,7 +78,7 @@ impl Work<'_> {
             };
             let edits = resolve(&found.levels, request).map_err(failed)?;
             if edits.is_empty() {
-                self.lacks_device(request, &found)?;
+                self.lacks_device(request)?;
             }
             for edit in edits {
                 apply(edit, opened, &mut places).map_err(failed)?;
@@ -91,18 +88,14 @@ impl Work<'_> {
     }
 
     /// A step can do without a device that is not required.
-    fn lacks_device(&self, request: &DeviceRequest, found: &Found) -> Result<()> {
+    fn lacks_device(&self, request: &DeviceRequest) -> Result<()> {
         let directories: Vec<String> =
             self.plan.options.run.device_specs.iter().map(|path| path.display().to_string()).collect();
         let message = format!("no specification in {} has the device {}", directories.join(", "), request.name);
-        let foreign: Vec<String> = found.foreign.iter().map(|path| path.display().to_string()).collect();
-        let unread = format!("{} not read: specifications are read as JSON", foreign.join(", "));
         if request.required {
-            let diagnostic = self.diagnostic("K0357", message);
-            return Err(if foreign.is_empty() { diagnostic } else { diagnostic.help(unread) }.into());
+            return Err(self.diagnostic("K0357", message).into());
         }
-        let rest = if foreign.is_empty() { String::new() } else { format!("; {unread}") };
-        (self.solver.events)(Event::Note(Some(self.step.id), format!("{message}: the step goes on without it{rest}")));
+        (self.solver.events)(Event::Note(Some(self.step.id), format!("{message}: the step goes on without it")));
         Ok(())
     }
 }
@@ -120,23 +113,21 @@ impl Found {
             let mut paths = Vec::new();
             for entry in entries {
                 let path = entry.map_err(failed)?.path();
-                match path.extension().and_then(|extension| extension.to_str()) {
-                    Some("json") => paths.push(path),
-                    Some("yaml" | "yml") => found.foreign.push(path),
-                    _ => {}
+                if let Some(format) = Format::of(&path) {
+                    paths.push((path, format));
                 }
             }
             if paths.len() > MOST_SPECS {
                 return Err(format!("{} has more than {MOST_SPECS} specifications", directory.display()));
             }
-            paths.sort();
-            found.levels.push(paths.iter().map(|path| spec(path)).collect::<Result<_, _>>()?);
+            paths.sort_by(|a, b| a.0.cmp(&b.0));
+            found.levels.push(paths.iter().map(|(path, format)| spec(path, *format)).collect::<Result<_, _>>()?);
         }
         Ok(found)
     }
 }
 
-fn spec(path: &Path) -> Result<Spec, String> {
+fn spec(path: &Path, format: Format) -> Result<Spec, String> {
     let failed = |reason: String| format!("{}: {reason}", path.display());
     let file = fs::File::open(path).map_err(|error| failed(error.to_string()))?;
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
@@ -147,7 +138,7 @@ fn spec(path: &Path) -> Result<Spec, String> {
     if text.len() as u64 > SPEC_LIMIT {
         return Err(failed(format!("it is larger than {} MiB", SPEC_LIMIT >> 20)));
     }
-    Spec::parse(&text).map_err(failed)
+    Spec::parse(&text, format).map_err(failed)
 }
 
 /// Two devices may bring the same; it is there once.
