@@ -126,6 +126,14 @@ impl ContainerPlace {
     /// When the directory cannot be removed.
     pub fn remove(self) -> Result<()> {
         failpoint("container.remove")?;
+        // Without it there is no container; what is left of the directory is seen by nobody, and swept.
+        let record = self.path.join(RECORD);
+        match std::fs::remove_file(&record) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::path("remove", &record)(error));
+            }
+            _ => {}
+        }
         match std::fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::path("remove", &self.path)(error)),
             _ => Ok(()),

@@ -188,7 +188,7 @@ fn limits_of_disks_swap_and_real_time_are_set_or_refused() {
     dunnage.run(["run", "--rm", "--device-write-iops", "/dev/no-disk:10", "base", "true"]).fails(125, "/dev/no-disk");
     dunnage.run(["run", "--rm", "--blkio-weight-device", "/dev/sda:5", "base", "true"]).fails(125, "10 to 1000");
     dunnage.run(["run", "--rm", "--device-read-iops", "x", "base", "true"]).fails(125, "a disk and a number");
-    for flag in ["-a", "--link", "--runtime", "--isolation", "--storage-opt", "--volume-driver", "--kernel-memory"] {
+    for flag in ["--runtime", "--isolation", "--storage-opt", "--volume-driver", "--kernel-memory"] {
         let ran = dunnage.run(["run", flag, "x", "base", "true"]).fails(125, "is not supported by this version");
         assert_eq!(ran.stderr.lines().count(), 1, "{flag}: {}", ran.stderr);
     }

@@ -141,9 +141,9 @@ fn a_policy_starts_it_again_until_it_is_stopped() {
     dunnage
         .run(["run", "-d", "--name", "twice", "--restart", "on-failure:2", "base", "sh", "-c", "echo run; exit 1"])
         .ok();
-    until("it gave up", || {
-        state(&dunnage, "twice") == "exited 1" && dunnage.run(["logs", "twice"]).stdout == "run\nrun\nrun\n"
-    });
+    // Nobody sees an end that is not the last.
+    until("it gave up", || state(&dunnage, "twice") == "exited 1");
+    assert_eq!(dunnage.run(["logs", "twice"]).stdout, "run\nrun\nrun\n");
     assert_eq!(field(&dunnage, "twice", "/RestartCount"), 2);
     dunnage.run(["run", "-d", "--name", "well", "--restart", "on-failure", "base", "true"]).ok();
     until("success is the end", || state(&dunnage, "well") == "exited 0");
@@ -155,6 +155,52 @@ fn a_policy_starts_it_again_until_it_is_stopped() {
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(dunnage.run(["logs", "ever"]).stdout, runs);
     dunnage.run(["run", "--restart", "sometimes", "base"]).fails(125, "policies");
+}
+
+#[test]
+fn what_becomes_of_one_that_ended_is_told_when_it_is_decided() {
+    let Some(dunnage) = dunnage() else { return };
+    let seen = |name: &str, is_last: &dyn Fn(&str) -> bool| {
+        let mut seen = std::collections::BTreeSet::new();
+        until("it has ended for good", || {
+            let line = dunnage.run(["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name]).stdout;
+            seen.insert(line.trim().to_owned());
+            is_last(line.trim())
+        });
+        seen
+    };
+    for (policy, last) in [("no", "exited 3"), ("on-failure:3", "exited 3")] {
+        let command = ["base", "sh", "-c", "sleep 0.05; exit 3"];
+        dunnage
+            .run(
+                [&["run", "-d", "--name", policy.split(':').next().unwrap(), "--restart", policy][..], &command]
+                    .concat(),
+            )
+            .ok();
+        let name = policy.split(':').next().unwrap();
+        let seen = seen(name, &|line| line.starts_with("exited"));
+        let known = ["running 0", "restarting 3", last];
+        assert!(seen.iter().all(|line| known.contains(&line.as_str())), "{policy}: {seen:?}");
+        assert_eq!(field(&dunnage, name, "/RestartCount"), if policy == "no" { 0 } else { 3 });
+    }
+    // One of --rm runs until it is gone.
+    for _ in 0..10 {
+        dunnage.run(["run", "-d", "--rm", "--name", "goes", "base", "sleep", "0.05"]).ok();
+        let seen = seen("goes", &|line| line.is_empty());
+        assert!(seen.iter().all(|line| line.is_empty() || line == "running 0"), "{seen:?}");
+    }
+    // The next command waits for the decision.
+    dunnage.run(["run", "-d", "--name", "quick", "base", "true"]).ok();
+    dunnage.run(["start", "quick"]).ok();
+    until("it has ended", || state(&dunnage, "quick") == "exited 0");
+    dunnage.run(["rm", "quick"]).ok();
+    // A monitor that is gone decides nothing: its container went with it.
+    dunnage.run(["run", "-d", "--name", "lost", "--restart", "always", "base", "sleep", "600"]).ok();
+    let pid = dunnage.run(["inspect", "-f", "{{.State.Pid}}", "lost"]).ok().stdout;
+    let monitor = std::process::Command::new("ps").args(["-o", "ppid=", "-p", pid.trim()]).output().unwrap().stdout;
+    let monitor = String::from_utf8(monitor).unwrap();
+    assert!(std::process::Command::new("kill").args(["-9", monitor.trim()]).status().unwrap().success());
+    until("its end is told", || state(&dunnage, "lost") == "exited 137");
 }
 
 #[test]

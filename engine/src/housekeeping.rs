@@ -56,6 +56,10 @@ impl Engine {
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             storage: self.storage()?.clone(),
             cgroups: cgroups(),
+            delegated: match runtime::in_user_namespace() {
+                true => Some(runtime::delegated_control_group()?),
+                false => None,
+            },
             networks: runtime::network::probe_networks().map_err(|error| error.to_string()),
             uplinks: runtime::in_user_namespace()
                 .then(|| UplinkProgram::all(&self.programs).iter().map(UplinkProgram::name).collect()),
@@ -81,6 +85,8 @@ pub struct Info {
     pub storage: Storage,
     /// How control groups are laid out.
     pub cgroups: Cgroups,
+    /// Without root, what was handed to this user of them.
+    pub delegated: Option<Option<runtime::Delegated>>,
     /// Whether containers can have networks, or why not.
     pub networks: std::result::Result<(), String>,
     /// Without root, the programs that can be their way out, the first one first.

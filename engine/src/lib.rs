@@ -70,9 +70,9 @@ pub use containers::{
     AttachRequest, BindPropagation, CapabilityChange, CommitRequest, ContainerEvent, ContainerInfo, ContainerSpec,
     ContainerState, ContainerUse, CopyEnd, CopyRequest, CopyStreams, CreateRequest, DETACH_KEYS, DeviceSpec, DiskRate,
     DiskRateKind, EventWindow, ExecSpec, HOLD_COMMAND, Health, HealthChange, HealthResult, HealthStatus, Left,
-    LimitSpec, LogChoice, LogDriver, LogLine, LogOutput, LogRequest, MONITOR_COMMAND, MountKind, MountSpec,
-    NamespaceChoice, Phase, ProcessRow, RestartPolicy, RunOutcome, RunRequest, Security, Status, Ulimit, VolumesFrom,
-    hold_terminal, parse_detach_keys, parse_duration, parse_moment, rfc3339,
+    LimitSpec, LinkSpec, LogChoice, LogDriver, LogLine, LogOutput, LogRequest, MONITOR_COMMAND, MountKind, MountSpec,
+    NamespaceChoice, Phase, ProcessRow, RestartPolicy, RunOutcome, RunRequest, Security, Status, Streams, Ulimit,
+    VolumesFrom, hold_terminal, parse_detach_keys, parse_duration, parse_moment, rfc3339,
 };
 pub use contexts::{ContextSource, DockerfileSource, NamedSource};
 pub use debug::DebugRequest;
@@ -98,7 +98,7 @@ pub use registry::{
     SettingsFiles, TransferEvent,
 };
 pub use remote_caches::{CacheFrom, CachePlace, CacheTo};
-pub use runtime::{Ids, NetworkMode, Resource, Rlimit, Signal, is_superuser, seal_program};
+pub use runtime::{Delegated, Ids, NetworkMode, Resource, Rlimit, Signal, is_superuser, seal_program};
 pub use sources::FetchOptions;
 pub use storage::{Storage, StorageChoice};
 pub use watch::Watch;

@@ -20,6 +20,7 @@ mod idmap;
 mod plan;
 mod pretend;
 mod probe;
+mod processes;
 mod rootfs;
 mod running;
 mod sandbox;
@@ -40,8 +41,9 @@ mod sys;
 pub use attach::{AttachOptions, ForwardedSignals, RawMode, attach, resize_terminal, terminal_size};
 pub use capability::{Capability, CapabilitySet};
 pub use cgroup::{
-    Bound, CGROUP_PARENT, Cgroup, CgroupStats, Controller, CpuStats, DeviceAccess, DeviceClass, DeviceRule, DeviceSet,
-    DeviceWeight, Extent, IoStats, MemoryStats, Resources, Throttle, ThrottleKind, sweep_control_groups,
+    Bound, CGROUP_PARENT, Cgroup, CgroupStats, Controller, CpuStats, Delegated, DeviceAccess, DeviceClass, DeviceRule,
+    DeviceSet, DeviceWeight, Extent, IoStats, MemoryStats, Resources, Throttle, ThrottleKind, delegated_control_group,
+    sweep_control_groups,
 };
 pub use container::{Container, Killer, Terminal};
 pub use emulation::Emulation;

@@ -23,16 +23,13 @@ const BUILD: [&str; 16] = [
 ];
 
 /// Of `run` and `create`; those of Windows too.
-const RUN: [&str; 16] = [
-    "--attach",
-    "-a",
+const RUN: [&str; 13] = [
     "--volume-driver",
     "--kernel-memory",
     "--isolation",
     "--userns",
     "--runtime",
     "--storage-opt",
-    "--link",
     "--link-local-ip",
     "--use-api-socket",
     "--disable-content-trust",

@@ -60,7 +60,7 @@ pub(crate) use prune::{
 pub(crate) use registry::{
     LoginArgs, LogoutArgs, Pull, PullArgs, PushArgs, RegistryCommand, SearchArgs, SearchFilter, ServeArgs,
 };
-pub(crate) use run::{CreateArgs, CreateCommand, DeviceFlag, Keys, LogOption, RunArgs, SecurityOption};
+pub(crate) use run::{CreateArgs, CreateCommand, DeviceFlag, Keys, LogOption, RunArgs, SecurityOption, StreamName};
 pub(crate) use system::{DfArgs, StorageArgs, StorageDriver, StoreCheckArgs, System};
 pub(crate) use volume::{Volume, VolumeCreateArgs, VolumeFilter, VolumeInspectArgs, VolumeLsArgs, VolumeRmArgs};
 pub(crate) use why::{WhyArgs, WhyFormat};

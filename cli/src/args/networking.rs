@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::Args;
-use engine::{HostEntry, MacAddress, Membership, NameFiles, NetworkChoice, PortSpec};
+use engine::{HostEntry, LinkSpec, MacAddress, Membership, NameFiles, NetworkChoice, PortSpec};
 
 /// Network, ports and names.
 #[derive(Debug, Args)]
@@ -40,6 +40,10 @@ pub(crate) struct NetworkArgs {
     /// Name in /etc/hosts, as NAME:ADDRESS or NAME:host-gateway; can be repeated
     #[arg(long, value_name = "HOST", value_parser = host)]
     add_host: Vec<HostEntry>,
+    /// Container on the same network that is found by a name of this one's own, as NAME:ALIAS, where it is at the start;
+    /// can be repeated
+    #[arg(long, value_name = "CONTAINER", value_parser = link)]
+    link: Vec<LinkSpec>,
     /// Server that finds names that are not containers'; can be repeated [default: this machine's]
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
@@ -142,6 +146,11 @@ impl NetworkArgs {
         self.publish_all
     }
 
+    /// `--link`.
+    pub(crate) fn links(&self) -> Vec<LinkSpec> {
+        self.link.clone()
+    }
+
     /// What goes into the files of /etc.
     pub(crate) fn names(self) -> NameFiles {
         NameFiles { hosts: self.add_host, servers: self.dns, search: self.dns_search, options: self.dns_option }
@@ -214,6 +223,13 @@ fn word(text: &str) -> Result<String, String> {
     }
 }
 
+fn link(text: &str) -> Result<LinkSpec, String> {
+    let (container, alias_name) = text.split_once(':').unwrap_or((text, text));
+    // As `docker inspect` writes them.
+    let bare = |name: &str| alias(name.trim_start_matches('/'));
+    Ok(LinkSpec { container: bare(container)?, alias: bare(alias_name)? })
+}
+
 fn host(text: &str) -> Result<HostEntry, String> {
     let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or("it must be NAME:ADDRESS")?;
     let name = alias(name)?;
@@ -241,6 +257,16 @@ mod tests {
         assert_eq!((long.network.as_str(), long.aliases.len()), ("web", 2));
         for bad in ["", "name=", "alias=a", "name=web,x=y", "name=web,ip=z", "name=web,alias=a b"] {
             assert!(network(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn links_have_a_name_of_their_own_or_that_of_the_container() {
+        let names = |text: &str| link(text).map(|link| (link.container, link.alias));
+        assert_eq!(names("web"), Ok(("web".to_owned(), "web".to_owned())));
+        assert_eq!(names("/web:/db"), Ok(("web".to_owned(), "db".to_owned())));
+        for bad in ["", ":", "web:", ":db", "a b"] {
+            assert!(link(bad).is_err(), "{bad}");
         }
     }
 

@@ -58,6 +58,14 @@ pub(crate) struct CreateCommand {
     pub(crate) create: CreateArgs,
 }
 
+/// One `--attach`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum StreamName {
+    Stdin,
+    Stdout,
+    Stderr,
+}
+
 /// What a container is asked to be.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
@@ -76,6 +84,10 @@ pub(crate) struct CreateArgs {
     /// Give the container a terminal
     #[arg(short, long)]
     pub(crate) tty: bool,
+    /// Stream that leads to this command: stdin, stdout or stderr; can be repeated [default: the output, and with
+    /// --interactive the input]
+    #[arg(short, long, value_name = "STREAM", ignore_case = true)]
+    pub(crate) attach: Vec<StreamName>,
     /// Variable, as NAME=VALUE, or NAME for the environment's; can be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<String>,

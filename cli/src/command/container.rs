@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::{AttachRequest, Engine, Left, LogOutput, LogRequest};
+use engine::{AttachRequest, Engine, Left, LogOutput, LogRequest, Streams};
 
 use super::{Failure, Outcome, Verb, container_tree, container_use, open, ps, run};
 use crate::args::{AttachArgs, LogsArgs, RenameArgs, StartArgs};
@@ -66,6 +66,11 @@ pub(super) fn each(
     Ok(code)
 }
 
+/// All that is printed, and perhaps what is typed.
+fn all_and(stdin: bool) -> Streams {
+    Streams { stdin, stdout: true, stderr: true }
+}
+
 fn start(root: Option<PathBuf>, args: &StartArgs) -> Outcome {
     let names = &args.containers.names;
     if !args.attach && !args.interactive {
@@ -74,8 +79,11 @@ fn start(root: Option<PathBuf>, args: &StartArgs) -> Outcome {
     let [name] = names.as_slice() else {
         return Err(Failure::usage("--attach and --interactive take one container"));
     };
-    let request =
-        AttachRequest { input: args.interactive, signals: true, detach_keys: run::keys(args.detach_keys.clone()) };
+    let request = AttachRequest {
+        streams: all_and(args.interactive),
+        signals: true,
+        detach_keys: run::keys(args.detach_keys.clone()),
+    };
     let left = open(root)?.start_attached(name, &request, &note)?;
     Ok(code_of(left))
 }
@@ -88,8 +96,11 @@ fn code_of(left: Left) -> u8 {
 }
 
 fn attach(root: Option<PathBuf>, args: AttachArgs) -> Outcome {
-    let request =
-        AttachRequest { input: !args.no_stdin, signals: args.sig_proxy, detach_keys: run::keys(args.detach_keys) };
+    let request = AttachRequest {
+        streams: all_and(!args.no_stdin),
+        signals: args.sig_proxy,
+        detach_keys: run::keys(args.detach_keys),
+    };
     Ok(code_of(open(root)?.attach(&args.container.name, &request)?))
 }
 

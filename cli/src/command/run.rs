@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use engine::{
     CapabilityChange, ContainerSpec, CreateRequest, DETACH_KEYS, ExecSpec, HealthChange, LogChoice, RunOutcome,
-    RunRequest,
+    RunRequest, Streams,
 };
 
 use super::{Failure, Outcome, open, open_for_snapshots};
-use crate::args::{CreateArgs, CreateCommand, DeviceFlag, ExecArgs, Keys, LogOption, RunArgs, SecurityOption};
+use crate::args::{
+    CreateArgs, CreateCommand, DeviceFlag, ExecArgs, Keys, LogOption, RunArgs, SecurityOption, StreamName,
+};
 use crate::{config, ui};
 
 /// Most of a file of variables that is read.
@@ -56,6 +58,12 @@ fn with_dockers_codes(result: Result<i32, Failure>) -> u8 {
 fn perform(root: Option<PathBuf>, args: RunArgs) -> Result<i32, Failure> {
     let (storage, pull, quiet) = (args.storage, args.create.pull, args.create.quiet);
     let platform = args.create.platform.clone();
+    if args.detach && !args.create.attach.is_empty() {
+        return Err(Failure::usage("--attach and --detach contradict each other: leave one out".to_owned()));
+    }
+    // Who hears nothing of it has its id to ask for it.
+    let hears = args.create.attach.iter().any(|stream| *stream != StreamName::Stdin);
+    let says_id = args.detach || !(hears || args.create.attach.is_empty());
     let request = RunRequest {
         detach: args.detach,
         cidfile: args.create.cidfile.clone(),
@@ -68,7 +76,7 @@ fn perform(root: Option<PathBuf>, args: RunArgs) -> Result<i32, Failure> {
     match engine.run(&request, &|sentence| ui::note(&sentence))? {
         RunOutcome::Ended(code) => Ok(code),
         RunOutcome::Detached(id) => {
-            if args.detach {
+            if says_id {
                 ui::line(&id)?;
             }
             Ok(0)
@@ -155,6 +163,7 @@ fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
         annotations: args.annotation.into_iter().collect(),
         exposed: args.network.exposed(),
         entrypoint: args.entrypoint,
+        links: args.network.links(),
         network: args.network.choice().map_err(Failure::Usage)?,
         pid: walls.pid.unwrap_or_default(),
         ipc: walls.ipc.unwrap_or_default(),
@@ -165,6 +174,7 @@ fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
         names: args.network.names(),
         interactive: args.interactive,
         stdin_once: attached,
+        attached: streams(&args.attach),
         tty: args.tty,
         remove: args.rm,
         read_only: files.read_only,
@@ -196,6 +206,12 @@ fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
         limits,
     };
     Ok(CreateRequest { name: args.name, spec, volumes_from: files.volumes_from })
+}
+
+fn streams(asked: &[StreamName]) -> Option<Streams> {
+    let has = |stream| asked.contains(&stream);
+    let (stdin, stdout, stderr) = (has(StreamName::Stdin), has(StreamName::Stdout), has(StreamName::Stderr));
+    (!asked.is_empty()).then_some(Streams { stdin, stdout, stderr })
 }
 
 fn label(text: &str) -> (String, String) {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::{Cgroups, Ids, Isolation, Problem, Storage};
+use engine::{Cgroups, Delegated, Ids, Isolation, Problem, Storage};
 use serde_json::json;
 
 use super::{Outcome, open, open_for_snapshots, prune, usage};
@@ -69,7 +69,7 @@ pub(super) fn info(root: Option<PathBuf>, args: StorageArgs, isolation: Option<&
         ("CPUs", info.cpus.to_string()),
         ("Isolation", isolation.map_or_else(String::new, isolation_text)),
         ("Snapshots", snapshots(&info.storage)),
-        ("Control groups", cgroups(info.cgroups).to_owned()),
+        ("Control groups", cgroups(info.cgroups, info.delegated.as_ref())),
         ("Networks", networks(&info.networks, info.uplinks.as_deref())),
         ("Seccomp", if info.seccomp { "yes" } else { "not in this kernel" }.to_owned()),
     ] {
@@ -110,12 +110,24 @@ fn networks(probed: &Result<(), String>, uplinks: Option<&[&str]>) -> String {
     }
 }
 
-fn cgroups(layout: Cgroups) -> &'static str {
-    match layout {
+fn cgroups(layout: Cgroups, delegated: Option<&Option<Delegated>>) -> String {
+    let layout = match layout {
         Cgroups::None => "none",
         Cgroups::V1 => "v1",
         Cgroups::Hybrid => "hybrid (v1, with an empty v2)",
         Cgroups::V2 => "v2",
+    };
+    match delegated {
+        None => layout.to_owned(),
+        Some(None) => format!(
+            "{layout}; none was delegated to this user: no limits and no pause, for them \
+             `systemd-run --user --scope -p Delegate=yes dunnage …`"
+        ),
+        Some(Some(Delegated { path, controllers })) => {
+            let names: Vec<&str> = controllers.iter().map(|controller| controller.name()).collect();
+            let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+            format!("{layout}; /{} was delegated to this user, and limits {names}", path.display())
+        }
     }
 }
 

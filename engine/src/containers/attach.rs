@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use runtime::{ForwardedSignals, RawMode, terminal_size};
 
+use super::joins::Streams;
 use super::monitor::short;
 use super::spawn::Conversation;
 use super::state::ContainerInfo;
@@ -18,8 +19,8 @@ use crate::error::{Error, Result};
 /// How a client joins a container.
 #[derive(Debug, Clone)]
 pub struct AttachRequest {
-    /// What is typed goes to the container.
-    pub input: bool,
+    /// Which streams lead to and from it.
+    pub streams: Streams,
     /// Signals of this process go to the container.
     pub signals: bool,
     /// The keys that leave it; none where it is empty.
@@ -60,7 +61,7 @@ impl Engine {
     pub fn attach(&self, name: &str, request: &AttachRequest) -> Result<Left> {
         let info = self.container(name)?;
         info.running()?;
-        let hello = hello(&info, request.input, true);
+        let hello = hello(&info, request.streams);
         let conversation = self.converse(&info, hello)?;
         talk(conversation, info.spec.tty, request, ForwardedSignals::catch()?)
     }
@@ -75,11 +76,11 @@ impl Engine {
     }
 }
 
-pub(super) fn hello(info: &ContainerInfo, input: bool, output: bool) -> Hello {
-    let input = input && info.spec.interactive;
+pub(super) fn hello(info: &ContainerInfo, streams: Streams) -> Hello {
+    let input = streams.stdin && info.spec.interactive;
     let size = terminal_size();
     let window = (info.spec.tty && size.rows > 0).then_some((size.rows, size.columns));
-    Hello { input, output, window }
+    Hello { input, output: !streams.only_types(), window }
 }
 
 /// Joins the user to a container until it ends or the user leaves. Signals that came since they are caught are handed on.
@@ -93,7 +94,7 @@ pub(super) fn talk(
     let writer = Arc::new(Mutex::new(conversation.stream.try_clone().map_err(failed)?));
     let detached = Arc::new(AtomicBool::new(false));
     let stdin = io::stdin();
-    let raw = if tty && request.input { RawMode::enter(stdin.as_fd())? } else { None };
+    let raw = if tty && request.streams.stdin { RawMode::enter(stdin.as_fd())? } else { None };
     let (forward, sender) = (request.signals, Arc::clone(&writer));
     std::thread::spawn(move || {
         signals.each(|signal| {
@@ -107,12 +108,13 @@ pub(super) fn talk(
             send(&sender, &frame);
         });
     });
-    if request.input {
-        let keyboard = Keyboard { writer, keys: request.detach_keys.clone(), detached: Arc::clone(&detached), tty };
+    if request.streams.stdin {
+        let (keys, leaves_at_end) = (request.detach_keys.clone(), request.streams.only_types());
+        let keyboard = Keyboard { writer, keys, detached: Arc::clone(&detached), tty, leaves_at_end };
         // It may wait for a key for ever, so nobody waits for it: it ends with the process.
         std::thread::spawn(move || keyboard.read());
     }
-    let left = listen(&mut conversation, &detached);
+    let left = listen(&mut conversation, &detached, request.streams);
     drop(raw);
     left
 }
@@ -122,16 +124,16 @@ fn leave(writer: &Mutex<UnixStream>, _signal: i32) {
     let _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
-fn listen(conversation: &mut Conversation, detached: &AtomicBool) -> Result<Left> {
+fn listen(conversation: &mut Conversation, detached: &AtomicBool, streams: Streams) -> Result<Left> {
     let failed = |source| Error::Monitor { doing: "talking to it", source };
     let shown = |error| Error::Monitor { doing: "showing its output", source: error };
     loop {
         match conversation.next() {
-            Ok(Some(Frame::Output(bytes))) => {
+            Ok(Some(Frame::Output(bytes))) if streams.stdout => {
                 let mut out = io::stdout().lock();
                 out.write_all(&bytes).and_then(|()| out.flush()).map_err(shown)?;
             }
-            Ok(Some(Frame::Errors(bytes))) => io::stderr().lock().write_all(&bytes).map_err(shown)?,
+            Ok(Some(Frame::Errors(bytes))) if streams.stderr => io::stderr().lock().write_all(&bytes).map_err(shown)?,
             Ok(Some(Frame::Exited(code))) => return Ok(Left::Ended(code)),
             Ok(Some(Frame::Failed(sentence, code))) => return Err(Error::Unstarted { sentence, code }),
             Ok(Some(_)) => {}
@@ -153,12 +155,14 @@ struct Keyboard {
     keys: Vec<u8>,
     detached: Arc<AtomicBool>,
     tty: bool,
+    /// Nobody here listens, so there is nothing to stay for when all is typed.
+    leaves_at_end: bool,
 }
 
 impl Keyboard {
-    fn read(self) {
+    fn read(&self) {
         let mut bytes = [0; 16 << 10];
-        let mut filter = KeyFilter::new(if self.tty { self.keys } else { Vec::new() });
+        let mut filter = KeyFilter::new(if self.tty { self.keys.clone() } else { Vec::new() });
         loop {
             let count = match io::stdin().read(&mut bytes) {
                 Ok(count) => count,
@@ -166,19 +170,26 @@ impl Keyboard {
                 Err(_) => 0,
             };
             if count == 0 {
-                return send(&self.writer, &Frame::InputEnd);
+                send(&self.writer, &Frame::InputEnd);
+                if self.leaves_at_end {
+                    self.leave();
+                }
+                return;
             }
             let (typed, leaves) = filter.pass(bytes.get(..count).unwrap_or_default());
             if !typed.is_empty() {
                 send(&self.writer, &Frame::Input(typed));
             }
             if leaves {
-                self.detached.store(true, Ordering::SeqCst);
-                let stream = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-                let _ = stream.shutdown(std::net::Shutdown::Both);
-                return;
+                return self.leave();
             }
         }
+    }
+
+    fn leave(&self) {
+        self.detached.store(true, Ordering::SeqCst);
+        let stream = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = stream.shutdown(std::net::Shutdown::Both);
     }
 }
 

@@ -90,7 +90,7 @@ impl Engine {
         }
         let running = Arc::new(info.running()?);
         let image = self.find_image(&info.record.image.to_string())?;
-        let cgroup = Cgroup::open(info.spec.limits.cgroup_path(&info.record.id))?;
+        let cgroup = info.state.control_group(&info.spec, &info.record.id)?;
         let sandbox = exec_sandbox(&info.spec, &image, running, cgroup, exec)?;
         self.note_event_of(&info, &format!("exec_start: {}", exec.command.join(" ")), &[]);
         Ok(sandbox)

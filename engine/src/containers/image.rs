@@ -71,17 +71,16 @@ impl Engine {
     pub fn commit(&self, name: &str, request: &CommitRequest) -> Result<String> {
         let names = request.image.as_deref().map(parse_name).transpose()?;
         let info = self.container(name)?;
-        let group = match (request.pause && info.status == Status::Running).then(|| group_of(&info)) {
-            Some(Ok(group)) => Some(group),
-            // One that cannot stand still is read as it goes.
-            Some(Err(_)) | None => None,
-        };
-        if let Some(group) = &group {
-            group.freeze()?;
+        // One that cannot stand still is read as it goes.
+        let group = (request.pause && info.status == Status::Running).then(|| group_of(&info)).and_then(Result::ok);
+        // One that has ended meanwhile stands still.
+        let lives = |_: &runtime::Error| info.running().is_ok();
+        if let Some(error) = group.as_ref().and_then(|group| group.freeze().err()).filter(lives) {
+            return Err(error.into());
         }
         let committed = self.commit_tree_of(&info, request, names.as_slice());
-        if let Some(group) = &group {
-            group.thaw()?;
+        if let Some(error) = group.as_ref().and_then(|group| group.thaw().err()).filter(lives) {
+            return Err(error.into());
         }
         let image = committed?;
         self.note_event_of(&info, "commit", &[("imageID", image.id.to_string())]);

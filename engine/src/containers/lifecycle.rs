@@ -52,6 +52,7 @@ impl Engine {
         spec.argv(&image)?;
         spec.check_walls()?;
         spec.check_signals(&image)?;
+        self.check_links(&spec)?;
         let mut targets: Vec<&Path> = spec.mounts.iter().map(|mount| mount.target.as_path()).collect();
         targets.sort_unstable();
         if let Some([twice, _]) = targets.windows(2).find(|pair| matches!(pair, [a, b] if a == b)) {
@@ -72,7 +73,7 @@ impl Engine {
     /// # Errors
     /// When there is none, or it cannot be started.
     pub fn start(&self, name: &str, notes: &dyn Fn(String)) -> Result<()> {
-        let info = self.container(name)?;
+        let info = self.decided(name)?;
         let Some(place) = self.place_to_start(&info)? else { return Ok(()) };
         let conversation = self.spawn_monitor(place, Hello::default())?;
         conversation.notes.into_iter().for_each(notes);
@@ -84,7 +85,7 @@ impl Engine {
     /// # Errors
     /// When there is none, or it cannot be started.
     pub fn start_attached(&self, name: &str, request: &AttachRequest, notes: &dyn Fn(String)) -> Result<Left> {
-        let info = self.container(name)?;
+        let info = self.decided(name)?;
         let Some(place) = self.place_to_start(&info)? else { return self.attach(name, request) };
         self.start_place(place, request, notes)
     }
@@ -98,7 +99,7 @@ impl Engine {
         let info = self.look_at(place.record().clone(), true)?;
         // Before the container is there: one that comes in between is for it.
         let signals = ForwardedSignals::catch()?;
-        let mut conversation = self.spawn_monitor(place, hello(&info, request.input, true))?;
+        let mut conversation = self.spawn_monitor(place, hello(&info, request.streams))?;
         std::mem::take(&mut conversation.notes).into_iter().for_each(notes);
         talk(conversation, info.spec.tty, request, signals)
     }
@@ -217,6 +218,11 @@ impl Engine {
     /// When there is none, or it runs.
     pub fn remove_container(&self, name: &str, force: bool, volumes: bool) -> Result<()> {
         let info = self.container(name)?;
+        let info = match self.decided(&info.record.id) {
+            // One of --rm removed itself.
+            Err(error) if force && error.is_missing_container() => return Ok(()),
+            info => info?,
+        };
         let busy = info.status.is_running() || info.status == Status::Restarting;
         if busy && !force {
             return Err(Error::ContainerRuns { name: info.name(), status: info.status.word() });
@@ -289,6 +295,18 @@ impl Engine {
             std::thread::sleep(LOOK);
         }
         Ok(())
+    }
+
+    /// A container of which it is not open what becomes of it: its monitor gets a moment to decide.
+    fn decided(&self, name: &str) -> Result<ContainerInfo> {
+        let end = Instant::now() + SETTLE;
+        loop {
+            let info = self.container(name)?;
+            if !info.status.is_running() || info.running().is_ok() || Instant::now() > end {
+                return Ok(info);
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     fn let_go(&self, id: &str, end: Instant) -> Result<()> {

@@ -200,6 +200,11 @@ impl Group {
         self.0.clone()
     }
 
+    /// By which path others find it, where that is not where it is for everybody.
+    pub(super) fn delegated_path(&self) -> Option<PathBuf> {
+        self.0.as_ref().and_then(|cgroup| cgroup.delegated_path())
+    }
+
     /// Whether the kernel has killed a process of it because memory ran out.
     pub(super) fn ran_out_of_memory(&self) -> bool {
         self.0.as_ref().is_some_and(|cgroup| cgroup.oom_kills() > 0)

@@ -85,10 +85,14 @@ impl Engine {
 
 /// The control group of a container that runs.
 pub(super) fn group_of(info: &ContainerInfo) -> Result<Cgroup> {
-    Cgroup::open(info.spec.limits.cgroup_path(&info.record.id))?.ok_or_else(|| {
-        Error::WrongState(format!(
-            "container {} has no control group: this machine, or this user, could not make one",
-            info.name()
-        ))
+    info.state.control_group(&info.spec, &info.record.id)?.ok_or_else(|| {
+        let remedy = match runtime::in_user_namespace() {
+            true => {
+                "none was delegated to this user: start the container with \
+                 `systemd-run --user --scope -p Delegate=yes dunnage …`, or as root"
+            }
+            false => "this machine has none that could be made",
+        };
+        Error::WrongState(format!("container {} has no control group, which this needs; {remedy}", info.name()))
     })
 }

@@ -10,6 +10,7 @@ mod exec;
 mod exec_terminal;
 mod image;
 mod inspect;
+mod joins;
 mod launch;
 mod lifecycle;
 mod limits;
@@ -46,6 +47,7 @@ pub use self::{
     exec::ExecSpec,
     exec_terminal::{HOLD_COMMAND, hold_terminal},
     image::CommitRequest,
+    joins::{LinkSpec, Streams},
     lifecycle::CreateRequest,
     limits::{DiskRate, DiskRateKind, LimitSpec},
     log::{LogLine, Output as LogOutput},
@@ -97,7 +99,9 @@ impl Engine {
     pub fn run(&self, request: &RunRequest, notes: &dyn Fn(String)) -> Result<RunOutcome> {
         let spec = &request.create.spec;
         let image = self.find_image(&spec.image)?;
-        let alone = !request.detach && is_plain(spec, &image);
+        let streams = spec.streams();
+        let usual = streams == joins::Streams::usual(spec.interactive);
+        let alone = !request.detach && usual && is_plain(spec, &image);
         let place = self.create_place(&request.create, alone)?;
         if let Some(path) = &request.cidfile {
             write_cidfile(path, place.id())?;
@@ -106,19 +110,15 @@ impl Engine {
             return self.run_alone(place, &image, notes).map(RunOutcome::Ended);
         }
         let id = place.id().to_owned();
-        if request.detach {
+        if request.detach || (streams.only_types() && !streams.stdin) {
             let conversation = self.spawn_monitor(place, Hello::default())?;
             conversation.notes.into_iter().for_each(notes);
             return Ok(RunOutcome::Detached(id));
         }
-        let attach = AttachRequest {
-            input: spec.interactive,
-            signals: request.signals,
-            detach_keys: request.detach_keys.clone(),
-        };
+        let attach = AttachRequest { streams, signals: request.signals, detach_keys: request.detach_keys.clone() };
         Ok(match self.start_place(place, &attach, notes)? {
-            Left::Ended(code) => RunOutcome::Ended(code),
-            Left::Detached => RunOutcome::Detached(id),
+            Left::Ended(code) if !streams.only_types() => RunOutcome::Ended(code),
+            _ => RunOutcome::Detached(id),
         })
     }
 
@@ -142,7 +142,8 @@ impl Engine {
             container.notes().iter().cloned().for_each(notes);
             let (pid, phase) = (container.pid(), Phase::Running);
             let ticks = start_time(pid).unwrap_or(0);
-            place.write_state(&State { phase, pid, ticks, started: now(), ..State::default() })?;
+            let (monitor, cgroup) = (std::process::id(), launch.group.delegated_path());
+            place.write_state(&State { phase, pid, ticks, monitor, started: now(), cgroup, ..State::default() })?;
             self.note_event_of(&info, "start", &[]);
             let options = AttachOptions { interactive: info.spec.interactive };
             let exit = runtime::attach(&mut container, signals, options)?;

@@ -111,9 +111,10 @@ impl<'a> Monitor<'a> {
                 }
             };
             delay = if began.elapsed() >= WELL_AFTER { FIRST_DELAY } else { delay };
-            self.ended(code)?;
             self.look_again();
-            if !self.wants_restart(code) {
+            let again = self.wants_restart(code);
+            self.ended(code, again)?;
+            if !again {
                 break code;
             }
             self.clients.exited(code);
@@ -161,6 +162,8 @@ impl<'a> Monitor<'a> {
             pid,
             ticks: start_time(pid).unwrap_or(0),
             started: now(),
+            monitor: std::process::id(),
+            cgroup: held.0.delegated_path(),
             restarts: self.state.restarts,
             health: health::begin(&self.spec, &self.image),
             ..ContainerState::default()
@@ -176,13 +179,16 @@ impl<'a> Monitor<'a> {
         Ok(live.with(container))
     }
 
-    /// Notes the end.
-    fn ended(&mut self, code: i32) -> Result<()> {
-        self.state.phase = Phase::Exited;
+    /// Notes the end, and with it what comes next: nobody sees one without the other.
+    fn ended(&mut self, code: i32, again: bool) -> Result<()> {
+        self.state.phase = if again { Phase::Restarting } else { Phase::Exited };
         self.state.exit_code = code;
         self.state.finished = now();
         self.state.pid = 0;
-        self.place.write_state(&self.state)?;
+        // One of --rm runs until it is gone.
+        if !self.spec.remove {
+            self.place.write_state(&self.state)?;
+        }
         self.note("die", &[("exitCode", code.to_string())]);
         Ok(())
     }
@@ -212,8 +218,6 @@ impl<'a> Monitor<'a> {
 
     /// False when it was stopped meanwhile.
     fn wait_to_restart(&mut self, delay: Duration) -> Result<bool> {
-        self.state.phase = Phase::Restarting;
-        self.place.write_state(&self.state)?;
         let end = Instant::now() + delay;
         loop {
             if self.was_stopped() {

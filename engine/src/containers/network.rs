@@ -45,7 +45,7 @@ impl Network {
             }
             NetworkChoice::Networks(memberships) => Network::in_realm(engine, spec, image, named, memberships),
             NetworkChoice::Default => match Network::attached(engine, spec, image, named, &[by_default()], None) {
-                Err(Error::Sandbox(error @ runtime::Error::Network { .. })) => {
+                Err(Error::Sandbox(error @ runtime::Error::Network { .. })) if spec.links.is_empty() => {
                     let mut network = Network::alone(NetworkMode::None, spec);
                     network.notes.push(format!(
                             "the container has no network but loopback, for this machine allows none: {error}; --network none says so without this note, --network host gives it the machine's"
@@ -80,7 +80,9 @@ impl Network {
         });
         match attached {
             // What is wrong with the store is no reason to go without.
-            Err(error @ (Error::Usage(_) | Error::Sandbox(runtime::Error::Network { .. }))) => {
+            Err(error @ (Error::Usage(_) | Error::Sandbox(runtime::Error::Network { .. })))
+                if spec.links.is_empty() =>
+            {
                 let mut network = Network::alone(NetworkMode::Host, spec);
                 network.notes.push(format!("the container has the machine's own network, since {error}"));
                 Ok(network)
@@ -119,6 +121,7 @@ impl Network {
         let attachment = engine.attach_to_networks(&wanted, realm)?;
         let mut files = attachment.files().clone();
         files.extra_hosts = hosts(&spec.names, attachment.gateway().unwrap_or(Ipv4Addr::LOCALHOST.into()));
+        files.extra_hosts.extend(engine.linked_hosts(&spec.links, memberships)?);
         let mode = NetworkMode::Join(attachment.namespace().fd());
         let notes = attachment.open_ports().map(|port| {
             format!("port {port} is open to other machines: -p 127.0.0.1:{port}:… is for this machine alone")

@@ -7,6 +7,7 @@ use cache::Image;
 use runtime::{Propagation, PropagationKind};
 use serde::{Deserialize, Serialize};
 
+use super::joins::{LinkSpec, Streams};
 use super::limits::LimitSpec;
 use crate::error::{Error, Result};
 use crate::networks::{NameFiles, NetworkChoice, PortSpec};
@@ -59,6 +60,10 @@ pub struct ContainerSpec {
     pub interactive: bool,
     /// The first client that closes its input closes the container's.
     pub stdin_once: bool,
+    /// `--attach`, where it is given.
+    pub attached: Option<Streams>,
+    /// `--link`.
+    pub links: Vec<LinkSpec>,
     /// `--tty`.
     pub tty: bool,
     /// `--rm`: the container's files go when it ends.

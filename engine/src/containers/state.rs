@@ -1,5 +1,6 @@
 //! What became of a container. The monitor writes it; a reader believes it only as far as the lock and the process agree.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use cache::ContainerRecord;
@@ -30,6 +31,11 @@ pub struct ContainerState {
     pub started: u64,
     /// Unix nanoseconds of the last end.
     pub finished: u64,
+    /// Who started it and decides what becomes of it when it has ended: its monitor, or the caller of `run`.
+    pub monitor: u32,
+    /// Its control group, where that is below one that was handed to a user without root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
     /// How it ended.
     pub exit_code: i32,
     /// It ran out of the memory that it was given.
@@ -40,6 +46,14 @@ pub struct ContainerState {
     pub restarts: u32,
     /// What its health checks found.
     pub health: Option<Health>,
+}
+
+impl ContainerState {
+    /// The control group of a container that runs, where it has one.
+    pub(super) fn control_group(&self, spec: &ContainerSpec, id: &str) -> Result<Option<Cgroup>> {
+        let path = self.cgroup.clone().unwrap_or_else(|| spec.limits.cgroup_path(id));
+        Ok(Cgroup::open(path)?)
+    }
 }
 
 /// What a container does.
@@ -172,7 +186,8 @@ impl ContainerInfo {
             true => Running::find(self.state.pid, self.state.ticks)?,
             false => None,
         };
-        running.ok_or_else(|| Error::NotRunning { name: self.name(), status: self.status.word() })
+        let status = if self.status.is_running() { "about to end" } else { self.status.word() };
+        running.ok_or_else(|| Error::NotRunning { name: self.name(), status })
     }
 }
 
@@ -184,7 +199,11 @@ impl Engine {
     pub fn containers(&self) -> Result<Vec<ContainerInfo>> {
         let mut found = Vec::new();
         for (record, held) in self.store.containers()? {
-            found.push(self.look_at(record, held)?);
+            match self.look_at(record, held) {
+                // It went while it was looked at.
+                Err(error) if error.is_missing_container() => {}
+                info => found.push(info?),
+            }
         }
         found.sort_by(|a, b| {
             let key = |info: &ContainerInfo| (info.record.created, info.state.started);
@@ -221,22 +240,29 @@ impl Engine {
 
     pub(super) fn look_at(&self, record: ContainerRecord, held: bool) -> Result<ContainerInfo> {
         let spec = spec_of(&record);
-        let mut state: ContainerState = self.store.container_state(&record.id).unwrap_or_default();
+        let read = self.store.container_state(&record.id);
+        if read.is_none() {
+            self.is_there_still(&record)?;
+        }
+        let mut state: ContainerState = read.unwrap_or_default();
         let lives =
             |state: &ContainerState| -> Result<bool> { Ok(held && Running::find(state.pid, state.ticks)?.is_some()) };
         let status = match state.phase {
             Phase::Created => Status::Created,
             Phase::Running if lives(&state)? => {
-                let group = Cgroup::open(spec.limits.cgroup_path(&record.id)).ok().flatten();
+                let group = state.control_group(&spec, &record.id).ok().flatten();
                 if group.is_some_and(|group| group.is_frozen()) { Status::Paused } else { Status::Running }
             }
+            // It has ended, and whether that is the end is still to be decided.
+            Phase::Running if held && is_there(state.monitor) => Status::Running,
             Phase::Restarting if held => Status::Restarting,
             Phase::Running | Phase::Restarting => {
-                // Whoever would have written how it ended was killed, or is about to write it.
+                // Whoever would have written how it ended was killed, or has just written it.
                 if let Some(last) = self.store.container_state::<ContainerState>(&record.id) {
                     state = last;
                 }
                 if state.phase != Phase::Exited {
+                    self.is_there_still(&record)?;
                     state = ContainerState { exit_code: KILLED, finished: now(), phase: Phase::Exited, ..state };
                 }
                 Status::Exited
@@ -245,6 +271,21 @@ impl Engine {
         };
         Ok(ContainerInfo { record, spec, state, status, held })
     }
+}
+
+impl Engine {
+    /// What a container left that removed itself tells nothing of how it ended.
+    fn is_there_still(&self, record: &ContainerRecord) -> Result<()> {
+        match self.store.container(&record.id)? {
+            Some(_) => Ok(()),
+            None => Err(Error::Store(cache::Error::ContainerNotFound(record.id.clone()))),
+        }
+    }
+}
+
+/// Whether a process has this number. It counts beside a lock that a stranger with the same number does not hold.
+fn is_there(pid: u32) -> bool {
+    pid != 0 && Path::new("/proc").join(pid.to_string()).exists()
 }
 
 fn spec_of(record: &ContainerRecord) -> ContainerSpec {

@@ -52,7 +52,7 @@ impl Engine {
         let running = info.running()?;
         let mut pids = match group_of(&info) {
             Ok(group) => group.processes()?,
-            Err(_) => vec![running.pid()],
+            Err(_) => running.processes(),
         };
         pids.sort_unstable();
         // Those that ended meanwhile are not there any more.
@@ -62,10 +62,10 @@ impl Engine {
     /// What a container uses now.
     ///
     /// # Errors
-    /// When it does not run, or has no control group.
+    /// When it does not run.
     pub fn usage_of(&self, info: &ContainerInfo) -> Result<ContainerUse> {
         let running = info.running()?;
-        let stats = group_of(info)?.stats();
+        let stats = group_of(info).map_or_else(|_| running.usage(), |group| group.stats());
         let memory_limit = stats.memory.limit.unwrap_or_else(machine_memory);
         let network = match info.spec.network {
             NetworkChoice::Host => (0, 0),

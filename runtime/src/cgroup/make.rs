@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::file::{errno_of, write};
 use super::place::{self, Made};
 use super::probe::{Controller, Hierarchies};
-use super::{CGROUP_PARENT, Cgroup, Place1, Place2, Resources, no_controller, relative, sweep, v1, wait};
+use super::{CGROUP_PARENT, Cgroup, Place1, Place2, Resources, delegated, no_controller, relative, sweep, v1, wait};
 use crate::error::{Error, Result};
 
 /// In which hierarchies of version 1 a group is made, where there is version 2 as well.
@@ -29,7 +29,7 @@ impl Cgroup {
     /// [`Error::Limit`] names the limit, the controller and the remedy.
     pub fn create(path: impl AsRef<Path>, extent: Extent, resources: &Resources) -> Result<Cgroup> {
         let path = relative(path.as_ref())?;
-        let hierarchies = Hierarchies::probe()?;
+        let (hierarchies, base) = delegated::hierarchies_for(&path)?;
         let needs = resources.needs();
         for (controller, limit) in &needs {
             let in_v1 = hierarchies.v1.iter().any(|hierarchy| hierarchy.controllers.contains(controller));
@@ -44,6 +44,7 @@ impl Cgroup {
         let held = if own { sweep::hold(&hierarchies, &path, &mut made) } else { None };
         let mut group = Cgroup::make(&path, extent, resources, hierarchies, &mut made)?;
         group._held = held;
+        group.base = base;
         drop(entering);
         group.apply(resources)?;
         made.keep();

@@ -1,5 +1,6 @@
 //! `Cgroup`: a control group as the place of a sandbox. It limits, counts, freezes and ends processes, and is the same to
 //! its users whether the machine has version 1 (one directory for each controller), version 2, or both at once.
+mod delegated;
 mod devices;
 mod file;
 mod limits;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+pub use delegated::{Delegated, delegated_control_group};
 pub use devices::{DeviceAccess, DeviceClass, DeviceRule, DeviceSet};
 pub use limits::{Bound, DeviceWeight, Resources, Throttle, ThrottleKind};
 pub use make::Extent;
@@ -28,7 +30,7 @@ pub use sweep::sweep_control_groups;
 use crate::error::{Error, Result};
 use crate::signal::Signal;
 use file::{errno_of, keyed, write};
-use probe::{Hierarchies, Hierarchy, unified_controllers};
+use probe::{Hierarchy, unified_controllers};
 
 /// The group below which those of this program are, where nobody names another.
 pub const CGROUP_PARENT: &str = "dunnage";
@@ -40,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
+    /// Where version 2 begins for it: what was handed to this user, or the root.
+    base: PathBuf,
     v1: Vec<Place1>,
     v2: Option<Place2>,
     /// Where it is in hierarchies in which this process did not make it: a limit that is set later may.
@@ -69,8 +73,8 @@ impl Cgroup {
     /// The group `path`, if there is one in any hierarchy.
     pub fn open(path: impl AsRef<Path>) -> Result<Option<Cgroup>> {
         let path = relative(path.as_ref())?;
-        let hierarchies = Hierarchies::probe()?;
-        let mut group = Cgroup::nowhere(&path);
+        let (hierarchies, base) = delegated::hierarchies_for(&path)?;
+        let mut group = Cgroup { base, ..Cgroup::nowhere(&path) };
         for hierarchy in hierarchies.v1 {
             let directory = hierarchy.mount.join(&group.path);
             if directory.is_dir() {
@@ -84,13 +88,21 @@ impl Cgroup {
     }
 
     fn nowhere(path: &Path) -> Cgroup {
-        Cgroup { path: path.to_owned(), v1: Vec::new(), v2: None, elsewhere: Vec::new(), _held: None }
+        let path = path.to_owned();
+        Cgroup { path, base: PathBuf::new(), v1: Vec::new(), v2: None, elsewhere: Vec::new(), _held: None }
     }
 
     /// Where it is, counted from the roots of the hierarchies.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// By which path any process finds it that was made below what was handed to this user; `None` where that is
+    /// [`Cgroup::path`].
+    #[must_use]
+    pub fn delegated_path(&self) -> Option<PathBuf> {
+        (!self.base.as_os_str().is_empty()).then(|| self.base.join(&self.path))
     }
 
     /// Its directories, each with the controllers it has in version 1; the one of version 2 has none there. The last is the
@@ -236,6 +248,10 @@ impl Cgroup {
             write(&place.directory.join("cgroup.freeze"), if frozen { "1" } else { "0" }).map_err(failed())?;
             let state = || std::fs::read_to_string(place.directory.join("cgroup.events")).unwrap_or_default();
             while frozen && keyed(&state(), "frozen") != Some(1) {
+                // One whose last process has ended freezes no more, and may be gone.
+                if !state().contains("populated 1") {
+                    return Err(failed()(std::io::ErrorKind::NotFound.into()));
+                }
                 wait(begun).map_err(failed())?;
             }
             return Ok(());

@@ -10,6 +10,7 @@ use super::probe::{Controller, Hierarchy};
 use super::{CGROUP_PARENT, Place1, Place2, v2};
 use crate::error::{Error, Result};
 use crate::signal::Signal;
+use crate::userns::in_user_namespace;
 
 /// Directories that were made, and that go again unless they are kept.
 #[derive(Debug, Default)]
@@ -64,7 +65,13 @@ pub(super) fn cannot_make(limit: &'static str, directory: &Path, error: &io::Err
     let directory = directory.display();
     let reason = match errno_of(error) {
         Errno::ACCESS | Errno::PERM | Errno::ROFS => {
-            format!("the control group {directory} may not be made ({error}); run as root, or in a delegated group")
+            let remedy = match in_user_namespace() {
+                true => {
+                    "run in a group that was delegated to you (`systemd-run --user --scope -p Delegate=yes dunnage …`)"
+                }
+                false => "run as root, or in a delegated group",
+            };
+            format!("the control group {directory} may not be made ({error}); {remedy}, or leave the limit out")
         }
         _ => format!("the control group {directory} cannot be made ({error})"),
     };

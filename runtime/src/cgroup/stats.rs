@@ -21,6 +21,19 @@ pub struct CgroupStats {
     pub io: Vec<IoStats>,
 }
 
+impl CgroupStats {
+    /// What processes use that no group holds.
+    pub(crate) fn of_processes(processes: &[u32]) -> CgroupStats {
+        CgroupStats {
+            memory: memory_of(processes),
+            cpu: cpu_of(processes),
+            pids: processes.iter().map(|pid| threads_of(*pid)).sum(),
+            pids_limit: None,
+            io: io_of(processes),
+        }
+    }
+}
+
 /// Memory in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStats {
@@ -89,6 +102,9 @@ pub struct IoStats {
 /// Numbers at and above this are version 1's way to say unlimited.
 const UNLIMITED: u64 = i64::MAX as u64 - (1 << 20);
 
+/// The kernel tells programs hundredths of a second, however finely it counts (time(7)).
+const TICK: Duration = Duration::from_millis(10);
+
 fn text(directory: &Path, file: &str) -> String {
     fs::read_to_string(directory.join(file)).unwrap_or_default()
 }
@@ -118,6 +134,25 @@ pub(super) fn memory_of(processes: &[u32]) -> MemoryStats {
         stats.swap += kilobytes(&text, "SwapPss:") * 1024;
     }
     stats
+}
+
+/// Processor time of processes and of the children that they have waited for (proc_pid_stat(5)).
+fn cpu_of(processes: &[u32]) -> CpuStats {
+    let ticks = |text: &str, fields: [usize; 2]| -> u32 {
+        let rest: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        fields.iter().filter_map(|field| rest.get(*field)?.parse::<u32>().ok()).sum()
+    };
+    let mut stats = CpuStats::default();
+    for text in processes.iter().map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()) {
+        stats.user += TICK * ticks(&text, [11, 13]);
+        stats.system += TICK * ticks(&text, [12, 14]);
+    }
+    stats.total = stats.user + stats.system;
+    stats
+}
+
+fn threads_of(pid: u32) -> u64 {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |threads| threads.count() as u64)
 }
 
 /// What living processes read from and wrote to disks, of which nobody tells which (proc_pid_io(5)).

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::place::Made;
 use super::probe::Hierarchies;
-use super::{CGROUP_PARENT, place};
+use super::{CGROUP_PARENT, delegated, place};
 
 /// The hierarchy by which groups are known.
 fn lead(hierarchies: &Hierarchies) -> Option<&PathBuf> {
@@ -33,7 +33,7 @@ pub(super) fn enter(hierarchies: &Hierarchies) -> Option<File> {
 
 /// Takes away the groups that killed processes of this program left behind.
 pub fn sweep_control_groups() {
-    let Ok(hierarchies) = Hierarchies::probe() else { return };
+    let Ok((hierarchies, _)) = delegated::hierarchies_for(Path::new(CGROUP_PARENT)) else { return };
     let there = lead(&hierarchies).is_some_and(|mount| mount.join(CGROUP_PARENT).is_dir());
     if there {
         drop(enter(&hierarchies));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cache::Image;
-use runtime::{Cgroup, Container, Running, Stdio};
+use runtime::{Container, Running, Stdio};
 
 use super::super::exec::{ExecSpec, exec_sandbox};
 use super::super::spec::ContainerSpec;
@@ -154,7 +154,7 @@ impl Checks {
 
     fn begin(&self, monitor: &Monitor<'_>) -> std::result::Result<Probe, String> {
         let start = || -> crate::Result<Container> {
-            let cgroup = Cgroup::open(monitor.spec.limits.cgroup_path(monitor.place.id()))?;
+            let cgroup = monitor.state.control_group(&monitor.spec, monitor.place.id())?;
             let mut sandbox =
                 exec_sandbox(&monitor.spec, &monitor.image, Arc::clone(&self.running), cgroup, &self.exec)?;
             sandbox.stdio = Stdio::Pipes;
