@@ -1,7 +1,7 @@
 //! Without root: a fresh user of the machine builds and runs what root does, in a user namespace.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use testdata::{Dunnage, Granted, Need, User, copy_tree, skipped, workspace};
+use testdata::{Dunnage, Granted, Need, User, skipped};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_dunnage");
 const NEEDS: [Need; 4] = [Need::Root, Need::Program("useradd"), Need::Program("newuidmap"), Need::Program("setpriv")];
@@ -29,7 +29,7 @@ fn built_by(user: &User, flags: &[&str]) -> String {
 }
 
 #[test]
-fn root_and_a_user_with_ranges_build_the_same_image() {
+fn runtime_s01_root_and_a_user_with_ranges_build_the_same_image() {
     if skipped(&NEEDS) {
         return;
     }
@@ -227,31 +227,4 @@ fn security_t08_device_nodes_of_an_archive_are_not_made_without_root() {
     let imported = user.run(["import", "nodes.tar", "nodes"]);
     assert_eq!(imported.code, 1, "{imported:?}");
     assert!(imported.stderr.contains("device"), "{}", imported.stderr);
-}
-
-#[test]
-fn a_user_compiles_with_apt() {
-    if skipped(&[NEEDS.as_slice(), &[Need::Program("mmdebstrap")]].concat()) {
-        return;
-    }
-    let user = User::new(BINARY, Granted::Ranges);
-    user.run(["bootstrap", "--from", "debian:bookworm", "debian:bookworm"]).ok();
-    compile_with_apt(&user);
-    user.run(["save", "-o", "debian.tar", "debian:bookworm"]).ok();
-
-    let other = User::new(BINARY, Granted::Nothing);
-    std::fs::rename(user.home().join("debian.tar"), other.home().join("debian.tar")).unwrap();
-    other.take("debian.tar".as_ref());
-    other.run(["load", "-i", "debian.tar"]).ok();
-    compile_with_apt(&other);
-}
-
-/// apt-get downloads as a user of its own, and dpkg gives files away.
-fn compile_with_apt(user: &User) {
-    let context = user.home().join("context");
-    std::fs::create_dir(&context).unwrap();
-    copy_tree(&workspace().join("testdata/compile"), &context);
-    user.take("context".as_ref());
-    user.run(["build", "-t", "app", "context"]).ok();
-    assert_eq!(user.run(["run", "--rm", "app"]).ok().stdout, "hello from a container\n6 * 7 = 42\n");
 }

@@ -103,12 +103,11 @@ impl User {
         self.command(self.home.join("dunnage"), args).output().expect("the binary starts").into()
     }
 
-    /// The same, with no other programs on its PATH than these.
+    /// A directory with these programs and no others.
     ///
     /// # Panics
-    /// When it cannot be started.
-    #[track_caller]
-    pub fn run_with<S: AsRef<OsStr>>(&self, programs: &[&str], args: impl IntoIterator<Item = S>) -> Ran {
+    /// When one of them is not there.
+    pub fn bin(&self, programs: &[&str]) -> PathBuf {
         let bin = self.home.join(format!("bin-{}", programs.join("-")));
         if !bin.exists() {
             std::fs::create_dir(&bin).expect("a directory");
@@ -117,6 +116,16 @@ impl User {
                 std::os::unix::fs::symlink(found, bin.join(program)).expect("a link");
             }
         }
+        bin
+    }
+
+    /// The same, with no other programs on its PATH than these.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn run_with<S: AsRef<OsStr>>(&self, programs: &[&str], args: impl IntoIterator<Item = S>) -> Ran {
+        let bin = self.bin(programs);
         let mut command = self.command("env", [format!("PATH={}", bin.display())]);
         command.arg(self.home.join("dunnage")).args(args).output().expect("the binary starts").into()
     }
