@@ -148,8 +148,8 @@ fn runtime_s04_in_containers_that_are_not_privileged_the_images_of_root_are_made
     with_docker(&["load", "-i", &light.root.dir(".").join("outer.tar").display().to_string()]).ok();
     let with_dunnage = |args: &[&str]| light.root.run(args);
 
-    let tools: [(&str, &dyn Fn(&[&str]) -> Ran); 2] = [("dunnage", &with_dunnage), ("docker", &with_docker)];
-    for (tool, start) in tools {
+    for tool in ["dunnage", "docker"] {
+        let start = |args: &[&str]| if tool == "docker" { with_docker(args) } else { with_dunnage(args) };
         let work = |flags: &[&str], store: Option<&Path>, names: &[&str]| {
             let lent = lent(&light.files, store);
             let lent: Vec<&str> = lent.iter().map(String::as_str).collect();

@@ -1,6 +1,6 @@
 //! Making a control group, and making it in more hierarchies when a limit comes later.
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -30,6 +30,16 @@ impl Cgroup {
     pub fn create(path: impl AsRef<Path>, extent: Extent, resources: &Resources) -> Result<Cgroup> {
         let path = relative(path.as_ref())?;
         let (hierarchies, base) = delegated::hierarchies_for(&path)?;
+        Cgroup::create_in(hierarchies, base, path, extent, resources)
+    }
+
+    fn create_in(
+        hierarchies: Hierarchies,
+        base: PathBuf,
+        path: PathBuf,
+        extent: Extent,
+        resources: &Resources,
+    ) -> Result<Cgroup> {
         let needs = resources.needs();
         for (controller, limit) in &needs {
             let in_v1 = hierarchies.v1.iter().any(|hierarchy| hierarchy.controllers.contains(controller));
@@ -143,5 +153,74 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::cgroup::Bound;
+
+    const SERVICE: &str = "user.slice/user-1000.slice/user@1000.service";
+
+    /// A machine of version 2 alone, as files: what the kernel makes with a directory is there already.
+    fn tree() -> tempfile::TempDir {
+        let tree = tempfile::tempdir().unwrap();
+        let service = tree.path().join(SERVICE);
+        let group = service.join("dunnage/one");
+        fs::create_dir_all(&group).unwrap();
+        for (directory, given) in [(service.as_path(), "memory pids"), (&service.join("dunnage"), ""), (&group, "")] {
+            let write = |file: &str, text: &str| fs::write(directory.join(file), text).unwrap();
+            write("cgroup.controllers", "cpu memory pids\n");
+            write("cgroup.subtree_control", given);
+            write("cgroup.procs", "");
+        }
+        for file in ["memory.max", "memory.swap.max", "cpu.max", "pids.max"] {
+            fs::write(group.join(file), "").unwrap();
+        }
+        tree
+    }
+
+    fn create(tree: &Path, resources: &Resources) -> Result<Cgroup> {
+        let hierarchies = Hierarchies { v1: Vec::new(), v2: Some(tree.join(SERVICE)) };
+        Cgroup::create_in(hierarchies, SERVICE.into(), "dunnage/one".into(), Extent::Whole, resources)
+    }
+
+    #[test]
+    fn limits_of_a_user_are_written_below_what_was_handed_over() {
+        let tree = tree();
+        let resources = Resources {
+            memory: Some(Bound::At(64 << 20)),
+            memory_swap: Some(Bound::At(128 << 20)),
+            pids: Some(Bound::At(50)),
+            cpu_quota: Some(Bound::At(50_000)),
+            cpu_period: Some(100_000),
+            ..Resources::default()
+        };
+        let group = create(tree.path(), &resources).unwrap();
+        assert_eq!(group.delegated_path(), Some(Path::new(SERVICE).join("dunnage/one")));
+        assert!(group.has(Controller::Memory) && !group.has(Controller::Cpuset));
+        let read = |path: &str| fs::read_to_string(tree.path().join(SERVICE).join(path)).unwrap();
+        assert_eq!(read("dunnage/one/memory.max"), "67108864");
+        assert_eq!(read("dunnage/one/memory.swap.max"), "67108864");
+        assert_eq!(read("dunnage/one/pids.max"), "50");
+        assert_eq!(read("dunnage/one/cpu.max"), "50000 100000");
+        // What was not handed on yet is; nothing is asked of the groups above.
+        assert_eq!(read("cgroup.subtree_control"), "+cpu");
+        assert!(!tree.path().join("cgroup.subtree_control").exists());
+    }
+
+    #[test]
+    fn a_controller_that_was_not_handed_over_is_named() {
+        let tree = tree();
+        let resources = Resources { cpuset_cpus: Some("0".to_owned()), ..Resources::default() };
+        let sentence = create(tree.path(), &resources).unwrap_err().to_string();
+        assert!(
+            sentence.contains("the cpuset controller is not handed to") && sentence.contains(SERVICE),
+            "{sentence}"
+        );
     }
 }
