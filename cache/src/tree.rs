@@ -3,6 +3,7 @@
 //! Every path is resolved by `openat2` with RESOLVE_IN_ROOT and NO_MAGICLINKS: `..` and absolute links end at the root of
 //! the tree, whatever the tree's author wrote, and a rename during the walk cannot lead out.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,6 +17,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::owner;
+use crate::shift::IdShift;
 
 /// Largest set of attribute names, and largest attribute, that is read (the kernel's own limits).
 const XATTR_LIMIT: usize = 64 * 1024;
@@ -115,6 +117,8 @@ pub struct TreeRoot {
     fd: OwnedFd,
     /// How paths are resolved below it.
     resolve: ResolveFlags,
+    /// Whose owners it has.
+    shift: Option<IdShift>,
 }
 
 /// Links are followed, and end at the root.
@@ -143,7 +147,7 @@ impl TreeRoot {
     pub fn open(path: &Path) -> Result<TreeRoot> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::errno("open", path))?;
-        Ok(TreeRoot { fd, resolve: INSIDE })
+        Ok(TreeRoot { fd, resolve: INSIDE, shift: None })
     }
 
     /// Of an open directory or detached mount.
@@ -152,7 +156,7 @@ impl TreeRoot {
     /// When no descriptor is left.
     pub fn from_fd(fd: impl AsFd) -> Result<TreeRoot> {
         let fd = fd.as_fd().try_clone_to_owned().map_err(Error::path("open", "a directory"))?;
-        Ok(TreeRoot { fd, resolve: INSIDE })
+        Ok(TreeRoot { fd, resolve: INSIDE, shift: None })
     }
 
     /// A directory of this tree as a root of its own.
@@ -160,13 +164,34 @@ impl TreeRoot {
     /// # Errors
     /// When it is not there.
     pub fn subtree(&self, path: &Path) -> Result<TreeRoot> {
-        Ok(TreeRoot { fd: self.directory(path)?, resolve: self.resolve })
+        Ok(TreeRoot { fd: self.directory(path)?, resolve: self.resolve, shift: self.shift })
     }
 
     /// The same tree, in which no directory of a path may be a link: for walks of a tree that others change meanwhile.
     #[must_use]
     pub fn without_links(self) -> TreeRoot {
-        TreeRoot { fd: self.fd, resolve: self.resolve | ResolveFlags::NO_SYMLINKS }
+        TreeRoot { resolve: self.resolve | ResolveFlags::NO_SYMLINKS, ..self }
+    }
+
+    /// The same tree, of a user namespace of others, whose owners are given and shown as those in it have them.
+    #[must_use]
+    pub fn with_ids(self, shift: IdShift) -> TreeRoot {
+        TreeRoot { shift: Some(shift), ..self }
+    }
+
+    fn shown(&self, mut metadata: Metadata) -> Metadata {
+        if let Some(shift) = self.shift {
+            shift.inward(&mut metadata);
+        }
+        metadata
+    }
+
+    pub(crate) fn given(&self, owner: Owner) -> Owner {
+        self.shift.map_or(owner, |shift| shift.outward(owner))
+    }
+
+    pub(crate) fn given_all<'a>(&self, attributes: &'a Attributes) -> Cow<'a, Attributes> {
+        self.shift.map_or(Cow::Borrowed(attributes), |shift| Cow::Owned(shift.outward_all(attributes)))
     }
 
     /// The directory itself, open for reading.
@@ -177,7 +202,7 @@ impl TreeRoot {
 
     /// What is at a name in this directory itself.
     pub(crate) fn look(&self, name: &OsStr) -> rustix::io::Result<Option<Metadata>> {
-        look(&self.fd, name)
+        Ok(look(&self.fd, name)?.map(|found| self.shown(found)))
     }
 
     /// This directory itself, to be read.
@@ -247,7 +272,7 @@ impl TreeRoot {
                     let (parent, name) = self.parent(path)?;
                     owner::amend_entry(&mut found, &parent, name).map_err(Error::errno("read", path))?;
                 }
-                Ok(Some(found))
+                Ok(Some(self.shown(found)))
             }
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(errno) => Err(Error::errno("read", path)(errno)),
@@ -260,7 +285,11 @@ impl TreeRoot {
     /// When it is no directory or cannot be read.
     pub fn read_dir(&self, path: &Path) -> Result<Vec<(OsString, Metadata)>> {
         let fd = self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(Error::errno("read", path))?;
-        read_directory(fd).map_err(Error::errno("read", path))
+        let entries = read_directory(fd).map_err(Error::errno("read", path))?;
+        Ok(match self.shift {
+            Some(_) => entries.into_iter().map(|(name, found)| (name, self.shown(found))).collect(),
+            None => entries,
+        })
     }
 
     /// Opens a regular file for reading, links followed inside the root.
@@ -307,7 +336,11 @@ impl TreeRoot {
     pub fn xattrs(&self, path: &Path) -> Result<Vec<(OsString, Vec<u8>)>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = self.resolve(path, flags).map_err(Error::errno("open", path))?;
-        xattrs(&fd).map_err(Error::errno("read the attributes of", path))
+        let mut found = xattrs(&fd).map_err(Error::errno("read the attributes of", path))?;
+        if let Some(shift) = self.shift {
+            shift.inward_xattrs(&mut found);
+        }
+        Ok(found)
     }
 
     /// Makes a directory and all that is missing above it. What exists stays as it is; links are followed inside the root.
@@ -329,7 +362,7 @@ impl TreeRoot {
             Err(Errno::EXIST) => return self.directory(path).map(drop),
             Err(errno) => return Err(Error::errno("make the directory", path)(errno)),
         }
-        own(&parent, name, owner).map_err(Error::errno("own", path))?;
+        own(&parent, name, self.given(owner)).map_err(Error::errno("own", path))?;
         rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(mode), AtFlags::empty())
             .map_err(Error::errno("set the mode of", path))
     }
@@ -399,7 +432,7 @@ impl TreeRoot {
         failpoint("tree.attributes")?;
         let stat = rustix::fs::fstat(&file).map_err(Error::errno("read", path))?;
         let given = (Owner { uid: stat.st_uid, gid: stat.st_gid }, stat.st_mode & 0o7777);
-        give_new(&file, attributes, Some(given), path)?;
+        give_new(&file, &self.given_all(attributes), Some(given), path)?;
         Ok(written)
     }
 
@@ -411,7 +444,7 @@ impl TreeRoot {
         let (parent, name) = self.parent(path)?;
         let make = || rustix::fs::symlinkat(link, &parent, name);
         replace(&parent, name, path, make)?;
-        own(&parent, name, attributes.owner).map_err(Error::errno("own", path))?;
+        own(&parent, name, self.given(attributes.owner)).map_err(Error::errno("own", path))?;
         set_time(&parent, name, attributes.mtime_ns).map_err(Error::errno("set the time of", path))
     }
 
@@ -442,7 +475,7 @@ impl TreeRoot {
         let (parent, name) = self.parent(path)?;
         let make = || rustix::fs::mknodat(&parent, name, file_type, Mode::RUSR | Mode::WUSR, rdev);
         replace(&parent, name, path, make)?;
-        own(&parent, name, attributes.owner).map_err(Error::errno("own", path))?;
+        own(&parent, name, self.given(attributes.owner)).map_err(Error::errno("own", path))?;
         rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(attributes.mode), AtFlags::empty())
             .map_err(Error::errno("set the mode of", path))?;
         set_time(&parent, name, attributes.mtime_ns).map_err(Error::errno("set the time of", path))
@@ -456,7 +489,7 @@ impl TreeRoot {
         let fd = self
             .resolve(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
             .map_err(Error::errno("open", path))?;
-        give(&fd, attributes, path)
+        give(&fd, &self.given_all(attributes), path)
     }
 
     /// Sets the modification time of an existing file or directory.

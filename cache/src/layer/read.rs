@@ -64,7 +64,7 @@ pub(crate) fn extract<S: Record>(
         root,
         displaced,
         options,
-        directories: Directories::new(root, options.owner.unwrap_or_default()),
+        directories: Directories::new(root, root.given(options.owner.unwrap_or_default())),
         contents: HashMap::new(),
         given: None,
         bytes: 0,
@@ -118,6 +118,7 @@ impl Extractor<'_> {
             mtime_ns: entry.mtime_ns,
             xattrs: entry.xattrs.clone(),
         };
+        let attributes = self.root.given_all(&attributes);
         let Some(name) = entry.path.file_name() else {
             return match entry.kind {
                 EntryKind::Directory if self.is_layer() => {
