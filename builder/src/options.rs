@@ -100,6 +100,8 @@ pub struct RunSettings {
     pub shm_size: Option<u64>,
     /// `--cgroup-parent`: the control group below which steps are; in no key, as with BuildKit.
     pub cgroup_parent: Option<String>,
+    /// What the ids of a user namespace for each step are taken from, and how many; in no key, for no layer shows them.
+    pub ids: Option<(runtime::IdPool, u32)>,
     /// Directories with the specifications of devices, the later over the earlier; in no key.
     pub device_specs: Vec<PathBuf>,
 }

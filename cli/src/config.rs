@@ -124,6 +124,14 @@ fn object_stores() -> S3Environment {
     }
 }
 
+/// Our own files of settings, the first one first.
+pub(crate) fn own_settings() -> Vec<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
+    let of_user = config.map(|config| config.join("dunnage/config.toml"));
+    [set("DUNNAGE_CONFIG"), of_user, Some(PathBuf::from("/etc/dunnage/config.toml"))].into_iter().flatten().collect()
+}
+
 /// Where the user's files about registries are: our own, docker's, and containers'.
 fn registries() -> RegistryFiles {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -136,7 +144,7 @@ fn registries() -> RegistryFiles {
     let some = |paths: &[Option<PathBuf>]| paths.iter().flatten().cloned().collect::<Vec<_>>();
     RegistryFiles {
         settings: SettingsFiles {
-            own: some(&[set("DUNNAGE_CONFIG"), below("dunnage/config.toml"), system("/etc/dunnage/config.toml")]),
+            own: own_settings(),
             containers: match set("CONTAINERS_REGISTRIES_CONF") {
                 Some(path) => vec![path],
                 None => some(&[below("containers/registries.conf"), system("/etc/containers/registries.conf")]),

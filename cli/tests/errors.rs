@@ -128,7 +128,7 @@ fn flags_that_this_version_lacks_are_refused() {
         dunnage.run(args).fails(2, &unsupported(flag));
     }
     for (args, flag) in [
-        (vec!["run", "--userns", "auto", "x"], "--userns"),
+        (vec!["run", "--runtime", "runc", "x"], "--runtime"),
         (vec!["--root", "build", "run", "--link", "db", "x"], "--link"),
     ] {
         dunnage.run(args).fails(125, &unsupported(flag));

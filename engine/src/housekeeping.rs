@@ -9,6 +9,7 @@ use crate::Engine;
 use crate::error::Result;
 use crate::networks::UplinkProgram;
 use crate::storage::Storage;
+use crate::userns::UsernsRanges;
 
 impl Engine {
     /// Reads everything in the store again, and repairs what can be.
@@ -63,6 +64,7 @@ impl Engine {
             networks: runtime::network::probe_networks().map_err(|error| error.to_string()),
             uplinks: runtime::in_user_namespace()
                 .then(|| UplinkProgram::all(&self.programs).iter().map(UplinkProgram::name).collect()),
+            userns: self.probe_userns(),
             seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
         })
     }
@@ -91,6 +93,8 @@ pub struct Info {
     pub networks: std::result::Result<(), String>,
     /// Without root, the programs that can be their way out, the first one first.
     pub uplinks: Option<Vec<&'static str>>,
+    /// Whether containers can have a user namespace of their own, or why not.
+    pub userns: std::result::Result<UsernsRanges, String>,
     /// The kernel filters system calls.
     pub seccomp: bool,
 }

@@ -41,6 +41,7 @@ mod serve;
 mod source_secrets;
 mod sources;
 mod storage;
+mod userns;
 mod volumes;
 mod watch;
 mod why;
@@ -72,7 +73,7 @@ pub use containers::{
     DiskRateKind, EventWindow, ExecSpec, HOLD_COMMAND, Health, HealthChange, HealthResult, HealthStatus, Left,
     LimitSpec, LinkSpec, LogChoice, LogDriver, LogLine, LogOutput, LogRequest, MONITOR_COMMAND, MountKind, MountSpec,
     NamespaceChoice, Phase, ProcessRow, RestartPolicy, RunOutcome, RunRequest, Security, Status, Streams, Ulimit,
-    VolumesFrom, hold_terminal, parse_detach_keys, parse_duration, parse_moment, rfc3339,
+    UsernsMode, VolumesFrom, hold_terminal, parse_detach_keys, parse_duration, parse_moment, rfc3339,
 };
 pub use contexts::{ContextSource, DockerfileSource, NamedSource};
 pub use debug::DebugRequest;
@@ -101,6 +102,7 @@ pub use remote_caches::{CacheFrom, CachePlace, CacheTo};
 pub use runtime::{Delegated, Ids, NetworkMode, Resource, Rlimit, Signal, is_superuser, seal_program};
 pub use sources::FetchOptions;
 pub use storage::{Storage, StorageChoice};
+pub use userns::UsernsRanges;
 pub use watch::Watch;
 pub use why::Explained;
 
@@ -113,6 +115,8 @@ pub struct EngineOptions {
     pub storage: StorageChoice,
     /// Where programs of this machine are.
     pub programs: SearchPath,
+    /// The user's own files of settings, the first one first.
+    pub settings: Vec<PathBuf>,
 }
 
 /// A handle on a store and what works on it.
@@ -122,6 +126,8 @@ pub struct Engine {
     choice: StorageChoice,
     programs: SearchPath,
     storage: OnceLock<Storage>,
+    settings: Vec<PathBuf>,
+    userns: OnceLock<userns::UsernsSettings>,
 }
 
 impl Engine {
@@ -132,7 +138,14 @@ impl Engine {
     pub fn open(options: &EngineOptions) -> Result<Engine> {
         let store = cache::Store::open(&options.root)?;
         runtime::sweep_control_groups();
-        Ok(Engine { store, choice: options.storage, programs: options.programs.clone(), storage: OnceLock::new() })
+        Ok(Engine {
+            store,
+            choice: options.storage,
+            programs: options.programs.clone(),
+            storage: OnceLock::new(),
+            settings: options.settings.clone(),
+            userns: OnceLock::new(),
+        })
     }
 
     /// Where the store is.

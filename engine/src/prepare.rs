@@ -40,7 +40,8 @@ impl Engine {
             return Err(builder::Error::Dockerfile(parsed.diagnostics.into_iter().filter(is_error).collect()).into());
         }
         let choice = request.check_choice(&parsed.dockerfile)?;
-        let options = request.options();
+        let mut options = request.options();
+        options.run.ids = self.build_ids()?;
         request.check_filter(&parsed.dockerfile)?;
         let pulls = pulls.map(|events| Pulls { request, events, cancel });
         let images = self.base_images(request, &parsed.dockerfile, &options, lease, pulls.as_ref())?;

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, OpenTreeFlags, mount_change, open_tree};
 
 use crate::error::{Error, Result};
+use crate::idmapped::MappedLayers;
 use crate::rootfs::{MountPoints, OverlayOptions, overlay_settings};
 use crate::sys::mount::separate_mounts;
 
@@ -55,6 +56,12 @@ fn mount_apart(lowers: &[&Path], upper: &Path, work: &Path, options: &OverlayOpt
         rustix::fs::openat(CWD, *path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(Error::rootfs(format!("opening {}", path.display())))
     };
+    let mapped = options.users.as_deref().map(|users| {
+        let lowers: Vec<std::path::PathBuf> = lowers.iter().map(|lower| lower.to_path_buf()).collect();
+        MappedLayers::new(users, upper, &lowers, true)
+    });
+    let mapped = mapped.transpose()?;
+    let open = |path: &&Path| mapped.as_ref().map_or_else(|| open(path), |mapped| mapped.open(path));
     let lowers = lowers.iter().map(open).collect::<Result<Vec<OwnedFd>>>()?;
     let (upper, work) = (open(&upper)?, open(&work)?);
     rustix::process::chdir(DESCRIPTORS).map_err(Error::rootfs(DESCRIPTORS))?;

@@ -52,6 +52,15 @@ pub(crate) fn text(ranges: &[IdRange]) -> String {
     text
 }
 
+/// What the kernel says in these files. What is no range is none.
+pub(crate) fn parse(text: &str) -> Vec<IdRange> {
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
+        Some(IdRange { inside: numbers.next()??, outside: numbers.next()??, count: numbers.next()?? })
+    };
+    text.lines().filter_map(range).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +75,6 @@ mod tests {
         );
         assert_eq!(map.group(0), None);
         assert_eq!(text(&map.users), "0 100000 10\n50 7 1\n");
+        assert_eq!(parse("         0     100000         10\n50 7 1\nx\n"), map.users);
     }
 }

@@ -17,6 +17,7 @@ mod given;
 mod hooks;
 mod host;
 mod idmap;
+mod idmapped;
 mod plan;
 mod pretend;
 mod probe;
@@ -67,5 +68,9 @@ pub use sandbox::{
 };
 pub use seccomp::{SeccompAbi, SeccompAction, SeccompComparison, SeccompCondition, SeccompProfile, SeccompRule};
 pub use signal::Signal;
+pub use sys::file_owner::FileOwner;
 pub use user::{ResolvedUser, USER_FILE_LIMIT, UserIds, resolve_user};
-pub use userns::{IdHelpers, Ids, enter_user_namespace, in_user_namespace, needs_user_namespace};
+pub use userns::{
+    IdExtent, IdHelpers, IdLease, IdPool, Ids, USUAL_IDS, UserNamespace, enter_user_namespace, in_user_namespace,
+    needs_user_namespace,
+};

@@ -23,6 +23,8 @@ pub enum Mount {
         recursive: bool,
         /// How later mounts spread between it and the source; `None` is not at all.
         propagation: Option<Propagation>,
+        /// Whether owners are mapped where the sandbox has a user namespace of its own; else they are nobody there.
+        mapped: bool,
     },
     /// A fresh file system in memory.
     Tmpfs {

@@ -21,6 +21,7 @@ use crate::sys::clone::NewNamespaces;
 use crate::sys::given::FilesystemOption;
 use crate::sys::mount::Reach;
 use crate::target::Target;
+use crate::userns::UserNamespace;
 
 /// A pid namespace that is there already.
 #[derive(Clone, Debug)]
@@ -38,8 +39,12 @@ pub struct SetupPlan {
     pub(crate) namespaces: NewNamespaces,
     /// The pid namespace to be born in, where it is neither new nor the caller's.
     pub(crate) birth: Option<Birth>,
-    /// The ids of its own user namespace.
+    /// The ids of a new user namespace of its own.
     pub(crate) ids: Option<IdRanges>,
+    /// The user namespace that it goes into when all is mounted.
+    pub(crate) users: Option<Arc<UserNamespace>>,
+    /// User 0 and group 0 of a user namespace that is there already, as they are outside.
+    pub(crate) outer_root: Option<(u32, u32)>,
     /// The control group to be born in.
     pub(crate) cgroup: Option<Arc<Cgroup>>,
     pub(crate) ops: Vec<SetupOp>,
@@ -91,6 +96,8 @@ pub enum Slot {
     Gate,
     /// What it waits on until the caller has done its part.
     Turn,
+    /// The user namespace to go into.
+    Users,
     /// The container's state, for hooks.
     State,
     /// What becomes descriptor 0, 1 or 2.
@@ -104,7 +111,7 @@ pub enum Slot {
 }
 
 impl Slot {
-    const FIXED: usize = 16 + Slot::MOST_JOINED + Slot::MOST_VIEWS;
+    const FIXED: usize = 17 + Slot::MOST_JOINED + Slot::MOST_VIEWS;
     /// More than the kernel has controllers.
     const MOST_VIEWS: usize = 32;
     /// Net, ipc, uts and cgroup.
@@ -127,6 +134,7 @@ impl Slot {
             Slot::Ids => 12 + Slot::MOST_JOINED,
             Slot::Device(number) => Slot::FIXED + usize::from(number),
             Slot::View(number) => 13 + Slot::MOST_JOINED + usize::from(number).min(Slot::MOST_VIEWS - 1),
+            Slot::Users => Slot::FIXED - 4,
             Slot::Gate => Slot::FIXED - 3,
             Slot::Turn => Slot::FIXED - 2,
             Slot::State => Slot::FIXED - 1,
@@ -144,14 +152,16 @@ pub(crate) enum Preparation {
     Stage { files: Vec<StagedFile>, devices: Vec<Device>, places: Vec<CString> },
     /// The tmpfs for /dev, with its links, empty places for devices, and the devices that live in it.
     Dev { places: Vec<CString>, devices: Vec<Device>, attributes: u64 },
-    /// A private set of terminals.
-    Pts,
+    /// A private set of terminals, of this group where there is one.
+    Pts { group: Option<u32> },
     /// The terminals of a running container.
     PtsOf(Arc<Running>),
     /// A mount that is detached already.
     Mounted(Arc<OwnedFd>),
     /// A namespace, as a descriptor.
     Namespace(Arc<OwnedFd>),
+    /// A user namespace, as a descriptor.
+    Users(Arc<UserNamespace>),
     /// A running container, as a descriptor of its first process.
     Process(Arc<Running>),
     /// A tmpfs.
@@ -173,7 +183,7 @@ pub(crate) enum Preparation {
     /// A tmpfs with nothing but empty directories, read-only.
     Directories(Vec<CString>),
     /// A clone of a mount of the host.
-    Bind { source: BindSource, attributes: u64, reach: Reach },
+    Bind { source: BindSource, attributes: u64, reach: Reach, mapped: bool },
     /// A clone of another root's mount.
     Tree(Arc<Rootfs>),
     /// One end of a pair of sockets, whose other end stays with the caller.
@@ -403,6 +413,16 @@ pub(crate) enum Op {
     RootPropagation(Propagation),
     /// Tells the caller, and waits until it has done its part.
     Turn(Turn),
+    /// What it makes belongs to this user and group, while its rights stay.
+    FileOwner {
+        uid: u32,
+        gid: u32,
+    },
+    /// Goes into its user namespace, with mounts of its own: what was mounted before is there, and nobody in there can undo
+    /// it. A terminal is opened again, for programs to find its name.
+    EnterUsers {
+        terminal: bool,
+    },
     /// Becomes user 0 of its own user namespace.
     BecomeRoot,
     /// Runs a program to its end.
@@ -499,6 +519,7 @@ impl fmt::Display for Slot {
             Slot::Cgroup => "cgroup",
             Slot::Join(number) => return write!(f, "join{number}"),
             Slot::View(number) => return write!(f, "view{number}"),
+            Slot::Users => "users",
             Slot::Gate => "gate",
             Slot::Turn => "turn",
             Slot::State => "state",
@@ -519,10 +540,11 @@ impl fmt::Display for Preparation {
             Preparation::Dev { places, devices, attributes } => {
                 write!(f, "tmpfs with {} places, {} devices{}", places.len(), devices.len(), Attributes(*attributes))
             }
-            Preparation::Pts => f.write_str("devpts"),
+            Preparation::Pts { .. } => f.write_str("devpts"),
             Preparation::PtsOf(_) => f.write_str("devpts of the container"),
             Preparation::Mounted(_) => f.write_str("detached mount"),
             Preparation::Namespace(_) => f.write_str("namespace"),
+            Preparation::Users(_) => f.write_str("user namespace"),
             Preparation::Process(_) => f.write_str("running container"),
             Preparation::Tmpfs { size, mode, .. } => match size {
                 Some(size) => write!(f, "tmpfs {size} bytes, mode {mode:o}"),
@@ -537,12 +559,13 @@ impl fmt::Display for Preparation {
             Preparation::Memory => f.write_str("file in memory"),
             Preparation::Turn => f.write_str("pipe"),
             Preparation::Directories(names) => write!(f, "tmpfs with {} directories", names.len()),
-            Preparation::Bind { source, attributes, reach } => {
+            Preparation::Bind { source, attributes, reach, mapped } => {
                 match source {
                     BindSource::Path(path) => write!(f, "{}", path.display())?,
                     BindSource::Descriptor(_) => f.write_str("descriptor")?,
                 }
                 f.write_str(if *reach == Reach::Below { ", recursive" } else { "" })?;
+                f.write_str(if *mapped { ", mapped" } else { "" })?;
                 write!(f, "{}", Attributes(*attributes))
             }
             Preparation::Tree(_) => f.write_str("another root"),
@@ -623,6 +646,8 @@ impl fmt::Display for SetupOp {
             Op::Restrict { slot, attributes } => write!(f, "restrict    {slot}{}", Attributes(*attributes)),
             Op::RootPropagation(propagation) => write!(f, "spread      {:?}", propagation.kind),
             Op::Turn(turn) => write!(f, "wait        for the caller: {turn:?}"),
+            Op::FileOwner { uid, gid } => write!(f, "files       of {uid}:{gid}"),
+            Op::EnterUsers { .. } => f.write_str("enter       users, with mounts of its own"),
             Op::BecomeRoot => f.write_str("ids         0:0 of the user namespace"),
             Op::Hook(hook) => write!(f, "hook        {}", hook.path.to_string_lossy().escape_debug()),
             Op::Gate { .. } => f.write_str("wait        for the start"),

@@ -4,6 +4,7 @@ mod given;
 mod join;
 mod labels;
 mod settings;
+mod users;
 
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr, OsString};
@@ -61,7 +62,9 @@ pub(crate) fn plan(sandbox: &Sandbox, host: &Host) -> Result<SetupPlan> {
         prepare,
         namespaces,
         birth,
-        ids: sandbox.ids.clone(),
+        ids: sandbox.ids.clone().filter(|_| sandbox.makes_users()),
+        users: sandbox.users.clone(),
+        outer_root: sandbox.outer_root(),
         cgroup: sandbox.cgroup.clone(),
         ops,
         program,
@@ -84,13 +87,17 @@ impl Planner<'_> {
     }
 
     fn guard(&mut self) {
-        if self.sandbox.ids.is_some() || self.sandbox.gate.is_some() {
+        let makes_users = self.sandbox.makes_users();
+        if makes_users || self.sandbox.gate.is_some() {
             self.prepare.push((Slot::Turn, Preparation::Turn));
         }
-        if self.sandbox.ids.is_some() {
+        if makes_users {
             self.push(Op::Turn(Turn::Ids));
+        }
+        if makes_users {
             self.push(Op::BecomeRoot);
         }
+        self.file_owner();
         if !self.sandbox.exposed {
             self.push(Op::HideMemory);
         }
@@ -169,7 +176,8 @@ impl Planner<'_> {
         if !self.sandbox.shows_hosts_processes(self.host) {
             return self.kernel(KernelFilesystem::Proc, Slot::Proc, attributes, place(Slot::Root, "proc"));
         }
-        let bind = Preparation::Bind { source: BindSource::Path("/proc".into()), attributes, reach: Reach::Below };
+        let source = BindSource::Path("/proc".into());
+        let bind = Preparation::Bind { source, attributes, reach: Reach::Below, mapped: false };
         self.attach(Slot::Proc, bind, place(Slot::Root, "proc"));
         self.notes.push(
             "its processes are not apart from those outside, for /proc is covered in part here: \
@@ -184,7 +192,7 @@ impl Planner<'_> {
         let covered = self.host.covered_sys || matches!(self.sandbox.network, NetworkMode::Host);
         if self.host.user_namespace && covered {
             let source = BindSource::Path("/sys".into());
-            let bind = Preparation::Bind { source, attributes, reach: Reach::Below };
+            let bind = Preparation::Bind { source, attributes, reach: Reach::Below, mapped: false };
             self.attach(Slot::Sys, bind, place(Slot::Root, "sys"));
         } else {
             self.kernel(KernelFilesystem::Sysfs, Slot::Sys, attributes, place(Slot::Root, "sys"));
@@ -226,13 +234,14 @@ impl Planner<'_> {
             let at = Place { base: Slot::Dev, path: device.name };
             if self.host.user_namespace {
                 let path = Path::new("/dev").join(OsStr::from_bytes(at.path.to_bytes()));
-                let bind = Preparation::Bind { source: BindSource::Path(path), attributes: 0, reach: Reach::One };
+                let (source, reach) = (BindSource::Path(path), Reach::One);
+                let bind = Preparation::Bind { source, attributes: 0, reach, mapped: false };
                 self.attach(Slot::Device(number), bind, at);
             } else {
                 self.bind(Place { base: Slot::Stage, path: at.path.clone() }, at, 0, Missing::Fail);
             }
         }
-        self.attach(Slot::Pts, Preparation::Pts, place(Slot::Dev, "pts"));
+        self.attach(Slot::Pts, self.terminals(), place(Slot::Dev, "pts"));
         self.attach(Slot::Shm, self.shared_memory(), place(Slot::Dev, "shm"));
         self.kernel(KernelFilesystem::Mqueue, Slot::Mqueue, QUIET, place(Slot::Dev, "mqueue"));
         if console {
@@ -267,7 +276,13 @@ impl Planner<'_> {
         for (name, content) in ETC_FILES.into_iter().zip(self.etc_contents()) {
             let name_c = c_string("files", OsStr::new(name))?;
             let content = Content::from(content.as_slice());
-            files.push(StagedFile { name: name_c, content, mode: 0o644, uid: 0, gid: 0 });
+            files.push(StagedFile {
+                name: name_c,
+                content,
+                mode: 0o644,
+                uid: self.outer_user(0),
+                gid: self.outer_group(0),
+            });
             let target = Path::new("/etc").join(name);
             if own.contains(target.as_path()) {
                 continue;
@@ -280,7 +295,8 @@ impl Planner<'_> {
             let name = c_string("files", OsStr::new(&slot.to_string()))?;
             match mount {
                 Mount::File { content, mode, uid, gid, .. } => {
-                    files.push(StagedFile { name, content: content.clone(), mode: *mode, uid: *uid, gid: *gid });
+                    let (uid, gid) = (self.outer_user(*uid), self.outer_group(*gid));
+                    files.push(StagedFile { name, content: content.clone(), mode: *mode, uid, gid });
                 }
                 Mount::Tree { .. } => places.push(name),
                 Mount::Bind { .. } | Mount::Tmpfs { .. } => {}
@@ -338,6 +354,7 @@ impl Planner<'_> {
             mounts.push((target, slot, mount));
         }
         let outer: HashSet<PathBuf> = mounts.iter().map(|(target, ..)| target.relative().to_owned()).collect();
+        let sandbox_users = self.sandbox.users.is_some();
         for (target, slot, mount) in mounts {
             let nodev = self.nodev();
             match mount {
@@ -368,10 +385,11 @@ impl Planner<'_> {
                     let bind = Preparation::GivenBind { source, reach, attributes: all, recursive: below, propagation };
                     self.prepare.push((slot, bind));
                 }
-                Mount::Bind { source, read_only, recursive, .. } => {
+                Mount::Bind { source, read_only, recursive, mapped, .. } => {
                     let attributes = nodev | if *read_only { ATTR_RDONLY } else { 0 };
                     let reach = if *recursive { Reach::Below } else { Reach::One };
-                    self.prepare.push((slot, Preparation::Bind { source: source.clone(), attributes, reach }));
+                    let (source, mapped) = (source.clone(), *mapped && sandbox_users);
+                    self.prepare.push((slot, Preparation::Bind { source, attributes, reach, mapped }));
                 }
                 Mount::Tmpfs { size, mode, executable, .. } => {
                     let tmpfs = Preparation::Tmpfs { size: *size, mode: *mode, executable: *executable };
@@ -407,6 +425,7 @@ impl Planner<'_> {
             self.notes.extend(note);
             self.push(Op::Limit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
         }
+        self.enter_users()?;
         self.push(Op::WorkingDirectory(c_string("working directory", sandbox.cwd.as_os_str())?));
         self.push(Op::Umask(sandbox.umask));
         Ok(())
@@ -493,6 +512,7 @@ impl Planner<'_> {
             true => UserIds::default(),
             false => self.sandbox.user.clone(),
         };
+        let (uid, gid) = (self.outer_user(uid), self.outer_group(gid));
         let pipe = Preparation::Pipe { uid, gid };
         let terminal = matches!(self.sandbox.stdio, Stdio::Terminal(_));
         let sources = match self.sandbox.stdio {
@@ -501,9 +521,7 @@ impl Planner<'_> {
             Stdio::Inherit { stdin: false } => [Preparation::Null, Preparation::Inherit, Preparation::Inherit],
             Stdio::Pipes => [Preparation::Null, pipe.clone(), pipe],
             Stdio::AllPipes => [pipe.clone(), pipe.clone(), pipe],
-            Stdio::Terminal(size) => {
-                [Preparation::Terminal { size, uid: self.outer_user(uid) }, Preparation::Same, Preparation::Same]
-            }
+            Stdio::Terminal(size) => [Preparation::Terminal { size, uid }, Preparation::Same, Preparation::Same],
         };
         for (number, source) in (0_u8..).zip(sources) {
             self.prepare.push((Slot::Stdio(number), source));
@@ -517,11 +535,6 @@ impl Planner<'_> {
         self.push(Op::DefaultSignals);
         self.push(Op::CloseOnExec { from: 3_u32.saturating_add(self.sandbox.descriptors) });
         self.last_steps()
-    }
-
-    /// What a user of the sandbox is for the caller, who makes the descriptors.
-    fn outer_user(&self, inside: u32) -> u32 {
-        self.sandbox.ids.as_ref().and_then(|ids| ids.user(inside)).unwrap_or(inside)
     }
 
     /// Everything is ready; what is left is to be told to start.

@@ -23,6 +23,7 @@ use crate::rootfs::{clone_tree, tmpfs};
 use crate::sandbox::{Base, TerminalSize};
 use crate::sys::mount::{ATTR_NODEV, ATTR_RDONLY, Reach, set_attributes};
 use crate::target::{self, Kind};
+use crate::userns::UserNamespace;
 
 /// Room of the staging tmpfs for names and nodes, beside the content of its files.
 const STAGE_SPARE: usize = 4 << 20;
@@ -63,7 +64,7 @@ pub(crate) fn prepare(plan: &SetupPlan, base: &Base) -> Result<Prepared> {
     let length = slots.map(|slot| slot.index() + 1).max().unwrap_or(0).max(Slot::Mount(0).index());
     prepared.slots.resize_with(length, || None);
     for (slot, preparation) in &plan.prepare {
-        let fd = make(*slot, preparation, base, &mut prepared)?;
+        let fd = make(*slot, preparation, base, plan, &mut prepared)?;
         if let Some(entry) = prepared.slots.get_mut(slot.index()) {
             *entry = Some(fd);
         }
@@ -71,7 +72,13 @@ pub(crate) fn prepare(plan: &SetupPlan, base: &Base) -> Result<Prepared> {
     Ok(prepared)
 }
 
-fn make(slot: Slot, preparation: &Preparation, base: &Base, prepared: &mut Prepared) -> Result<OwnedFd> {
+fn make(
+    slot: Slot,
+    preparation: &Preparation,
+    base: &Base,
+    plan: &SetupPlan,
+    prepared: &mut Prepared,
+) -> Result<OwnedFd> {
     let step = |errno: Errno| Error::Setup { step: format!("preparing {slot}"), source: errno.into() };
     match preparation {
         Preparation::Root { attributes, mount_points } => {
@@ -87,11 +94,12 @@ fn make(slot: Slot, preparation: &Preparation, base: &Base, prepared: &mut Prepa
         Preparation::Dev { places, devices, attributes } => {
             device_directory(places, devices, *attributes).map_err(step)
         }
-        Preparation::Pts => terminals().map_err(step),
+        Preparation::Pts { group } => terminals(*group).map_err(step),
         Preparation::PtsOf(container) => container.terminals(),
         Preparation::Namespace(held) | Preparation::Mounted(held) => {
             rustix::io::fcntl_dupfd_cloexec(held, 3).map_err(step)
         }
+        Preparation::Users(users) => rustix::io::fcntl_dupfd_cloexec(users.as_fd(), 3).map_err(step),
         Preparation::Process(container) => rustix::io::fcntl_dupfd_cloexec(container.as_fd(), 3).map_err(step),
         Preparation::Tmpfs { size, mode, executable } => memory(*size, *mode, *executable).map_err(step),
         Preparation::GivenBind { source, reach, attributes, recursive, propagation } => {
@@ -118,7 +126,9 @@ fn make(slot: Slot, preparation: &Preparation, base: &Base, prepared: &mut Prepa
             Ok(read)
         }
         Preparation::Directories(names) => directories(names).map_err(step),
-        Preparation::Bind { source, attributes, reach } => bind_source(source, *attributes, *reach),
+        Preparation::Bind { source, attributes, reach, mapped } => {
+            bind_source(source, *attributes, *reach, plan.users.as_deref().filter(|_| *mapped))
+        }
         Preparation::Tree(other) => other.tree(),
         Preparation::Socket => {
             let (outer, inner) =
@@ -127,7 +137,7 @@ fn make(slot: Slot, preparation: &Preparation, base: &Base, prepared: &mut Prepa
             Ok(inner)
         }
         Preparation::Null => null_device().map_err(step),
-        Preparation::Inherit => inherited(slot).map_err(step),
+        Preparation::Inherit => inherited(slot, plan.outer_root).map_err(step),
         Preparation::Same => {
             let first = prepared.slots.get(Slot::Stdio(0).index()).and_then(Option::as_ref).ok_or(Errno::BADF);
             first.and_then(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 3)).map_err(step)
@@ -232,22 +242,22 @@ fn device_directory(places: &[CString], devices: &[Device], attributes: u64) -> 
     Ok(dev)
 }
 
-fn terminals() -> Result<OwnedFd, Errno> {
-    let create = |group: bool| {
+fn terminals(group: Option<u32>) -> Result<OwnedFd, Errno> {
+    let create = |group: Option<u32>| {
         let context = fsopen(c"devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(&context, c"source", c"devpts")?;
         fsconfig_set_string(&context, c"ptmxmode", c"0666")?;
         fsconfig_set_string(&context, c"mode", c"0620")?;
-        if group {
-            fsconfig_set_string(&context, c"gid", c"5")?;
+        if let Some(group) = group {
+            fsconfig_set_string(&context, c"gid", group.to_string())?;
         }
         fsconfig_create(&context)?;
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     };
     // A user namespace need not map the tty group.
-    match create(true) {
-        Err(Errno::INVAL) => create(false),
+    match create(group) {
+        Err(Errno::INVAL) if group.is_some() => create(None),
         result => result,
     }
 }
@@ -279,14 +289,12 @@ fn memory(size: Option<u64>, mode: u32, executable: bool) -> Result<OwnedFd, Err
     tmpfs(&options, attributes)
 }
 
-fn bind_source(source: &BindSource, attributes: u64, reach: Reach) -> Result<OwnedFd> {
-    let failed = |errno: Errno| Error::MountSource {
-        path: match source {
-            BindSource::Path(path) => path.clone(),
-            BindSource::Descriptor(_) => PathBuf::from("(descriptor)"),
-        },
-        source: errno.into(),
+fn bind_source(source: &BindSource, attributes: u64, reach: Reach, users: Option<&UserNamespace>) -> Result<OwnedFd> {
+    let shown = || match source {
+        BindSource::Path(path) => path.clone(),
+        BindSource::Descriptor(_) => PathBuf::from("(descriptor)"),
     };
+    let failed = |errno: Errno| Error::MountSource { path: shown(), source: errno.into() };
     let opened;
     let fd = match source {
         BindSource::Path(path) => {
@@ -299,6 +307,9 @@ fn bind_source(source: &BindSource, attributes: u64, reach: Reach) -> Result<Own
     let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
     let tree = clone_tree(fd, reach).map_err(failed)?;
     let attributes = if is_device { attributes & !ATTR_NODEV } else { attributes };
+    if let Some(users) = users {
+        users.map(&tree, reach, &shown())?;
+    }
     set_attributes(&tree, attributes, reach).map_err(failed)?;
     Ok(tree)
 }
@@ -311,12 +322,24 @@ fn null_device() -> Result<OwnedFd, Errno> {
     if is_null { Ok(null) } else { Err(Errno::NODEV) }
 }
 
-fn inherited(slot: Slot) -> Result<OwnedFd, Errno> {
-    match slot {
+fn inherited(slot: Slot, root: Option<(u32, u32)>) -> Result<OwnedFd, Errno> {
+    let inherited = match slot {
         Slot::Stdio(0) => rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3),
         Slot::Stdio(1) => rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3),
         _ => rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 3),
+    }?;
+    if let Some((uid, gid)) = root
+        && is_nameless_pipe(&inherited)
+    {
+        // Programs reopen /dev/stdout. Who has the pipe already needs no right to it.
+        rustix::fs::fchown(&inherited, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
+    Ok(inherited)
+}
+
+fn is_nameless_pipe(fd: &OwnedFd) -> bool {
+    const PIPEFS_MAGIC: i64 = 0x5049_5045;
+    rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type == PIPEFS_MAGIC)
 }
 
 fn make_mount_point(root: BorrowedFd<'_>, point: &MountPoint, prepared: &mut Prepared) -> Result<()> {

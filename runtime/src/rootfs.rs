@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -17,7 +17,9 @@ use rustix::mount::{
 
 use crate::classic;
 use crate::error::{Error, Result};
+use crate::idmapped::{self, MappedLayers};
 use crate::sys::mount::{Reach, set_attributes};
+use crate::userns::UserNamespace;
 
 /// fsconfig takes strings shorter than this.
 const STRING_LIMIT: usize = 256;
@@ -33,6 +35,8 @@ pub struct OverlayOptions {
     pub mount_points: MountPoints,
     /// How the kernel is told of the layers.
     pub interface: OverlayInterface,
+    /// Whose owners the tree shows: the layers keep theirs, and so does what is written.
+    pub users: Option<Arc<UserNamespace>>,
 }
 
 /// How the kernel is told of the layers of an overlay.
@@ -62,23 +66,48 @@ pub enum MountPoints {
 pub struct Rootfs {
     mount: OwnedFd,
     moved: AtomicBool,
+    /// What its layers were found by: closing it takes the kernel long, so it is done when somebody waits for nothing.
+    _layers: Option<OwnedFd>,
 }
 
 impl Rootfs {
     /// Joins `lowers_top_first` and a writable `upper`. `work` is an empty directory on the file system of `upper`.
     pub fn overlay(lowers_top_first: &[PathBuf], upper: &Path, work: &Path, options: OverlayOptions) -> Result<Rootfs> {
+        // What overlay makes for itself is made as who mounts it, and must be of somebody whom the layers know.
+        let _owner = options.users.as_deref().map(UserNamespace::file_owner).transpose()?;
         if options.interface == OverlayInterface::Classic || !takes_single_layers() {
             let mount = classic::mount(lowers_top_first, upper, work, &options)?;
-            return Ok(Rootfs { mount, moved: AtomicBool::new(false) });
+            return Ok(Rootfs::of(mount, None));
         }
+        let join = |attached| Rootfs::join_singly(lowers_top_first, upper, work, &options, attached);
+        match join(false) {
+            Err(Error::Rootfs { source, .. })
+                if options.users.is_some() && Errno::from_io_error(&source) == Some(Errno::INVAL) =>
+            {
+                idmapped::apart(|| join(true)).map_err(idmapped::cannot_join)
+            }
+            result => result,
+        }
+    }
+
+    fn join_singly(
+        lowers_top_first: &[PathBuf],
+        upper: &Path,
+        work: &Path,
+        options: &OverlayOptions,
+        attached: bool,
+    ) -> Result<Rootfs> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Error::rootfs("overlay"))?;
+        let mapped = options.users.as_deref().map(|users| MappedLayers::new(users, upper, lowers_top_first, attached));
+        let mapped = mapped.transpose()?;
+        let layers = Layers { context: &context, mapped };
         // Descriptors in /proc/self/fd stand for paths that are too long; they must live until the mount exists.
         let mut held = Vec::new();
         for lower in lowers_top_first {
-            add_directory(&context, "lowerdir+", lower, &mut held)?;
+            layers.add("lowerdir+", lower, &mut held)?;
         }
         match &options.mount_points {
-            MountPoints::Shared(shared) => add_directory(&context, "lowerdir+", shared, &mut held)?,
+            MountPoints::Shared(shared) => layers.add("lowerdir+", shared, &mut held)?,
             MountPoints::Private => add_descriptor(&context, "lowerdir+", private_mount_points()?, &mut held)?,
             // Overlay needs one lower directory at the least.
             MountPoints::Absent if lowers_top_first.is_empty() => {
@@ -86,19 +115,30 @@ impl Rootfs {
             }
             MountPoints::Absent => {}
         }
-        add_directory(&context, "upperdir", upper, &mut held)?;
-        add_directory(&context, "workdir", work, &mut held)?;
-        Rootfs::join(context, &options, held)
+        layers.add("upperdir", upper, &mut held)?;
+        layers.add("workdir", work, &mut held)?;
+        let mapped = layers.mapped.map(MappedLayers::into_mount);
+        Rootfs::join(context, options, held, mapped)
+    }
+
+    fn of(mount: OwnedFd, layers: Option<OwnedFd>) -> Rootfs {
+        Rootfs { mount, moved: AtomicBool::new(false), _layers: layers }
     }
 
     /// `held` are the descriptors that stand for directories: they must live until the mount exists.
-    fn join(context: OwnedFd, options: &OverlayOptions, held: Vec<OwnedFd>) -> Result<Rootfs> {
+    fn join(context: OwnedFd, options: &OverlayOptions, held: Vec<OwnedFd>, layers: Option<OwnedFd>) -> Result<Rootfs> {
         set_overlay_options(&context, options)?;
         fsconfig_create(&context).map_err(|errno| creation_error(&context, errno))?;
         drop(held);
         let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
             .map_err(Error::rootfs("mounting the overlay"))?;
-        Ok(Rootfs { mount, moved: AtomicBool::new(false) })
+        Ok(Rootfs::of(mount, layers))
+    }
+
+    /// The same as [`directory`](Rootfs::directory), with the owners that a user namespace shows.
+    pub fn directory_of(path: impl AsRef<Path>, users: &UserNamespace) -> Result<Rootfs> {
+        let mount = idmapped::directory(users, path.as_ref())?;
+        Ok(Rootfs::of(mount, None))
     }
 
     /// A plain directory as root; writes go into it, and so do missing mount points.
@@ -114,7 +154,7 @@ impl Rootfs {
             Err(Errno::PERM) => directory,
             result => result.map_err(Error::rootfs(format!("cloning the mount of {}", path.display())))?,
         };
-        Ok(Rootfs { mount, moved: AtomicBool::new(false) })
+        Ok(Rootfs::of(mount, None))
     }
 
     /// A plain directory as root, with everything that is mounted below it.
@@ -126,7 +166,7 @@ impl Rootfs {
         let mount = clone_tree(directory.as_fd(), Reach::Below)
             .and_then(|mount| set_attributes(&mount, 0, Reach::Below).map(|()| mount))
             .map_err(Error::rootfs(format!("cloning the mounts of {}", path.display())))?;
-        Ok(Rootfs { mount, moved: AtomicBool::new(false) })
+        Ok(Rootfs::of(mount, None))
     }
 
     /// The root directory, for `openat2` with `RESOLVE_IN_ROOT`.
@@ -153,6 +193,21 @@ pub(crate) fn clone_tree(from: BorrowedFd<'_>, reach: Reach) -> Result<OwnedFd, 
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     open_tree(from, c"", flags)
+}
+
+/// Where the kernel is told of directories.
+struct Layers<'a> {
+    context: &'a OwnedFd,
+    mapped: Option<MappedLayers<'a>>,
+}
+
+impl Layers<'_> {
+    fn add(&self, key: &str, path: &Path, held: &mut Vec<OwnedFd>) -> Result<()> {
+        match &self.mapped {
+            Some(mapped) => add_descriptor(self.context, key, mapped.open(path)?, held),
+            None => add_directory(self.context, key, path, held),
+        }
+    }
 }
 
 fn add_directory(context: &OwnedFd, key: &str, path: &Path, held: &mut Vec<OwnedFd>) -> Result<()> {

@@ -12,8 +12,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Error, Result};
+use crate::idmap::{self, IdRanges};
 use crate::rootfs::clone_tree;
 use crate::signal::Signal;
+use crate::sys::file_owner::FileOwner;
 use crate::sys::mount::{Reach, separate_directory};
 use crate::sys::process;
 use crate::target::resolve;
@@ -144,6 +146,29 @@ impl Running {
             spaces.set(space, differs(name)?);
         }
         Ok(Entered { spaces, processes: differs("pid")? })
+    }
+
+    /// The ids of its user namespace, where that is not this process's.
+    pub fn ids(&self) -> Result<Option<IdRanges>> {
+        let failed = |source| Error::Container { doing: "looking at the container's ids", source };
+        let read = |path: String| fs::read_to_string(path).map_err(failed);
+        let namespace = |who: &str| fs::read_link(format!("/proc/{who}/ns/user")).map_err(failed);
+        let who = self.pid.to_string();
+        if namespace(&who)? == namespace("thread-self")? {
+            return Ok(None);
+        }
+        let map = |file: &str| Ok(idmap::parse(&read(format!("/proc/{who}/{file}"))?));
+        Ok(Some(IdRanges { users: map("uid_map")?, groups: map("gid_map")? }))
+    }
+
+    /// Where its users are not this process's: this thread makes files as their user 0 until that is dropped. Where files
+    /// are shown with mapped owners, nobody else can make any.
+    pub fn file_owner(&self) -> Result<Option<FileOwner>> {
+        let ids = self.ids()?;
+        let root = ids.and_then(|ids| ids.user(0).zip(ids.group(0)));
+        let hold =
+            |(uid, gid)| FileOwner::hold(uid, gid).map_err(Error::container("acting for the container's user 0"));
+        root.map(hold).transpose()
     }
 
     /// Its /dev/shm, for a sandbox that joins its ipc namespace.

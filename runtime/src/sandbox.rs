@@ -15,6 +15,7 @@ use crate::rootfs::Rootfs;
 use crate::running::Running;
 use crate::seccomp::SeccompProfile;
 use crate::user::UserIds;
+use crate::userns::UserNamespace;
 
 /// One process to be, and the walls around it.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Sandbox {
     pub namespaces: Namespaces,
     /// A user namespace of its own with these ids; all ids of the sandbox are those inside.
     pub ids: Option<IdRanges>,
+    /// A user namespace that is there already, in place of a new one with `ids`: owners of files are mapped by it.
+    pub users: Option<Arc<UserNamespace>>,
     /// The control group that the process is born in; without one it stays in the caller's.
     pub cgroup: Option<Arc<Cgroup>>,
     /// The detached mount to show as /dev/shm, of the container whose ipc namespace is joined; it serves one start.
@@ -115,6 +118,11 @@ impl Sandbox {
         Sandbox::on(Base::Running(container), argv)
     }
 
+    /// What its ids are outside, where these are others.
+    pub(crate) fn inner_ids(&self) -> Option<&IdRanges> {
+        self.users.as_deref().map(UserNamespace::ids).or(self.ids.as_ref())
+    }
+
     fn on(base: Base, argv: impl IntoIterator<Item = impl Into<OsString>>) -> Sandbox {
         Sandbox {
             base,
@@ -127,6 +135,7 @@ impl Sandbox {
             network: NetworkMode::None,
             namespaces: Namespaces::default(),
             ids: None,
+            users: None,
             cgroup: None,
             shared_memory: None,
             layout: None,

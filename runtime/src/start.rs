@@ -22,7 +22,7 @@ use crate::sys::child::{Child, Report, ReportKind};
 use crate::sys::notify::receive_descriptor;
 use crate::sys::process::SignalsBlocked;
 use crate::user::UserIds;
-use crate::userns;
+use crate::userns::{self, UserNamespace};
 
 impl Sandbox {
     /// Starts the process. Returns when it has become the program, or with the reason why it could not.
@@ -39,7 +39,10 @@ impl Sandbox {
             return Err(userns::refused(Errno::PERM));
         }
         let plan = self.plan()?;
-        let prepared = prepare(&plan, &self.base)?;
+        let prepared = {
+            let _owner = plan.users.as_deref().map(UserNamespace::file_owner).transpose()?;
+            prepare(&plan, &self.base)?
+        };
         let (listen, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::container("making a pipe"))?;
         let Prepared { mut slots, input, outputs, terminal, turn: proceed, state, created, ids } = prepared;
         let (pid, pidfd) = split(&plan, &mut slots, &listen, tell)?;
@@ -65,6 +68,9 @@ impl Sandbox {
             Ok(())
         };
         let reports = listen_to(listen, &mut at_turn)?;
+        if let Some(users) = &plan.users {
+            users.settle();
+        }
         let container = conclude(&plan, &self.cwd, reports, container)?;
         if let (Some(socket), Some(attributes)) = (ids, self.pretend) {
             answer_for_ids(&socket, &self.user, attributes)?;
@@ -142,7 +148,7 @@ impl Drop for BirthPlace {
 pub(crate) const IDS: u32 = 0;
 
 /// Gives the user namespace of a new process its ids.
-fn give_ids(pid: u32, ids: &IdRanges) -> Result<()> {
+pub(crate) fn give_ids(pid: u32, ids: &IdRanges) -> Result<()> {
     for (file, ranges) in [("uid_map", &ids.users), ("gid_map", &ids.groups)] {
         std::fs::write(format!("/proc/{pid}/{file}"), idmap::text(ranges))
             .map_err(|source| Error::Setup { step: format!("giving the user namespace its {file}"), source })?;

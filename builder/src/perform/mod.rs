@@ -11,10 +11,11 @@ mod workdir;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use cache::{CommitOptions, Layer, MergedTree, Snapshot, TreeRoot, TreeView, Writable, failpoint};
 use grammar::{Diagnostic, IgnoreRules};
-use runtime::{MountPoints, OverlayOptions, OwnerAttributes, ResolvedUser, Rootfs};
+use runtime::{MountPoints, OverlayOptions, OwnerAttributes, ResolvedUser, Rootfs, UserNamespace};
 
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -206,10 +207,25 @@ fn diagnostic(plan: &Plan, step: &Step, code: &'static str, message: impl Into<S
 /// When it cannot be mounted.
 pub fn rootfs(snapshot: &Snapshot, volatile: bool) -> Result<Rootfs> {
     let options = OverlayOptions { volatile, mount_points: MountPoints::Absent, ..OverlayOptions::default() };
-    Ok(match snapshot.writable() {
+    rootfs_with(snapshot, options)
+}
+
+/// The same as those in a user namespace see it: the files of the snapshot keep their owners.
+///
+/// # Errors
+/// When it cannot be mounted, or the file system of the store shows no files with mapped owners.
+pub fn rootfs_of(snapshot: &Snapshot, volatile: bool, users: &Arc<UserNamespace>) -> Result<Rootfs> {
+    let users = Some(Arc::clone(users));
+    let options = OverlayOptions { volatile, mount_points: MountPoints::Absent, users, ..OverlayOptions::default() };
+    rootfs_with(snapshot, options)
+}
+
+fn rootfs_with(snapshot: &Snapshot, options: OverlayOptions) -> Result<Rootfs> {
+    Ok(match (snapshot.writable(), &options.users) {
         // The snapshot has the mount points among its lowers.
-        Writable::Overlay { lowers, upper, work } => Rootfs::overlay(lowers, &upper, &work, options)?,
-        Writable::Directory(path) => Rootfs::directory(path)?,
+        (Writable::Overlay { lowers, upper, work }, _) => Rootfs::overlay(lowers, &upper, &work, options)?,
+        (Writable::Directory(path), Some(users)) => Rootfs::directory_of(path, users)?,
+        (Writable::Directory(path), None) => Rootfs::directory(path)?,
     })
 }
 

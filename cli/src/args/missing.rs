@@ -23,11 +23,10 @@ const BUILD: [&str; 16] = [
 ];
 
 /// Of `run` and `create`; those of Windows too.
-const RUN: [&str; 13] = [
+const RUN: [&str; 12] = [
     "--volume-driver",
     "--kernel-memory",
     "--isolation",
-    "--userns",
     "--runtime",
     "--storage-opt",
     "--link-local-ip",

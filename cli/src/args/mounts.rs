@@ -15,13 +15,15 @@ pub(super) fn volume(text: &str) -> Result<MountSpec, String> {
         [source, target, options] => (Some(*source), *target, *options),
         _ => return Err("it must be SOURCE:TARGET, SOURCE:TARGET:ro or TARGET".to_owned()),
     };
-    let (mut read_only, mut no_copy, mut propagation) = (false, false, BindPropagation::default());
+    let (mut read_only, mut no_copy, mut mapped) = (false, false, false);
+    let mut propagation = BindPropagation::default();
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" | "readonly" => read_only = true,
             // How it is mounted anyway.
             "rw" => {}
             "nocopy" => no_copy = true,
+            "idmap" => mapped = true,
             // Without SELinux there is nothing to label, and docker says nothing either.
             "z" | "Z" if !std::path::Path::new("/sys/fs/selinux/enforce").exists() => {}
             "z" | "Z" => {
@@ -32,7 +34,11 @@ pub(super) fn volume(text: &str) -> Result<MountSpec, String> {
             }
             _ => match BindPropagation::parse(option) {
                 Some(asked) => propagation = asked,
-                None => return Err(format!("the option `{option}` is not supported: ro, rw, nocopy and rshared are")),
+                None => {
+                    return Err(format!(
+                        "the option `{option}` is not supported: ro, rw, nocopy, idmap and rshared are"
+                    ));
+                }
             },
         }
     }
@@ -40,14 +46,26 @@ pub(super) fn volume(text: &str) -> Result<MountSpec, String> {
     let kind = match source {
         None => MountKind::Volume { name: None, no_copy, subpath: None },
         Some(source) if source.starts_with(['/', '.', '~']) => {
-            MountKind::Bind { source: absolute(source)?, make: true, recursive: true, propagation }
+            MountKind::Bind { source: absolute(source)?, make: true, recursive: true, propagation, mapped }
         }
         Some(name) => MountKind::Volume { name: Some(volume_name(name)?), no_copy, subpath: None },
     };
     if propagation != BindPropagation::default() && !matches!(kind, MountKind::Bind { .. }) {
         return Err(format!("`{}` is for directories of this machine, not for volumes", propagation.word()));
     }
+    check_mapped(mapped, propagation, &kind)?;
     Ok(MountSpec { target, read_only, kind })
+}
+
+/// `idmap` is for what has the machine's owners, and makes a mount of its own of it.
+fn check_mapped(mapped: bool, propagation: BindPropagation, kind: &MountKind) -> Result<(), String> {
+    if mapped && !matches!(kind, MountKind::Bind { .. }) {
+        return Err("`idmap` is for directories of this machine: volumes have mapped owners anyway".to_owned());
+    }
+    if mapped && propagation != BindPropagation::default() {
+        return Err(format!("`idmap` and `{}` contradict each other", propagation.word()));
+    }
+    Ok(())
 }
 
 /// The fields of `--mount`.
@@ -60,6 +78,7 @@ struct Fields<'a> {
     no_copy: bool,
     not_recursive: bool,
     make: bool,
+    mapped: bool,
     propagation: Option<BindPropagation>,
     subpath: Option<PathBuf>,
     size: Option<u64>,
@@ -82,7 +101,7 @@ pub(super) fn mount(text: &str) -> Result<MountSpec, String> {
                 return Err(format!("the source {} does not exist", source.display()));
             }
             let (recursive, propagation) = (!fields.not_recursive, fields.propagation.unwrap_or_default());
-            MountKind::Bind { source, make: fields.make, recursive, propagation }
+            MountKind::Bind { source, make: fields.make, recursive, propagation, mapped: fields.mapped }
         }
         "volume" => MountKind::Volume {
             name: fields.source.map(volume_name).transpose()?,
@@ -97,6 +116,7 @@ pub(super) fn mount(text: &str) -> Result<MountSpec, String> {
     if fields.propagation.is_some() && !matches!(kind, MountKind::Bind { .. }) {
         return Err("bind-propagation is for binds".to_owned());
     }
+    check_mapped(fields.mapped, fields.propagation.unwrap_or_default(), &kind)?;
     Ok(MountSpec { target, read_only: fields.read_only, kind })
 }
 
@@ -114,6 +134,7 @@ impl<'a> Fields<'a> {
             "dst" | "destination" | "target" => self.target = Some(needed()?),
             "ro" | "readonly" => self.read_only = flag()?,
             "volume-nocopy" => self.no_copy = flag()?,
+            "idmap" => self.mapped = flag()?,
             "bind-create-src" => self.make = flag()?,
             "volume-subpath" => self.subpath = Some(subpath(needed()?)?),
             "tmpfs-size" => self.size = Some(size(needed()?)?),
@@ -201,7 +222,18 @@ mod tests {
         let named = volume("data:/b:nocopy").unwrap();
         assert_eq!(named.kind, MountKind::Volume { name: Some("data".into()), no_copy: true, subpath: None });
         assert!(matches!(volume("/b").unwrap().kind, MountKind::Volume { name: None, .. }));
-        for bad in ["a:/b", "/a:b", "/a:/b:sshared", "data:/b:rshared", "/a:/b:ro:x", "", "/a:/b/../c", "data:/"] {
+        for bad in [
+            "a:/b",
+            "/a:b",
+            "/a:/b:sshared",
+            "data:/b:rshared",
+            "data:/b:idmap",
+            "/a:/b:idmap,rshared",
+            "/a:/b:ro:x",
+            "",
+            "/a:/b/../c",
+            "data:/",
+        ] {
             assert!(volume(bad).is_err(), "{bad}");
         }
     }
@@ -215,7 +247,8 @@ mod tests {
                 source: "/".into(),
                 make: false,
                 recursive: true,
-                propagation: BindPropagation::Rprivate
+                propagation: BindPropagation::Rprivate,
+                mapped: false,
             }
         );
         assert!(bind.read_only);
@@ -225,6 +258,7 @@ mod tests {
         assert!(matches!(part.kind, MountKind::Volume { subpath: Some(_), .. }));
         for bad in [
             "type=bind,dst=/m",
+            "type=tmpfs,dst=/m,idmap",
             "type=bind,src=/missing-source,dst=/m",
             "type=npipe,src=/a,dst=/m",
             "src=vol",

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use engine::{
-    DeviceSpec, LogDriver, MountSpec, NamespaceChoice, Platform, RestartPolicy, Security, Signal, Ulimit, VolumesFrom,
+    DeviceSpec, LogDriver, MountSpec, NamespaceChoice, Platform, RestartPolicy, Security, Signal, Ulimit, UsernsMode,
+    VolumesFrom,
 };
 
 use super::container::{detach_keys, signal, timeout};
@@ -243,6 +244,10 @@ pub(crate) struct IsolationArgs {
     /// Host name: private, host, or container:NAME
     #[arg(long, value_name = "MODE", value_parser = uts)]
     pub(crate) uts: Option<NamespaceChoice>,
+    /// User namespace: host, or auto[:size=N], in which the container has ids of its own on this machine (65536 of them), so
+    /// that its root is nobody there [default: host, or what config.toml says]
+    #[arg(long, value_name = "MODE", value_parser = UsernsMode::parse)]
+    pub(crate) userns: Option<UsernsMode>,
     /// View of control groups: private or host
     #[arg(long, value_name = "MODE", value_parser = host_only)]
     pub(crate) cgroupns: Option<NamespaceChoice>,

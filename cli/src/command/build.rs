@@ -306,6 +306,7 @@ pub(super) fn request(args: BuildArgs) -> Result<BuildRequest, Failure> {
             shm_size: args.shm_size.filter(|size| *size > 0),
             cgroup_parent: args.cgroup_parent,
             device_specs: config::device_specs(),
+            ids: None,
         },
         credentials: lent::credentials(args.secret, args.ssh)?,
         jobs: args.jobs.map(usize::from),

@@ -49,7 +49,13 @@ pub(super) fn found(
     // Base images are looked into where they are; a check makes no store, and needs none.
     let root = config::store_root(root);
     let engine = if root.is_dir() {
-        Engine::open(&EngineOptions { root, storage: StorageChoice::Auto, programs: config::search_path() }).ok()
+        Engine::open(&EngineOptions {
+            root,
+            storage: StorageChoice::Auto,
+            programs: config::search_path(),
+            settings: Vec::new(),
+        })
+        .ok()
     } else {
         None
     };

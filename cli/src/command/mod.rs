@@ -224,6 +224,7 @@ fn open(root: Option<PathBuf>) -> Result<Opened, engine::Error> {
         root: config::store_root(root),
         storage: StorageChoice::Auto,
         programs: config::search_path(),
+        settings: config::own_settings(),
     })
     .map(Opened)
 }
@@ -235,5 +236,6 @@ fn open_for_snapshots(root: Option<PathBuf>, storage: StorageArgs) -> Result<Ope
         root: config::store_root(root),
         storage,
         programs: config::search_path(),
+        settings: config::own_settings(),
     })?))
 }

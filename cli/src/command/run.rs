@@ -169,6 +169,7 @@ fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
         ipc: walls.ipc.unwrap_or_default(),
         uts: walls.uts.unwrap_or_default(),
         cgroupns: walls.cgroupns.unwrap_or_default(),
+        userns: walls.userns,
         ports: args.network.ports(config::publish_address().map_err(Failure::Usage)?),
         publish_all: args.network.publishes_all(),
         names: args.network.names(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::{Cgroups, Delegated, Ids, Isolation, Problem, Storage};
+use engine::{Cgroups, Delegated, Ids, Isolation, Problem, Storage, UsernsRanges};
 use serde_json::json;
 
 use super::{Outcome, open, open_for_snapshots, prune, usage};
@@ -71,6 +71,7 @@ pub(super) fn info(root: Option<PathBuf>, args: StorageArgs, isolation: Option<&
         ("Snapshots", snapshots(&info.storage)),
         ("Control groups", cgroups(info.cgroups, info.delegated.as_ref())),
         ("Networks", networks(&info.networks, info.uplinks.as_deref())),
+        ("User namespaces", userns(&info.userns)),
         ("Seccomp", if info.seccomp { "yes" } else { "not in this kernel" }.to_owned()),
     ] {
         ui::line(&format!("{name}: {value}"))?;
@@ -107,6 +108,15 @@ fn networks(probed: &Result<(), String>, uplinks: Option<&[&str]>) -> String {
             }
         },
         Err(reason) => format!("host, none; no bridge ({reason})"),
+    }
+}
+
+fn userns(probed: &Result<UsernsRanges, String>) -> String {
+    match probed {
+        Ok(UsernsRanges { ranges, first, origin }) => {
+            format!("auto ({ranges} ranges of 65536 ids from {first}, {origin}), host")
+        }
+        Err(reason) => format!("host; no auto, since {reason}"),
     }
 }
 

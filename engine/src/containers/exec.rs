@@ -118,7 +118,9 @@ pub(super) fn exec_sandbox(
         env.push("TERM=xterm".to_owned());
     }
     set_variables(&mut env, &exec.env);
+    let ids = running.ids()?;
     let mut sandbox = Sandbox::within(running, exec.command.iter());
+    sandbox.ids = ids;
     spec.walls(&mut sandbox)?;
     sandbox.pretend = builder::pretended_owners();
     sandbox.cgroup = cgroup.map(Arc::new);

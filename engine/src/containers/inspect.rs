@@ -10,6 +10,7 @@ use super::monitor::HealthPlan;
 use super::spec::{ContainerSpec, MountKind, MountSpec, NamespaceChoice};
 use super::state::{ContainerInfo, Status};
 use super::time::rfc3339;
+use super::users::UsernsMode;
 use crate::Engine;
 use crate::error::Result;
 use crate::networks::NetworkChoice;
@@ -240,6 +241,10 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "ReadonlyRootfs": spec.read_only,
         "SecurityOpt": security,
         "Annotations": spec.annotations,
+        "UsernsMode": match spec.userns {
+            None | Some(UsernsMode::Host) => String::new(),
+            Some(mode) => mode.word(),
+        },
         "UTSMode": mode(&spec.uts, ""),
         "ShmSize": spec.shm_size.unwrap_or(64 << 20),
         "Sysctls": spec.sysctls,

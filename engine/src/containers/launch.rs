@@ -14,6 +14,7 @@ use super::limits::Group;
 use super::network::{Named, Network};
 use super::seccomp;
 use super::spec::{ContainerSpec, NamespaceChoice, Ulimit};
+use super::users::Users;
 use crate::Engine;
 use crate::error::{Error, Result};
 
@@ -26,6 +27,7 @@ pub(super) struct Launch {
     pub(super) sandbox: Sandbox,
     pub(super) network: Network,
     pub(super) group: Group,
+    pub(super) users: Option<Users>,
 }
 
 impl Launch {
@@ -38,7 +40,9 @@ impl Launch {
         stdio: Stdio,
         extent: Extent,
     ) -> Result<Launch> {
-        let rootfs = Arc::new(builder::rootfs(snapshot, spec.remove)?);
+        let users = engine.users(spec, id)?;
+        // What is found and made in the tree on the way is by the image's own ids, whatever the container's are.
+        let mut rootfs = Arc::new(builder::rootfs(snapshot, spec.remove && users.is_none())?);
         let root = TreeRoot::from_fd(rootfs.fd())?;
         let config = &image.config.config;
         let mut user = resolve_user(&root, spec.user.as_deref().unwrap_or(&config.user))?;
@@ -49,10 +53,16 @@ impl Launch {
         make_workdir(&root, &cwd)?;
         let mounts = engine.mounts(spec, &root)?;
         drop(root);
-        let network = Network::prepare(engine, spec, image, &Named { id, name, hostname: &hostname })?;
+        if let Some(users) = &users {
+            drop(rootfs);
+            rootfs = Arc::new(users.rootfs(snapshot, spec.remove)?);
+        }
+        let named = Named { id, name, hostname: &hostname, users: users.as_ref().map(|users| &*users.namespace) };
+        let network = Network::prepare(engine, spec, image, &named)?;
         let group = Group::prepare(&spec.limits, id, extent)?;
         let mut sandbox = Sandbox::new(rootfs, spec.argv(image)?);
         sandbox.pretend = builder::pretended_owners();
+        sandbox.users = users.as_ref().map(|users| Arc::clone(&users.namespace));
         sandbox.env = spec.environment(&config.env, &hostname, &user.home).iter().map(|entry| pair(entry)).collect();
         sandbox.cwd = cwd.into();
         sandbox.user = user.ids;
@@ -76,11 +86,11 @@ impl Launch {
         sandbox.stdio = stdio;
         spec.walls(&mut sandbox)?;
         engine.share_namespaces(spec, &mut sandbox)?;
-        // Without root they are set where the namespace allows them, when it is made.
-        if matches!(sandbox.network, NetworkMode::Join(_)) && !runtime::in_user_namespace() {
+        // Without root, and in a user namespace, they are set where the namespace allows them, when it is made.
+        if matches!(sandbox.network, NetworkMode::Join(_)) && !runtime::in_user_namespace() && users.is_none() {
             sandbox.sysctls.splice(0..0, own_network_settings(&spec.sysctls));
         }
-        Ok(Launch { sandbox, network, group })
+        Ok(Launch { sandbox, network, group, users })
     }
 }
 

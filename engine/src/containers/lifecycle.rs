@@ -50,7 +50,11 @@ impl Engine {
         let image = self.find_image(&request.spec.image)?;
         let mut spec = request.spec.clone();
         spec.argv(&image)?;
+        if spec.userns.is_none() {
+            spec.userns = Some(self.default_userns(&spec)?);
+        }
         spec.check_walls()?;
+        spec.check_users()?;
         spec.check_signals(&image)?;
         self.check_links(&spec)?;
         let mut targets: Vec<&Path> = spec.mounts.iter().map(|mount| mount.target.as_path()).collect();

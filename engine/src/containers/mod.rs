@@ -28,6 +28,7 @@ mod spec;
 mod state;
 mod time;
 mod usage;
+mod users;
 mod wire;
 
 use std::path::PathBuf;
@@ -61,6 +62,7 @@ pub use self::{
     state::{ContainerInfo, ContainerState, Health, HealthResult, HealthStatus, Phase, Status},
     time::{parse_duration, parse_moment, rfc3339},
     usage::{ContainerUse, ProcessRow},
+    users::UsernsMode,
 };
 use crate::Engine;
 use crate::error::Result;

@@ -153,7 +153,7 @@ impl<'a> Monitor<'a> {
             stdio,
             Extent::Whole,
         )
-        .and_then(|launch| Ok((launch.sandbox.start()?, (launch.group, launch.network))));
+        .and_then(|launch| Ok((launch.sandbox.start()?, (launch.group, launch.network, launch.users))));
         snapshot.keep();
         let (mut container, held) = started?;
         let pid = container.pid();

@@ -30,12 +30,12 @@ impl Engine {
     fn mount(&self, mount: &MountSpec, root: &TreeRoot) -> Result<Mount> {
         let (target, read_only) = (mount.target.clone(), mount.read_only);
         Ok(match &mount.kind {
-            MountKind::Bind { source, make, recursive, propagation } => {
+            MountKind::Bind { source, make, recursive, propagation, mapped } => {
                 if *make && !source.exists() {
                     std::fs::create_dir_all(source).map_err(|error| Error::file("make the volume", source, error))?;
                 }
-                let (source, recursive) = (BindSource::from(source.clone()), *recursive);
-                Mount::Bind { source, target, read_only, recursive, propagation: propagation.kernel() }
+                let (source, recursive, mapped) = (BindSource::from(source.clone()), *recursive, *mapped);
+                Mount::Bind { source, target, read_only, recursive, propagation: propagation.kernel(), mapped }
             }
             MountKind::Tmpfs { size, mode, executable } => {
                 Mount::Tmpfs { target, size: *size, mode: mode.unwrap_or(TMPFS_MODE), executable: *executable }
@@ -49,7 +49,8 @@ impl Engine {
                 }
                 let path = below_root(subpath.as_deref().unwrap_or(Path::new("")));
                 let source = BindSource::from(data.handle(&path)?);
-                Mount::Bind { source, target, read_only, recursive: false, propagation: None }
+                // Containers with other ids find the same owners in it.
+                Mount::Bind { source, target, read_only, recursive: false, propagation: None, mapped: true }
             }
         })
     }
@@ -146,6 +147,7 @@ impl DeviceSpec {
                 read_only: false,
                 recursive: false,
                 propagation: None,
+                mapped: false,
             });
             return Ok(());
         }

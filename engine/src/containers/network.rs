@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
 use cache::Image;
-use runtime::{EtcFiles, NamespaceKind, NetworkMode};
+use runtime::{EtcFiles, NamespaceKind, NetworkMode, UserNamespace};
 
 use super::reconnect::NetworkChange;
 use super::spec::ContainerSpec;
@@ -21,6 +21,8 @@ pub(super) struct Named<'a> {
     pub(super) id: &'a str,
     pub(super) name: &'a str,
     pub(super) hostname: &'a str,
+    /// Whose its network is to be.
+    pub(super) users: Option<&'a UserNamespace>,
 }
 
 /// A network that is ready for a container, for as long as this lives.
@@ -117,6 +119,7 @@ impl Network {
             search: &spec.names.search,
             options: &spec.names.options,
             binding: BINDING,
+            users: named.users,
         };
         let attachment = engine.attach_to_networks(&wanted, realm)?;
         let mut files = attachment.files().clone();

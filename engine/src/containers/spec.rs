@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::joins::{LinkSpec, Streams};
 use super::limits::LimitSpec;
+use super::users::UsernsMode;
 use crate::error::{Error, Result};
 use crate::networks::{NameFiles, NetworkChoice, PortSpec};
 
@@ -54,6 +55,8 @@ pub struct ContainerSpec {
     pub uts: NamespaceChoice,
     /// `--cgroupns`.
     pub cgroupns: NamespaceChoice,
+    /// `--userns`; once the container is there it is always said.
+    pub userns: Option<UsernsMode>,
     /// `--add-host`, `--dns`, `--dns-search`, `--dns-option`.
     pub names: NameFiles,
     /// `--interactive`: standard input stays open.
@@ -280,6 +283,9 @@ pub enum MountKind {
         /// How later mounts spread; not at all when it is not said.
         #[serde(default)]
         propagation: BindPropagation,
+        /// Owners are mapped by the container's own user namespace.
+        #[serde(default)]
+        mapped: bool,
     },
     /// A volume of the store.
     Volume {

@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
 use cache::{EndpointPlace, EndpointRecord, NetworkPlace};
-use runtime::EtcFiles;
 use runtime::network::{
     Bridge, BridgeHandle, BridgeOptions, NetworkNamespace, Port, Prefixed, Published, PublishedPort, RESOLVER,
     ReservedPorts, Resolver, Survey,
 };
+use runtime::{EtcFiles, UserNamespace};
 use serde::{Deserialize, Serialize};
 
 use super::addresses::{choose, free_subnet, prefixed};
@@ -42,6 +42,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) options: &'a [String],
     /// Where ports are published that name no address.
     pub(crate) binding: IpAddr,
+    /// Whose the namespace is; nobody means this process's.
+    pub(crate) users: Option<&'a UserNamespace>,
 }
 
 /// A container on its networks, for as long as this lives. The order of the fields is that of the end: first nobody finds
@@ -114,7 +116,7 @@ impl Engine {
             self.ensure_network(&membership.network)?;
         }
         let reserved = ReservedPorts::take(&self.ports(wanted)?)?;
-        let namespace = NetworkNamespace::new()?;
+        let namespace = wanted.users.map_or_else(NetworkNamespace::new, NetworkNamespace::of)?;
         let words = words(reserved.ports());
         let (mut links, mut endpoints) = (Vec::<Link>::new(), Vec::new());
         for (number, membership) in (0..).zip(wanted.memberships) {

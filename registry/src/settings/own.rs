@@ -19,6 +19,9 @@ struct Document {
     registries: BTreeMap<String, Registry>,
     #[serde(default)]
     transfers: Transfers,
+    /// Not about registries: others read it.
+    #[serde(default, rename = "userns")]
+    _userns: serde::de::IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]

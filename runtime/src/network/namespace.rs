@@ -12,6 +12,7 @@ use super::links::routes;
 use super::netlink::{Family, Socket};
 use crate::error::{Error, Result};
 use crate::sys;
+use crate::userns::UserNamespace;
 
 /// A network namespace, and a socket that speaks about it.
 #[derive(Debug)]
@@ -28,12 +29,26 @@ impl NetworkNamespace {
     pub fn new() -> Result<NetworkNamespace> {
         on_thread(|| {
             sys::network::own_namespace().map_err(failed("making a network namespace"))?;
-            sys::network::loopback_up().map_err(failed("bringing the loopback device up"))?;
-            // As docker sets them: there is nothing in it yet that could be protected. A kernel without them is as good.
-            let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
-            let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
-            NetworkNamespace::here()
+            NetworkNamespace::furnish()
         })
+    }
+
+    /// The one that belongs to a user namespace, made ready in the same way.
+    ///
+    /// # Errors
+    /// When the user namespace was made without.
+    pub fn of(users: &UserNamespace) -> Result<NetworkNamespace> {
+        let namespace =
+            users.network().ok_or(Errno::NODEV).map_err(failed("finding the network of a user namespace"))?;
+        within(namespace.as_fd(), NetworkNamespace::furnish)
+    }
+
+    fn furnish() -> Result<NetworkNamespace> {
+        sys::network::loopback_up().map_err(failed("bringing the loopback device up"))?;
+        // As docker sets them: there is nothing in it yet that could be protected. A kernel without them is as good.
+        let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+        let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+        NetworkNamespace::here()
     }
 
     /// A new one whose devices have no addresses, not even such as they would give themselves.

@@ -20,7 +20,7 @@ impl Sandbox {
             let apart = container.foreign_namespaces()?.processes;
             return Ok((new, apart.then(|| Birth::Beside(Arc::clone(container)))));
         }
-        if self.ids.is_some() {
+        if self.makes_users() {
             new.insert(Cloneable::User);
         }
         new.insert(Cloneable::Mount);
@@ -30,7 +30,7 @@ impl Sandbox {
                 new.insert(kind);
             }
         }
-        if matches!(self.network, NetworkMode::None) {
+        if matches!(self.network, NetworkMode::None) && self.users_network().is_none() {
             new.insert(Cloneable::Net);
         }
         let birth = match &own.pid {
@@ -62,7 +62,8 @@ impl Planner<'_> {
         let own = &self.sandbox.namespaces;
         let network = match &self.sandbox.network {
             NetworkMode::Join(descriptor) => Some(descriptor),
-            NetworkMode::None | NetworkMode::Host => None,
+            NetworkMode::None => self.sandbox.users_network(),
+            NetworkMode::Host => None,
         };
         let all = [network, own.ipc.joined(), own.uts.joined(), own.cgroup.joined()];
         for (number, descriptor) in (0..).zip(all) {
@@ -89,9 +90,14 @@ impl Planner<'_> {
         if labelled || self.sandbox.oom_score_adj.is_some() {
             // Written while this process still sees the host's /proc.
             let source = PathBuf::from("/proc").into();
-            self.prepare.push((Slot::Proc, Preparation::Bind { source, attributes: QUIET, reach: Reach::One }));
+            let proc = Preparation::Bind { source, attributes: QUIET, reach: Reach::One, mapped: false };
+            self.prepare.push((Slot::Proc, proc));
             self.settings()?;
             self.labels()?;
+        }
+        if self.sandbox.ids.is_some() {
+            self.ids_are_there()?;
+            self.raise_limits();
         }
         self.push(Op::Enter { slot: Slot::Join(0), spaces: container.foreign_namespaces()?.spaces });
         Ok(())
@@ -103,7 +109,8 @@ impl Planner<'_> {
         match (&sandbox.shared_memory, &sandbox.namespaces.ipc) {
             (Some(mount), _) => Preparation::Mounted(Arc::clone(mount)),
             (None, Namespace::Host) => {
-                Preparation::Bind { source: PathBuf::from("/dev/shm").into(), attributes: QUIET, reach: Reach::One }
+                let source = PathBuf::from("/dev/shm").into();
+                Preparation::Bind { source, attributes: QUIET, reach: Reach::One, mapped: false }
             }
             (None, _) => Preparation::Tmpfs { size: Some(sandbox.shm_size), mode: 0o1777, executable: false },
         }

@@ -31,6 +31,19 @@ pub(crate) fn permitted() -> Result<CapabilitySet, Errno> {
     Ok(CapabilitySet::from_bits(u64::from(low.permitted) | u64::from(high.permitted) << 32))
 }
 
+/// Makes all that this thread is permitted count.
+pub(crate) fn raise_permitted() -> Result<(), Errno> {
+    let header = Header { version: VERSION_3, pid: 0 };
+    let mut data = [Data::default(); 2];
+    // SAFETY: version 3 reads a header and writes two data words.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) })?;
+    for half in &mut data {
+        half.effective = half.permitted;
+    }
+    // SAFETY: version 3 reads a header and two data words.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
+}
+
 /// Sets effective and permitted to `set`, inheritable and ambient to nothing.
 pub(crate) fn set(set: CapabilitySet) -> Result<(), Errno> {
     let header = Header { version: VERSION_3, pid: 0 };

@@ -12,7 +12,7 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
     unmount,
 };
-use rustix::thread::ThreadNameSpaceType;
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 
 use super::clone::{Cloned, NewNamespaces};
 use super::mount::{ATTR_RDONLY, Reach, set_attributes};
@@ -145,6 +145,7 @@ impl Child<'_> {
     fn perform(&mut self, op: &Op) -> Result<Done, Errno> {
         match op {
             Op::Enter { slot, spaces } => self.enter(*slot, *spaces).map(|()| Done::Fully),
+            Op::EnterUsers { terminal } => self.enter_users(*terminal).map(|()| Done::Fully),
             Op::Filesystem { .. }
             | Op::MountGiven { .. }
             | Op::Device { .. }
@@ -302,6 +303,7 @@ impl Child<'_> {
             Op::KeepCapabilities => capability::keep()?,
             Op::CapabilitySets(sets) => capability::set_all(sets)?,
             Op::Turn(turn) => self.turn(*turn)?,
+            Op::FileOwner { uid, gid } => super::file_owner::become_one(*uid, *gid)?,
             Op::BecomeRoot => capability::set_ids(0, 0, &[])?,
             Op::Hook(hook) => super::hook::run(hook, self.slot(Slot::State)?)?,
             Op::Domainname(name) => process::set_domainname(name.to_bytes())?,
@@ -334,6 +336,21 @@ impl Child<'_> {
         rustix::thread::move_into_thread_name_spaces(self.slot(slot)?, spaces)?;
         let root = openat(rustix::fs::CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         self.keep(Slot::Root, root)
+    }
+
+    /// A namespace of mounts that belongs to other users is a copy in which all is locked. What was opened in the first one
+    /// is found no more by its name.
+    fn enter_users(&mut self, terminal: bool) -> Result<(), Errno> {
+        rustix::thread::move_into_link_name_space(self.slot(Slot::Users)?, Some(LinkNameSpaceType::User))?;
+        super::userns::unshare(UnshareFlags::NEWNS)?;
+        let open = |path: &CStr, flags: OFlags| openat(rustix::fs::CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
+        self.keep(Slot::Root, open(c"/", OFlags::PATH | OFlags::DIRECTORY)?)?;
+        if terminal {
+            for number in 0..3 {
+                self.keep(Slot::Stdio(number), open(c"/dev/pts/0", OFlags::RDWR | OFlags::NOCTTY)?)?;
+            }
+        }
+        Ok(())
     }
 
     fn set(&self, at: &Place, value: &CStr) -> Result<(), Errno> {

@@ -1,5 +1,5 @@
 //! mount_setattr, which rustix does not wrap, and a thread's own mounts.
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
@@ -19,6 +19,9 @@ struct MountAttr {
     propagation: u64,
     userns_fd: u64,
 }
+
+/// The ids of files are shown as a user namespace maps them.
+const ATTR_IDMAP: u64 = 0x10_0000;
 
 pub(crate) const PROPAGATION_PRIVATE: u64 = 1 << 18;
 
@@ -44,7 +47,16 @@ pub(crate) fn change_attributes(
     propagation: u64,
     reach: Reach,
 ) -> Result<(), Errno> {
-    let attr = MountAttr { set, clear, propagation, userns_fd: 0 };
+    apply(fd, &MountAttr { set, clear, propagation, userns_fd: 0 }, reach)
+}
+
+/// Shows the files of a mount that is attached nowhere yet with the ids that a user namespace has for them.
+pub(crate) fn map_ids(fd: impl AsFd, users: BorrowedFd<'_>, reach: Reach) -> Result<(), Errno> {
+    let userns_fd = u64::from(users.as_raw_fd().unsigned_abs());
+    apply(fd, &MountAttr { set: ATTR_IDMAP, clear: 0, propagation: 0, userns_fd }, reach)
+}
+
+fn apply(fd: impl AsFd, attr: &MountAttr, reach: Reach) -> Result<(), Errno> {
     let recursive = if reach == Reach::Below { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, and `attr` is a live `struct mount_attr` of the size given.
     let result = unsafe {
@@ -53,7 +65,7 @@ pub(crate) fn change_attributes(
             fd.as_fd().as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH | recursive,
-            &raw const attr,
+            &raw const *attr,
             size_of::<MountAttr>(),
         )
     };

@@ -180,6 +180,14 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Waits for a signal.
+pub(crate) fn pause() {
+    // SAFETY: touches no memory.
+    unsafe {
+        libc::pause();
+    }
+}
+
 /// Reaps one ended child. Gives its number and raw status; 0 when none has ended yet.
 pub(crate) fn reap_any() -> Result<(i32, i32), Errno> {
     let mut status = 0;

@@ -1,9 +1,9 @@
 //! Entering a user namespace, and the helper process that stays in the old one meanwhile.
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, WaitOptions, getpid, getppid, waitpid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::{capability, clone, process};
@@ -20,6 +20,45 @@ pub(crate) fn become_root(groups: bool) -> Result<(), Errno> {
         return capability::set_ids(0, 0, &[]);
     }
     capability::set_user_and_group(0, 0)
+}
+
+/// A process in namespaces of its own that does nothing: they can be taken from it while it is there.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Holder {
+    /// It ends when the thread that made it does.
+    pub(crate) fn split_off(namespaces: clone::NewNamespaces) -> Result<Holder, Errno> {
+        let parent = getpid();
+        let _blocked = process::SignalsBlocked::new();
+        // SAFETY: the new process makes system calls and nothing else.
+        match unsafe { clone::clone(namespaces, None) }? {
+            clone::Cloned::Parent { pid, pidfd } => Ok(Holder { pid, pidfd }),
+            clone::Cloned::Child => {
+                let bound = capability::die_with_parent();
+                // It may have ended before this one was bound to it.
+                while bound.is_ok() && getppid() == Some(parent) {
+                    process::pause();
+                }
+                process::exit_now(0)
+            }
+        }
+    }
+
+    /// It is not needed any more. Dropping this waits for its end.
+    pub(crate) fn end(&self) {
+        let _ = process::send_by_descriptor(self.pidfd.as_fd(), libc::SIGKILL);
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.end();
+        let _ = process::reap(self.pid);
+    }
 }
 
 /// A process that waits for a word and then does its work.

@@ -29,7 +29,7 @@ impl IdMap {
     pub(crate) fn with_ranges(own: u32, name: Option<&str>, file: &str) -> Option<IdMap> {
         let mut map = IdMap::single(own);
         let mut inside = 1_u32;
-        for (first, count) in granted(own, name, file).take(MOST_LINES - 1) {
+        for (first, count) in granted(Some(own), name, file).take(MOST_LINES - 1) {
             let count = count.min(u32::MAX - inside);
             map.0.push(Extent { inside, outside: first, count });
             inside += count;
@@ -78,12 +78,16 @@ impl IdMap {
 }
 
 /// The lines `NAME:FIRST:COUNT` of subuid(5) for a user, given by name or number.
-fn granted<'a>(own: u32, name: Option<&'a str>, file: &'a str) -> impl Iterator<Item = (u32, u32)> + 'a {
-    let number = own.to_string();
+pub(super) fn granted<'a>(
+    own: Option<u32>,
+    name: Option<&'a str>,
+    file: &'a str,
+) -> impl Iterator<Item = (u32, u32)> + 'a {
+    let number = own.map(|own| own.to_string());
     file.lines().filter_map(move |line| {
         let mut parts = line.trim().split(':');
         let who = parts.next()?;
-        if Some(who) != name && who != number {
+        if Some(who) != name && Some(who) != number.as_deref() {
             return None;
         }
         let (first, count): (u32, u32) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);

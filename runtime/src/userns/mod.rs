@@ -4,6 +4,8 @@
 //! grants the ranges of subuid(5); else the caller's own id alone.
 mod map;
 mod members;
+mod own;
+mod ranges;
 
 use std::fs;
 use std::io;
@@ -20,6 +22,8 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 
 use self::map::{IdMap, name_of};
 use self::members::Members;
+pub use self::own::UserNamespace;
+pub use self::ranges::{IdExtent, IdLease, IdPool, USUAL_IDS};
 use crate::capability::Capability;
 use crate::error::{Error, Result};
 use crate::sys::{self, capability};

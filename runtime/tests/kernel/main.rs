@@ -15,4 +15,5 @@ mod mounts;
 mod names;
 mod network;
 mod process;
+mod users;
 mod walls;

@@ -21,6 +21,7 @@ fn bind(image: &Image, target: &str, read_only: bool) -> Mount {
         read_only,
         recursive: true,
         propagation: None,
+        mapped: false,
     }
 }
 
@@ -83,6 +84,7 @@ fn the_classic_interface_takes_as_many_layers() {
         volatile: true,
         mount_points: MountPoints::Shared(image.path("points")),
         interface: OverlayInterface::Classic,
+        users: None,
     };
     let table = || fs::read_to_string("/proc/self/mountinfo").unwrap();
     let before = table();
@@ -172,6 +174,7 @@ fn writable_binds_reach_the_host_and_files_can_be_bound() {
         read_only: true,
         recursive: false,
         propagation: None,
+        mapped: false,
     };
     let mut sandbox = image.sandbox(["sh", "-c", "cat /deep/er/file; echo x > /m/new"]);
     // The inner target is made inside the outer mount, in whatever order they are asked for.
@@ -212,6 +215,7 @@ fn runtime_m08_a_missing_source_is_an_error() {
         read_only: false,
         recursive: true,
         propagation: None,
+        mapped: false,
     }];
     let error = run(sandbox).unwrap_err();
     assert!(error.exit_code() == 125 && error.to_string().contains("nosuch"), "{error}");

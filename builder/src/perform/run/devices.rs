@@ -196,6 +196,7 @@ fn node(node: &DeviceNode) -> Result<(Mount, bool), String> {
         read_only: false,
         recursive: false,
         propagation: None,
+        mapped: false,
     };
     Ok((bind, false))
 }
@@ -216,6 +217,7 @@ fn mount(mount: &DeviceMount) -> Result<(Mount, bool), String> {
         read_only: has("ro"),
         recursive: has("rbind"),
         propagation: None,
+        mapped: false,
     };
     Ok((bind, there.is_dir()))
 }

@@ -9,6 +9,7 @@ mod mask;
 mod mounts;
 mod scratch;
 mod shell;
+mod users;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use self::failure::Tail;
 use self::mask::Mask;
 use self::mounts::Opened;
 pub use self::shell::{FailedRun, Shell, Side};
-use super::{Work, rootfs, tree_of};
+use super::{Work, rootfs, rootfs_of, tree_of};
 use crate::error::{Error, Result};
 use crate::event::{Event, Stream};
 use crate::mounts::{MountFrom, Mounted};
@@ -129,12 +130,19 @@ impl Work<'_> {
 
     /// The step's sandbox; `opened` has to live as long as it runs.
     fn sandbox(&self, op: &RunOp, snapshot: &Snapshot, opened: &Opened) -> Result<Sandbox> {
-        let rootfs = Arc::new(rootfs(snapshot, true)?);
-        let root = tree_of(&rootfs)?;
+        let users = opened.users.as_ref().map(|users| &users.namespace);
+        // What is found and made in the tree on the way is by the stage's own ids, whatever the step's are.
+        let mut root_of_step = rootfs(snapshot, users.is_none())?;
+        let root = tree_of(&root_of_step)?;
         let user = self.user(&root, &op.user)?;
         self.make_working_directory(op, &root, Owner { uid: user.ids.uid, gid: user.ids.gid })?;
         drop(root);
-        let mut sandbox = Sandbox::new(rootfs, &op.argv);
+        if let Some(users) = users {
+            drop(root_of_step);
+            root_of_step = rootfs_of(snapshot, true, users)?;
+        }
+        let mut sandbox = Sandbox::new(Arc::new(root_of_step), &op.argv);
+        sandbox.users = users.map(Arc::clone);
         sandbox.pretend = crate::perform::pretended_owners();
         let mut env: Vec<(String, String)> = op.env.clone();
         if !env.iter().any(|(name, _)| name == "HOME") {
@@ -161,7 +169,14 @@ impl Work<'_> {
         if let Some(script) = &op.script {
             let source = self.script_file(&script.body)?.into();
             let target = script.path.as_str().into();
-            sandbox.mounts.push(Mount::Bind { source, target, read_only: true, recursive: false, propagation: None });
+            sandbox.mounts.push(Mount::Bind {
+                source,
+                target,
+                read_only: true,
+                recursive: false,
+                propagation: None,
+                mapped: true,
+            });
         }
         Ok(sandbox)
     }

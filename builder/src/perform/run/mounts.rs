@@ -14,11 +14,12 @@ use runtime::{Content, Mount, MountPoints, OverlayOptions, Rootfs};
 use super::agent::AgentSocket;
 use super::cover::{Cover, lead, looks, plain};
 use super::scratch::Scratch;
+use super::users::StepUsers;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::mounts::{FileRights, MountFrom, Mounted, RunMount};
 use crate::perform::place::{Placer, Rules};
-use crate::perform::{Work, rootfs};
+use crate::perform::{Work, rootfs, rootfs_of};
 use crate::plan::RunOp;
 use crate::select::{Missing, SourceTree};
 use crate::solve::CLAIM_POLL;
@@ -38,6 +39,8 @@ pub(super) struct Opened {
     pub(super) secrets: Vec<crate::Secret>,
     /// The layer with the places of mounts that the tree does not have.
     pub(super) places: Option<(PathBuf, Scratch)>,
+    /// Whose the step is, where it is not this process's.
+    pub(super) users: Option<StepUsers>,
     _snapshots: Vec<Snapshot>,
     _scratch: Vec<Scratch>,
     _caches: Vec<CacheMount>,
@@ -57,7 +60,7 @@ struct Source<'a> {
 impl Work<'_> {
     /// Opens everything. Caches come first, in the order of their ids, so that no two steps wait for each other.
     pub(super) fn open_mounts(&self, op: &RunOp) -> Result<Opened> {
-        let mut opened = Opened::default();
+        let mut opened = Opened { users: self.step_users(op)?, ..Opened::default() };
         if op.mounts.is_empty() && op.devices.is_empty() {
             return Ok(opened);
         }
@@ -184,7 +187,10 @@ impl Work<'_> {
         let over = cover.as_ref().map(|(layer, _)| layer.as_path());
         let snapshot = self.solver.store.snapshot_below(self.solver.lease, self.layers_of(number), over)?;
         look_alike(source.tree, &snapshot.upper())?;
-        let rootfs = Arc::new(rootfs(&snapshot, true)?);
+        let rootfs = Arc::new(match &opened.users {
+            Some(users) => rootfs_of(&snapshot, true, &users.namespace)?,
+            None => rootfs(&snapshot, true)?,
+        });
         opened._scratch.extend(cover.map(|(_, scratch)| scratch));
         opened._snapshots.push(snapshot);
         Ok(Mount::Tree { rootfs, path: source.path.clone(), target, read_only })
@@ -205,13 +211,27 @@ impl Work<'_> {
         let left_out = view.left_out(&source.path)?;
         if read_only && !insecure && left_out.is_empty() && source.nested.is_empty() {
             let source = root.handle(&source.path)?.into();
-            return Ok(Mount::Bind { source, target, read_only: true, recursive: true, propagation: None });
+            return Ok(Mount::Bind {
+                source,
+                target,
+                read_only: true,
+                recursive: true,
+                propagation: None,
+                mapped: true,
+            });
         }
         let scratch = Scratch::make(self.solver.lease)?;
         if self.solver.store.storage_driver() == StorageDriver::Copy {
             let copy = self.copy_context(source, view, &scratch)?;
             opened._scratch.push(scratch);
-            return Ok(Mount::Bind { source: copy.into(), target, read_only, recursive: false, propagation: None });
+            return Ok(Mount::Bind {
+                source: copy.into(),
+                target,
+                read_only,
+                recursive: false,
+                propagation: None,
+                mapped: true,
+            });
         }
         let cover = self.cover(source, &left_out, &target)?;
         let mut lowers: Vec<PathBuf> = cover.iter().map(|(layer, _)| layer.clone()).collect();
@@ -219,7 +239,9 @@ impl Work<'_> {
         lowers.push(PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd())));
         let (upper, work) = (scratch.directory("fs")?, scratch.directory("work")?);
         look_alike(source.tree, &upper)?;
-        let options = OverlayOptions { volatile: true, mount_points: MountPoints::Absent, ..OverlayOptions::default() };
+        let users = opened.users.as_ref().map(|users| Arc::clone(&users.namespace));
+        let mount_points = MountPoints::Absent;
+        let options = OverlayOptions { volatile: true, mount_points, users, ..OverlayOptions::default() };
         let rootfs = Arc::new(Rootfs::overlay(&lowers, &upper, &work, options)?);
         drop(handle);
         opened._scratch.extend(cover.map(|(_, scratch)| scratch));
@@ -306,6 +328,7 @@ impl Work<'_> {
                 read_only,
                 recursive: false,
                 propagation: None,
+                mapped: true,
             });
         }
         Ok(())
@@ -441,7 +464,14 @@ impl Work<'_> {
             opened.env.push(("SSH_AUTH_SOCK".into(), target.clone().into_os_string()));
         }
         let source = runtime::BindSource::Descriptor(Arc::clone(&socket.handle));
-        opened.mounts.push(Mount::Bind { source, target, read_only: false, recursive: false, propagation: None });
+        opened.mounts.push(Mount::Bind {
+            source,
+            target,
+            read_only: false,
+            recursive: false,
+            propagation: None,
+            mapped: true,
+        });
         opened._agents.push(socket);
         Ok(true)
     }

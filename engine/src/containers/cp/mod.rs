@@ -8,7 +8,7 @@ mod view;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use cache::{Owner, TreeRoot};
+use cache::Owner;
 
 use self::ends::{Destination, Source};
 use self::transfer::Transfer;
@@ -92,7 +92,7 @@ impl Engine {
     ) -> Result<u64> {
         let view = self.view(info)?;
         let shown = format!("{}:{}", info.name(), path.display());
-        let source = Source::find(TreeRoot::from_fd(view.root())?, path, request.follow, &shown)?;
+        let source = Source::find(view.root()?, path, request.follow, &shown)?;
         match to {
             CopyEnd::Host(to) => {
                 let target = Destination::of_host(to)?;
@@ -123,7 +123,8 @@ impl Engine {
         };
         let view = self.view(info)?;
         let shown = format!("{}:{}", info.name(), path.display());
-        let target = Destination::find(TreeRoot::from_fd(view.root())?, path)?;
+        let _owner = view.write()?;
+        let target = Destination::find(view.root()?, path)?;
         let copied = match source {
             Some(source) => self.transfer(source, target, &shown, request, Owner::default(), notes),
             None => target

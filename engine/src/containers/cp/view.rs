@@ -1,10 +1,9 @@
 //! The files of a container as its programs see them, volumes and binds included, whether it runs or not.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use cache::{ContainerPlace, Lease, TreeRoot};
-use runtime::{Container, Running, Sandbox, start_time};
+use cache::{ContainerPlace, IdShift, Lease, TreeRoot};
+use runtime::{Container, FileOwner, IdRange, Running, Sandbox, start_time};
 
 use crate::Engine;
 use crate::containers::state::{ContainerInfo, Status};
@@ -33,10 +32,30 @@ pub(super) struct Waiting {
 }
 
 impl View {
-    pub(super) fn root(&self) -> BorrowedFd<'_> {
+    /// Its root, with the owners that those in it see.
+    pub(super) fn root(&self) -> Result<TreeRoot> {
+        let running = self.running();
+        let root = TreeRoot::from_fd(running.root())?;
+        let first = |ranges: &[IdRange]| ranges.iter().find(|range| range.inside == 0).copied();
+        let ids = running.ids()?.and_then(|ids| first(&ids.users).zip(first(&ids.groups)));
+        Ok(match ids {
+            Some((users, groups)) => {
+                let count = users.count.min(groups.count);
+                root.with_ids(IdShift { uid: users.outside, gid: groups.outside, count })
+            }
+            None => root,
+        })
+    }
+
+    /// What this thread makes from here on is for the container, as long as that lives.
+    pub(super) fn write(&self) -> Result<Option<FileOwner>> {
+        Ok(self.running().file_owner()?)
+    }
+
+    fn running(&self) -> &Running {
         match self {
-            View::Running(running) => running.root(),
-            View::Waiting(waiting) => waiting.running.root(),
+            View::Running(running) => running,
+            View::Waiting(waiting) => &waiting.running,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::super::limits::Group;
 use super::super::log::Output;
 use super::super::network::Network;
 use super::super::reconnect::NetworkChange;
+use super::super::users::Users;
 use super::super::wire::Frame;
 use super::Monitor;
 use super::clients::Request;
@@ -20,6 +21,8 @@ use crate::error::Result;
 
 /// Input that the container has not read yet.
 const MOST_INPUT: usize = 64 << 10;
+
+type Held = (Group, Network, Option<Users>);
 
 /// A container that runs, and what belongs to this run.
 pub(super) struct Live {
@@ -32,8 +35,8 @@ pub(super) struct Live {
     /// The inner side of the terminal: programs may close theirs and open it again.
     _peer: Option<OwnedFd>,
     health: Option<Checks>,
-    /// Ends with this run: first the group with all that is in it, then the network.
-    held: (Group, Network),
+    /// Ends with this run: first the group with all that is in it, then the network, then its ids are free.
+    held: Held,
 }
 
 /// Where output comes from.
@@ -54,7 +57,7 @@ enum Source {
 }
 
 impl Live {
-    pub(super) fn new(container: &mut Container, held: (Group, Network), health: Option<Checks>) -> Live {
+    pub(super) fn new(container: &mut Container, held: Held, health: Option<Checks>) -> Live {
         let mut files = Vec::new();
         let (mut input, mut peer) = (container.take_stdin(), None);
         if let Some(terminal) = container.terminal() {
@@ -120,7 +123,7 @@ impl Live {
             while self.copy(number, monitor) {}
         }
         monitor.log.finish();
-        let (group, network) = self.held;
+        let (group, network, _users) = self.held;
         monitor.state.oom_killed = group.ran_out_of_memory();
         drop(group);
         if monitor.wants_restart(code) {
