@@ -149,7 +149,7 @@ fn caches_that_cannot_be_are_refused_before_anything_is_built() {
     run("--cache-to", "type=local,dest=file").fails(3, "file");
     run("--cache-to", "type=local,dest=context").fails(1, "it is no cache of dunnage");
     run("--cache-to", "type=azblob,name=x").fails(2, "type=azblob are not supported");
-    run("--cache-to", "type=registry,ref=x,mounts=id").fails(2, "cache mounts are not exported");
+    run("--cache-to", "type=registry,ref=x,mounts=id").fails(2, "no step and no cache of the store has this id");
     run("--cache-from", "type=local").fails(2, "needs src=DIRECTORY");
     dunnage.run(["build", "--cache-to", "type=local,dest=file,ignore-error=true", "context"]).ok();
     dunnage.run(["plan", "--cache-to", "type=local,dest=c", "context"]).fails(2, "--cache-to is for `dunnage build`");

@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io::Read;
 
-use super::compress::{Ratio, RatioGuard, Tap};
+use super::compress::{Ratio, RatioGuard, Tap, archive_error};
 use super::flush::flushing;
 use super::limits::Limits;
 use super::members::{self, Rest};
 use super::read::{ExtractOptions, Whiteouts, extract};
 use super::split::{Outline, SplitWriter};
-use super::stream::{Feed, hashed, pump};
+use super::stream::{Feed, Stream, hashed, piped, pump};
 use super::write::{Contents, Measured, Outlined, walk};
 use super::{DISPLACED, DraftDir, Layer, LayerFile, SPLIT};
 use crate::digest::{DiffId, Digest};
@@ -104,8 +104,19 @@ fn unpack(draft: &DraftDir, tar: impl Read + Send, options: &ImportOptions) -> R
             Some(_) => members::unpack(&mut tap, feed, &mut ratio)?,
             None => Rest::default(),
         };
-        pump(&mut RatioGuard::new(rest.plain(&mut tap)?, ratio), feed)?;
-        tap.finish(compressed)
+        if rest.is_end() {
+            return tap.finish(compressed);
+        }
+        // What comes is hashed on one thread while it is unpacked on the next.
+        let arrive = |packed: &mut Feed| {
+            pump(&mut tap, packed)?;
+            tap.finish(compressed)
+        };
+        let unpack = |packed: &mut Stream| {
+            pump(&mut RatioGuard::new(rest.plain(&mut *packed)?, ratio), feed)?;
+            std::io::copy(packed, &mut std::io::sink()).map_err(archive_error)
+        };
+        piped(arrive, unpack).map(drop)
     };
     let (_, (contents, outline), digest) = flushing(&draft.path, |flusher| {
         hashed(packed, |stream| {

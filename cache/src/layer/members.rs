@@ -55,9 +55,14 @@ pub(super) struct Rest {
 }
 
 impl Rest {
+    /// There is nothing left.
+    pub(super) fn is_end(&self) -> bool {
+        self.follows && self.begun.is_empty()
+    }
+
     /// Its plain bytes, where `reader` has what was not read yet.
     pub(super) fn plain<'a>(self, reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
-        let is_end = self.follows && self.begun.is_empty();
+        let is_end = self.is_end();
         let packed = Cursor::new(self.begun).chain(reader);
         Ok(match (is_end, self.follows) {
             (true, _) => Box::new(io::empty()),
