@@ -5,6 +5,7 @@
 //!   format                  the layout's version, twice: damage is not taken for a newer version
 //!   generation              a counter that each garbage collection raises
 //!   index.db                SQLite: makes lists and pruning fast; made anew from the rest whenever it is not sound
+//!   uses.log                uses that are not in the index yet, a line a command
 //!   lock                    flock: shared around "look up and pin" and commits, exclusive while prune marks and sweeps
 //!   blobs/sha256/HEX        content by digest
 //!   layers/HEX/             a layer by diff id, whole or not there: renamed into place after it is on the disk

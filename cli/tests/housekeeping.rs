@@ -235,7 +235,7 @@ fn files_of(root: &Path) -> Vec<PathBuf> {
 fn holds_truth(root: &Path, path: &Path) -> bool {
     let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
     !name.starts_with("index.db")
-        && !["lock", "claims", "overlay"].contains(&name.as_str())
+        && !["lock", "claims", "overlay", "uses.log"].contains(&name.as_str())
         && !["leases/", "drafts/", "quarantine/", "stubs/", "builds/", "memory/"]
             .iter()
             .any(|directory| name.starts_with(directory))

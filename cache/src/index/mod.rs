@@ -6,6 +6,7 @@
 //! database that is missing, damaged or of another version is thrown away and begun anew; one that is busy is done without.
 
 pub(crate) mod facts;
+mod told;
 pub(crate) mod uses;
 
 use std::path::Path;
@@ -31,7 +32,7 @@ const SCHEMA: &str = "
 
 /// How long a command that lives on the index waits for another process.
 pub(crate) const PATIENT: Duration = Duration::from_secs(5);
-/// How long a build waits at its end.
+/// How long a command waits that could do without.
 pub(crate) const HASTY: Duration = Duration::from_millis(100);
 
 const DATABASE: &str = "index.db";

@@ -7,7 +7,8 @@ use std::sync::PoisonError;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
-use super::{HASTY, PATIENT, row_seal};
+use super::told::Told;
+use super::{PATIENT, row_seal};
 use crate::digest::{CacheKey, DiffId};
 use crate::store::{Store, now};
 
@@ -36,7 +37,7 @@ impl Store {
         }
     }
 
-    /// Writes all uses in one transaction. A store whose index is busy loses them, which is no harm.
+    /// Tells all uses at once.
     pub(crate) fn stamp_uses<'a>(&self, layers: impl Iterator<Item = &'a DiffId>) {
         let records = std::mem::take(&mut *self.used_records().lock().unwrap_or_else(PoisonError::into_inner));
         let mut names: Vec<String> = records.iter().map(ToString::to_string).collect();
@@ -44,13 +45,12 @@ impl Store {
         if names.is_empty() {
             return;
         }
-        let (generation, unix) = (self.generation(), now());
-        self.with_index(HASTY, |connection| stamp(connection, &names, generation, unix));
-        self.tidy_log();
+        self.tell(&Told { generation: self.generation(), unix: now(), names });
     }
 
     /// All uses that are known, by the name of the layer or record.
     pub(crate) fn uses(&self) -> BTreeMap<String, Use> {
+        self.fold_uses();
         self.with_index(PATIENT, |connection| {
             let mut statement = connection.prepare("SELECT name, body, seal FROM uses")?;
             let mut rows = statement.query([])?;
@@ -68,6 +68,7 @@ impl Store {
 
     /// The number of the last transaction that told uses.
     pub(crate) fn turn(&self) -> Option<u64> {
+        self.fold_uses();
         let turn = |connection: &mut Connection| connection.query_row("SELECT number FROM turn", [], |row| row.get(0));
         self.with_index(PATIENT, turn).map(i64::unsigned_abs)
     }
@@ -115,27 +116,30 @@ fn whole(name: &str, body: &str, seal: &[u8]) -> Option<Use> {
     serde_json::from_str(body).ok()
 }
 
-fn stamp(connection: &mut Connection, names: &[String], generation: u64, unix: u64) -> rusqlite::Result<()> {
+/// Writes what commands told, each with a turn of its own, in one transaction.
+pub(super) fn stamp(connection: &mut Connection, told: &[Told]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
-        let turn: i64 =
-            transaction.query_row("UPDATE turn SET number = number + 1 RETURNING number", [], |row| row.get(0))?;
         let mut known = transaction.prepare("SELECT body, seal FROM uses WHERE name = ?1")?;
         let mut write = transaction.prepare("INSERT OR REPLACE INTO uses VALUES (?1, ?2, ?3)")?;
-        for (place, name) in (0..).zip(names) {
-            let before = known
-                .query_row([name], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))
-                .optional()?
-                .and_then(|(body, seal)| whole(name, &body, &seal));
-            let used = Use {
-                generation,
-                turn: turn.unsigned_abs(),
-                place: Reverse(place),
-                unix,
-                count: before.map_or(0, |used| used.count).saturating_add(1),
-            };
-            let body = serde_json::to_string(&used).unwrap_or_default();
-            write.execute(params![name, body, row_seal(name, &[], &body)])?;
+        for Told { generation, unix, names } in told {
+            let turn: i64 =
+                transaction.query_row("UPDATE turn SET number = number + 1 RETURNING number", [], |row| row.get(0))?;
+            for (place, name) in (0..).zip(names) {
+                let before = known
+                    .query_row([name], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))
+                    .optional()?
+                    .and_then(|(body, seal)| whole(name, &body, &seal));
+                let used = Use {
+                    generation: *generation,
+                    turn: turn.unsigned_abs(),
+                    place: Reverse(place),
+                    unix: *unix,
+                    count: before.map_or(0, |used| used.count).saturating_add(1),
+                };
+                let body = serde_json::to_string(&used).unwrap_or_default();
+                write.execute(params![name, body, row_seal(name, &[], &body)])?;
+            }
         }
     }
     transaction.commit()
@@ -178,6 +182,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         use_all(&store, &["a"]);
+        assert_eq!(store.uses().len(), 1);
         store.compact_index();
         std::fs::remove_file(store.path("index.db-wal")).unwrap();
         std::fs::write(store.path("index.db"), b"no database, and long enough to be looked at".repeat(40)).unwrap();
@@ -190,12 +195,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         use_all(&store, &["a"]);
+        assert_eq!(store.uses().len(), 1);
         let mut other = Connection::open(store.path("index.db")).unwrap();
         let held = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
         use_all(&store, &["b"]);
         assert_eq!(store.uses().len(), 1);
         drop(held);
         use_all(&store, &["c"]);
-        assert_eq!(store.uses().len(), 2);
+        // What was told in the meantime is not lost.
+        assert_eq!(store.uses().len(), 3);
     }
 }
