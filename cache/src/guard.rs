@@ -4,11 +4,13 @@
 //! that keeps size and mtime, for it moves ctime. It does not see a disk that gives other bytes than were written: that is
 //! found when a layer is exported, which hashes it, and by `system check`, which reads everything.
 
+use std::ffi::CString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, fstat, openat, statat};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::DiffId;
@@ -128,33 +130,56 @@ const MOST_ENTRIES: usize = 1000;
 
 /// The guard of a tree; none for a large one.
 fn guard_of(tree: &Path) -> io::Result<Option<String>> {
+    let root = openat(CWD, tree, DIRECTORY, Mode::empty())?;
     let mut hasher = blake3::Hasher::new();
     let mut left = MOST_ENTRIES;
-    Ok(walk(tree, &mut hasher, &mut left)?.then(|| hasher.finalize().to_hex().to_string()))
+    add(&mut hasher, &fstat(&root)?);
+    Ok(walk(&root, &mut hasher, &mut left)?.then(|| hasher.finalize().to_hex().to_string()))
 }
 
-fn walk(path: &Path, hasher: &mut blake3::Hasher, left: &mut usize) -> io::Result<bool> {
-    let metadata = std::fs::symlink_metadata(path)?;
-    let numbers = [metadata.ino(), u64::from(metadata.mode()), metadata.size()];
-    let times = [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
-    for bytes in numbers.map(u64::to_le_bytes).into_iter().chain(times.map(i64::to_le_bytes)) {
-        hasher.update(&bytes);
-    }
-    if !metadata.is_dir() {
-        return Ok(true);
-    }
-    let mut names: Vec<_> = std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
-    names.sort_unstable();
-    for name in names {
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Each name from its own directory: of a long path the kernel would look up every part again.
+fn walk(directory: &OwnedFd, hasher: &mut blake3::Hasher, left: &mut usize) -> io::Result<bool> {
+    for name in names(directory)? {
         let Some(fewer) = left.checked_sub(1) else { return Ok(false) };
         *left = fewer;
-        hasher.update(&(name.len() as u64).to_le_bytes());
-        hasher.update(name.as_bytes());
-        if !walk(&path.join(&name), hasher, left)? {
-            return Ok(false);
+        hasher.update(&(name.count_bytes() as u64).to_le_bytes());
+        hasher.update(name.to_bytes());
+        let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        add(hasher, &stat);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let below = openat(directory, &name, DIRECTORY, Mode::empty())?;
+            if !walk(&below, hasher, left)? {
+                return Ok(false);
+            }
         }
     }
     Ok(true)
+}
+
+fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut buffer = [MaybeUninit::uninit(); 8 << 10];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// What `stat` says of an entry, but for what changes with its use.
+fn add(hasher: &mut blake3::Hasher, stat: &Stat) {
+    let numbers = [stat.st_ino, u64::from(stat.st_mode), stat.st_size.unsigned_abs()];
+    let times = [stat.st_mtime, stat.st_mtime_nsec.cast_signed(), stat.st_ctime, stat.st_ctime_nsec.cast_signed()];
+    for bytes in numbers.map(u64::to_le_bytes).into_iter().chain(times.map(i64::to_le_bytes)) {
+        hasher.update(&bytes);
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -22,6 +22,7 @@ pub struct Lease {
     name: String,
     file: Mutex<File>,
     pinned: Mutex<BTreeSet<DiffId>>,
+    drafts: Once,
     next: AtomicU64,
 }
 
@@ -40,14 +41,12 @@ impl Lease {
         failpoint("lease.lock")?;
         // A sweep that probes this very file holds its lock for a moment: wait for it.
         flock(&file, FlockOperation::LockExclusive).map_err(Error::errno("lock the lease", &path))?;
-        let drafts = store.path("drafts").join(&name);
-        failpoint("lease.draft")?;
-        std::fs::create_dir(&drafts).map_err(Error::path("make", &drafts))?;
         Ok(Lease {
             store: store.clone(),
             name,
             file: Mutex::new(file),
             pinned: Mutex::new(BTreeSet::new()),
+            drafts: Once::new(),
             next: AtomicU64::new(0),
         })
     }
@@ -70,8 +69,17 @@ impl Lease {
 
     /// A path for something that is being made; nothing is there yet.
     pub fn draft(&self) -> PathBuf {
+        let drafts = self.drafts();
+        // Many a lease has none. Where it cannot be made, whoever makes the draft is told.
+        self.drafts.call_once(|| {
+            let _ = failpoint("lease.draft").map(|()| std::fs::create_dir(&drafts));
+        });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.store.path("drafts").join(&self.name).join(number.to_string())
+        drafts.join(number.to_string())
+    }
+
+    fn drafts(&self) -> PathBuf {
+        self.store.path("drafts").join(&self.name)
     }
 
     fn path(&self) -> PathBuf {
@@ -87,7 +95,9 @@ impl Drop for Lease {
         // Before the lock goes: who prunes meanwhile sees either the lease or its uses.
         self.store.stamp_uses(self.pinned.lock().unwrap_or_else(PoisonError::into_inner).iter());
         // What cannot be removed now is swept by the next process: its lock is gone with this one.
-        let _ = std::fs::remove_dir_all(self.store.path("drafts").join(&self.name));
+        if self.drafts.is_completed() {
+            let _ = std::fs::remove_dir_all(self.drafts());
+        }
         let _ = std::fs::remove_file(self.path());
     }
 }
