@@ -188,8 +188,15 @@ impl Solver<'_> {
             let inputs: Vec<Tree> = step.inputs.iter().filter_map(|id| state.results.get(id).cloned()).collect();
             drop(state);
             let result = self.step(&Job { plan, step, inputs: &inputs, worker });
-            self.settle(plan, id, result, &mut lock(queue));
-            changed.notify_all();
+            let mut state = lock(queue);
+            self.settle(plan, id, result, &mut state);
+            if state.left == 0 || state.error.is_some() {
+                changed.notify_all();
+            }
+            // One of them is this worker's own.
+            for _ in 1..state.ready.len() {
+                changed.notify_one();
+            }
         }
     }
 

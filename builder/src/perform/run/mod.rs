@@ -7,26 +7,25 @@ mod failure;
 mod group;
 mod mask;
 mod mounts;
+mod output;
 mod scratch;
 mod shell;
 mod users;
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use cache::{Attributes, Layer, MergedTree, Owner, Snapshot, TreeRoot, TreeView, failpoint};
 use runtime::{Mount, Sandbox, Stdio};
 
 pub(super) use self::cover::looks;
 pub use self::devices::{DeviceChanges, machine_devices};
-use self::failure::Tail;
 use self::mask::Mask;
 use self::mounts::Opened;
 pub use self::shell::{FailedRun, Shell, Side};
 use super::{Work, rootfs, rootfs_of, tree_of};
 use crate::error::{Error, Result};
-use crate::event::{Event, Stream};
+use crate::event::Event;
 use crate::mounts::{MountFrom, Mounted};
 use crate::plan::RunOp;
 use crate::select::SourceTree;
@@ -203,36 +202,5 @@ impl Work<'_> {
         let attributes = Attributes { mode: 0o755, owner: Owner::default(), mtime_ns: 0, xattrs: Vec::new() };
         TreeRoot::open(directory)?.write_bytes(name, script.as_bytes(), &attributes)?;
         Ok(path)
-    }
-
-    /// Reads both streams to their ends, each on a thread of its own, and keeps the last lines.
-    fn pump(&self, stdout: Option<impl Read + Send>, stderr: Option<impl Read + Send>, mask: &Mask) -> Vec<String> {
-        let tail = Mutex::new(Tail::default());
-        std::thread::scope(|scope| {
-            let tail = &tail;
-            if let Some(stderr) = stderr {
-                scope.spawn(move || self.pump_one(stderr, Stream::Stderr, mask.clone(), tail));
-            }
-            if let Some(stdout) = stdout {
-                self.pump_one(stdout, Stream::Stdout, mask.clone(), tail);
-            }
-        });
-        tail.into_inner().unwrap_or_else(PoisonError::into_inner).lines()
-    }
-
-    fn pump_one(&self, mut from: impl Read, stream: Stream, mut mask: Mask, tail: &Mutex<Tail>) {
-        let mut buffer = vec![0_u8; 64 * 1024];
-        let show = |bytes: Vec<u8>| {
-            if !bytes.is_empty() {
-                tail.lock().unwrap_or_else(PoisonError::into_inner).push(&bytes);
-                (self.solver.events)(Event::Output(self.step.id, stream, bytes));
-            }
-        };
-        // A read error ends the stream as its end does: the exit status tells what became of the process.
-        while let Ok(count) = from.read(&mut buffer) {
-            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
-            show(mask.push(bytes));
-        }
-        show(mask.finish());
     }
 }
