@@ -2,12 +2,15 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use crate::container::{Container, Killer, Terminal};
+use crate::container::{Container, Terminal};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::sandbox::TerminalSize;
@@ -42,7 +45,7 @@ pub fn resize_terminal(outer: impl AsFd, size: TerminalSize) -> Result<()> {
 ///
 /// It is made before the container is started: one that comes in between waits, and is handed on.
 #[derive(Debug)]
-pub struct ForwardedSignals(Signals);
+pub struct ForwardedSignals(SignalDelivery<UnixStream, SignalOnly>);
 
 impl ForwardedSignals {
     /// Catches them.
@@ -51,12 +54,21 @@ impl ForwardedSignals {
     /// When the kernel refuses.
     pub fn catch() -> Result<ForwardedSignals> {
         let failed = |source| Error::Container { doing: "catching signals", source };
-        Signals::new(FORWARDED.iter().chain(&[SIGWINCH])).map(ForwardedSignals).map_err(failed)
+        let (read, write) = UnixStream::pair().map_err(failed)?;
+        let numbers = FORWARDED.iter().chain(&[SIGWINCH]);
+        SignalDelivery::with_pipe(read, write, SignalOnly, numbers).map(ForwardedSignals).map_err(failed)
     }
 
     /// Hands on each that comes, as long as the process lives; `None` is a window of another size.
     pub fn each(mut self, mut handle: impl FnMut(Option<Signal>)) {
-        for number in self.0.forever() {
+        while wait_for_any(&mut [PollFd::new(self.0.get_read(), PollFlags::IN)]).is_ok() {
+            self.pending(&mut handle);
+        }
+    }
+
+    /// Hands on those that have come.
+    fn pending(&mut self, handle: &mut impl FnMut(Option<Signal>)) {
+        for number in self.0.pending() {
             match Signal::from_number(number) {
                 Ok(_) if number == SIGWINCH => handle(None),
                 Ok(signal) => handle(Some(signal)),
@@ -66,6 +78,10 @@ impl ForwardedSignals {
     }
 }
 
+fn wait_for_any(descriptors: &mut [PollFd<'_>]) -> Result<()> {
+    rustix::io::retry_on_intr(|| poll(descriptors, None)).map(drop).map_err(Error::container("waiting for signals"))
+}
+
 /// Waits for the end of a container. Signals are handed on; with a terminal, what it shows is copied to standard output,
 /// and the user's own terminal is raw meanwhile and as it was afterwards.
 ///
@@ -73,9 +89,6 @@ impl ForwardedSignals {
 /// When the terminal cannot be set.
 pub fn attach(container: &mut Container, signals: ForwardedSignals, options: AttachOptions) -> Result<Exit> {
     let failed = |doing| move |source| Error::Container { doing, source };
-    let ForwardedSignals(mut signals) = signals;
-    let stop = signals.handle();
-    let killer = container.killer();
     let terminal = container.terminal().map(Terminal::file).transpose()?;
     let stdin = io::stdin();
     let raw = match &terminal {
@@ -89,11 +102,8 @@ pub fn attach(container: &mut Container, signals: ForwardedSignals, options: Att
     }
     let screen = terminal.as_ref().map(File::try_clone).transpose().map_err(failed("sharing the terminal"))?;
     let exit = std::thread::scope(|scope| {
-        let resize = container.terminal().map(Terminal::sharer).transpose()?;
-        scope.spawn(move || forward(&mut signals, &killer, resize.as_ref()));
         let output = screen.map(|mut screen| scope.spawn(move || copy(&mut screen, &mut io::stdout())));
-        let exit = container.wait();
-        stop.close();
+        let exit = forward_until_the_end(container, signals).and_then(|()| container.wait());
         if let Some(output) = output {
             // What was written before the end is shown to its last byte.
             let _ = output.join();
@@ -102,6 +112,29 @@ pub fn attach(container: &mut Container, signals: ForwardedSignals, options: Att
     });
     drop(raw);
     exit
+}
+
+/// Hands signals on until the first process has ended. On the thread that waits: one more would be a fifth of a short run.
+fn forward_until_the_end(container: &Container, mut signals: ForwardedSignals) -> Result<()> {
+    loop {
+        let ended = {
+            let mut descriptors =
+                [PollFd::new(container, PollFlags::IN), PollFd::new(signals.0.get_read(), PollFlags::IN)];
+            wait_for_any(&mut descriptors)?;
+            let [end, _] = &descriptors;
+            !end.revents().is_empty()
+        };
+        // Either fails only when the container has just ended.
+        signals.pending(&mut |signal| {
+            let _ = match signal {
+                Some(signal) => container.kill(signal),
+                None => container.terminal().map_or(Ok(()), |terminal| terminal.resize(terminal_size())),
+            };
+        });
+        if ended {
+            return Ok(());
+        }
+    }
 }
 
 /// Copies until either side ends; EIO is the end of a terminal.
@@ -117,17 +150,6 @@ fn copy(from: &mut impl Read, to: &mut impl Write) {
         let bytes = buffer.get(..count).unwrap_or_default();
         if to.write_all(bytes).and_then(|()| to.flush()).is_err() {
             return;
-        }
-    }
-}
-
-fn forward(signals: &mut Signals, killer: &Killer, terminal: Option<&Terminal>) {
-    for number in signals.forever() {
-        // Either fails only when the container has just ended.
-        if number == SIGWINCH {
-            let _ = terminal.map(|terminal| terminal.resize(terminal_size()));
-        } else if let Ok(signal) = Signal::from_number(number) {
-            let _ = killer.kill(signal);
         }
     }
 }

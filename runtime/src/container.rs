@@ -183,13 +183,6 @@ impl Terminal {
         rustix::net::sendmsg(&stream, &name, &mut ancillary, rustix::net::SendFlags::NOSIGNAL).map_err(failed).map(drop)
     }
 
-    /// Another handle on it.
-    pub(crate) fn sharer(&self) -> Result<Terminal> {
-        let outer =
-            rustix::io::fcntl_dupfd_cloexec(&self.outer, 3).map_err(Error::container("sharing the terminal"))?;
-        Ok(Terminal { outer })
-    }
-
     /// Its inner side, as the programs in the container have it.
     pub fn peer(&self) -> Result<OwnedFd> {
         use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};

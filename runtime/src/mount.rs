@@ -1,7 +1,7 @@
 //! What a sandbox mounts besides its root, and which parts of /proc and /sys it hides. Data only.
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::given::Propagation;
@@ -145,7 +145,12 @@ pub fn default_masked_paths() -> Vec<PathBuf> {
 }
 
 fn thermal_throttle_paths() -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir("/sys/devices/system/cpu") else {
+    const CPUS: &str = "/sys/devices/system/cpu";
+    // All have it, or none.
+    if !Path::new(CPUS).join("cpu0/thermal_throttle").is_dir() {
+        return Vec::new();
+    }
+    let Ok(entries) = std::fs::read_dir(CPUS) else {
         return Vec::new();
     };
     let mut paths: Vec<PathBuf> = entries

@@ -72,6 +72,8 @@ impl Cgroup {
         let mut group = Cgroup::nowhere(path);
         let in_unified = hierarchies.v2.as_ref().is_some_and(|mount| mount.join(path).is_dir());
         let mut in_v2 = needs.clone();
+        // Where it is all there is, it counts in any case: being born in it costs nothing.
+        let counted = if hierarchies.v1.is_empty() { Extent::Whole } else { extent };
         for hierarchy in hierarchies.v1 {
             let has = |controller| hierarchy.controllers.contains(&controller);
             in_v2.retain(|(controller, _)| !has(*controller));
@@ -99,7 +101,7 @@ impl Cgroup {
         match hierarchies.v2 {
             Some(mount) => {
                 let limit = in_v2.first().map_or("control group", |(_, limit)| *limit);
-                match Place2::make(&mount, path, &in_v2, made) {
+                match Place2::make(&mount, path, &in_v2, counted, made) {
                     Ok(place) => group.v2 = Some(place),
                     Err(place::Refused::Limit(error)) => return Err(error),
                     Err(place::Refused::Directory(error)) if needed => {

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::file::errno_of;
 use super::probe::{Controller, Hierarchy};
-use super::{CGROUP_PARENT, Place1, Place2, v2};
+use super::{CGROUP_PARENT, Extent, Place1, Place2, v2};
 use crate::error::{Error, Result};
 use crate::signal::Signal;
 use crate::userns::in_user_namespace;
@@ -85,24 +85,24 @@ impl Place1 {
     }
 }
 
+/// The controllers that count what is used.
+const COUNTING: [Controller; 6] =
+    [Controller::Memory, Controller::Pids, Controller::Cpu, Controller::Cpuset, Controller::Blkio, Controller::Hugetlb];
+
 impl Place2 {
     pub(super) fn make(
         mount: &Path,
         path: &Path,
         needs: &[(Controller, &'static str)],
+        extent: Extent,
         made: &mut Made,
     ) -> Result<Place2, Refused> {
         made.directory(mount, path).map_err(Refused::Directory)?;
         let mut wanted: Vec<Controller> = needs.iter().map(|(controller, _)| *controller).collect();
-        // Whether or not something is asked of them: it can then be counted.
-        wanted.extend([
-            Controller::Memory,
-            Controller::Pids,
-            Controller::Cpu,
-            Controller::Cpuset,
-            Controller::Blkio,
-            Controller::Hugetlb,
-        ]);
+        if extent == Extent::Whole {
+            // Whether or not something is asked of them: it can then be counted.
+            wanted.extend(COUNTING);
+        }
         v2::delegate(mount, path, needs, &wanted).map_err(Refused::Limit)?;
         Place2::open(mount, path).map_err(Refused::Limit)
     }

@@ -20,6 +20,9 @@ pub(super) fn delegate(
     needed: &[(Controller, &'static str)],
     wanted: &[Controller],
 ) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
     let mut parent = mount.to_owned();
     for name in path.components() {
         let offered = unified_controllers(&parent).map_err(Error::cgroup(&parent, "reading its controllers"))?;
