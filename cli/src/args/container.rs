@@ -7,6 +7,7 @@ use super::limits::LimitArgs;
 use super::run::{CreateCommand, Keys, container_name, restart};
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Verb {
     /// Make a container without starting it
     Create(Box<CreateCommand>),

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 /// Put images of several platforms together under one name
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 #[command(after_help = "Examples:
   dunnage manifest create r.example/app:1 app:amd64 r.example/app:arm64   from the store and from registries
   dunnage manifest annotate r.example/app:1 app:arm --arch arm --variant v6

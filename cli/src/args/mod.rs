@@ -91,6 +91,7 @@ pub(crate) enum Color {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
@@ -179,6 +180,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Image {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
@@ -209,6 +211,7 @@ pub(crate) enum Image {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Builder {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
@@ -217,6 +220,7 @@ pub(crate) enum Builder {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Container {
     /// Run a command in a new container
     Run(Box<RunArgs>),

@@ -8,6 +8,7 @@ use super::networking::alias;
 use super::prune::NetworkPruneArgs;
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum NetworkCommand {
     /// Make a network
     Create(NetworkCreateArgs),

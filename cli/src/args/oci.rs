@@ -45,6 +45,7 @@ pub(crate) enum LogFormat {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum OciCommand {
     /// Make a container whose process is ready and waits
     Create(OciCreateArgs),

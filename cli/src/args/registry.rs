@@ -147,6 +147,7 @@ fn search_filter(text: &str) -> Result<SearchFilter, String> {
 
 /// Be a registry
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum RegistryCommand {
     /// Serve the images of the store, and take images that are pushed
     Serve(ServeArgs),

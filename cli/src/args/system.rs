@@ -5,6 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::prune::SystemPruneArgs;
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum System {
     /// Show what the store holds, in bytes on the disk
     Df(DfArgs),

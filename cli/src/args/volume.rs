@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use super::prune::VolumePruneArgs;
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Volume {
     /// Make a volume
     Create(VolumeCreateArgs),
