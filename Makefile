@@ -3,8 +3,10 @@ HOST   := $(shell rustc -vV | sed -n 's/^host: //p')
 OUT    := target/$(HOST)/release/dunnage
 
 .PHONY: build demo test check bench size install clean
+# Linked at a fixed address: relocating 700 kB of pointers at each start is a tenth of the shortest run, and 0.6 MB of each
+# monitor. Stack, heap and mappings stay where chance puts them.
 build:
-	cargo build --release --locked -p dunnage
+	cargo rustc --release --locked -p dunnage --bin dunnage -- -C relocation-model=static
 	@ln -sf $(CURDIR)/$(OUT) target/dunnage
 	@ls -lh $(OUT) | awk '{print "built " $$9 " (" $$5 ")"}'
 
