@@ -89,6 +89,7 @@ fn a_delegated_group_counts_pauses_and_ends_the_containers_of_a_user() {
     assert!(read("cgroup.events").contains("populated 1"));
     until("both processes are in it", || read("cgroup.procs").lines().count() >= 2);
     delegated.run(&["exec", "work", "true"]).ok();
+    user.run(["exec", "work", "true"]).fails(125, "from outside of the one that was delegated to this user");
     // Who comes from elsewhere, as by another login, finds the same group.
     for runs in [&|args: &[&str]| delegated.run(args) as Ran, &|args: &[&str]| user.run(args) as Ran]
         as [&dyn Fn(&[&str]) -> Ran; 2]

@@ -113,6 +113,11 @@ fn split(plan: &SetupPlan, slots: &mut [Option<OwnedFd>], listen: &OwnedFd, tell
     };
     split.map_err(|errno| match errno {
         Errno::PERM => userns::refused(errno),
+        // Moving into a group takes the right to write the lowest one that is above both places.
+        Errno::ACCESS if cgroup.is_some() => {
+            let step = "joining the container's control group from outside of the one that was delegated to this user";
+            Error::Setup { step: step.to_owned(), source: errno.into() }
+        }
         errno => Error::Setup { step: format!("clone {}", plan.namespaces), source: errno.into() },
     })
 }
