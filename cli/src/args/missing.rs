@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn every_flag_that_is_called_missing_is_missing() {
-        let command = super::super::Arguments::command();
+        let mut command = super::super::Arguments::command();
+        command.build();
         for (name, flags) in [("build", &BUILD[..]), ("run", &RUN[..]), ("create", &RUN[..])] {
             let command = command.find_subcommand(name).unwrap();
             let has = |flag: &str| {
