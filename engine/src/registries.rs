@@ -1,6 +1,6 @@
 //! How verbs reach registries: the user's settings, and who they are there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use builder::Cancel;
@@ -9,9 +9,6 @@ use registry::{Client, Credential, CredentialFile, Credentials, Lookup, Settings
 use crate::credential_helper::{self, Stored};
 use crate::error::{Error, Result};
 use crate::{FetchOptions, SearchPath};
-
-/// Most bytes of a file of credentials.
-const FILE_LIMIT: u64 = 1 << 20;
 
 /// Where the user's files about registries are.
 #[derive(Debug, Clone, Default)]
@@ -80,22 +77,8 @@ impl FileCredentials {
 }
 
 /// A file of credentials, where there is one.
-pub(crate) fn read(path: &PathBuf) -> registry::Result<Option<CredentialFile>> {
-    use std::io::Read;
-    let text = match std::fs::File::open(path) {
-        Ok(file) => {
-            let mut text = String::new();
-            file.take(FILE_LIMIT).read_to_string(&mut text).map(|_| text)
-        }
-        Err(error) => Err(error),
-    };
-    match text {
-        Ok(text) => CredentialFile::parse(&text, path).map(Some),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            Ok(None)
-        }
-        Err(source) => Err(registry::Error::Read { path: path.clone(), source }),
-    }
+pub(crate) fn read(path: &Path) -> registry::Result<Option<CredentialFile>> {
+    registry::read_settings(path)?.map(|text| CredentialFile::parse(&text, path)).transpose()
 }
 
 /// Replaces a file of credentials, for its owner's eyes alone.

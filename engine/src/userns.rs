@@ -1,6 +1,5 @@
 //! What the user's `config.toml` says of user namespaces: for whom they are the default, and which ids they have.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use runtime::{IdExtent, IdPool, USUAL_IDS, UserNamespace};
@@ -10,8 +9,6 @@ use crate::Engine;
 use crate::containers::UsernsMode;
 use crate::error::{Error, Result};
 
-/// Most bytes of the file.
-const FILE_LIMIT: u64 = 1 << 20;
 /// Most ranges in it.
 const MOST_RANGES: usize = 340;
 
@@ -45,17 +42,7 @@ impl UsernsSettings {
     pub(crate) fn read(files: &[PathBuf]) -> Result<UsernsSettings> {
         let mut settings = UsernsSettings::default();
         for path in files {
-            let file = match std::fs::File::open(path) {
-                Ok(file) => file,
-                Err(error)
-                    if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
-                {
-                    continue;
-                }
-                Err(error) => return Err(Error::file("read", path, error)),
-            };
-            let mut text = String::new();
-            file.take(FILE_LIMIT).read_to_string(&mut text).map_err(|error| Error::file("read", path, error))?;
+            let Some(text) = registry::read_settings(path)? else { continue };
             let found = UsernsSettings::parse(&text, path)?;
             settings.run = settings.run.or(found.run);
             settings.build = settings.build.or(found.build);

@@ -32,4 +32,4 @@ pub use save::{
     ArchiveFormat, LayerCompression, NamedImage, SaveOptions, save, save_built, save_built_directory, save_directory,
 };
 pub use serve::{ServeEvent, ServeOptions, serve};
-pub use settings::{CredentialFile, Lookup, Settings, SettingsFiles, TransferSettings, credential_key};
+pub use settings::{CredentialFile, Lookup, Settings, SettingsFiles, TransferSettings, credential_key, read_settings};

@@ -102,17 +102,17 @@ impl Settings {
         let mut settings = Settings { certificates: files.certificates.clone(), ..Settings::default() };
         for path in files.own.iter().rev() {
             // The first file's word on transfers is the last one heard.
-            if let Some(text) = text(path)? {
+            if let Some(text) = read_settings(path)? {
                 let (rules, transfers) = own::parse(&text, path, settings.transfers)?;
                 settings.rules.splice(..0, rules);
                 settings.transfers = transfers;
             }
         }
         for path in &files.containers {
-            let Some(text) = text(path)? else { continue };
+            let Some(text) = read_settings(path)? else { continue };
             let mut rules = containers::parse(&text, path)?;
             for more in configurations(&path.with_extension("conf.d")) {
-                if let Some(text) = self::text(&more)? {
+                if let Some(text) = read_settings(&more)? {
                     // A later file's word on the same place replaces an earlier one's.
                     let found = containers::parse(&text, &more)?;
                     rules.retain(|rule| found.iter().all(|new| new.place != rule.place));
@@ -217,7 +217,11 @@ fn place(text: &str) -> String {
     }
 }
 
-fn text(path: &Path) -> Result<Option<String>> {
+/// The text of a file that a user keeps settings in; `None` where there is none.
+///
+/// # Errors
+/// When it cannot be read, or is larger than 1 MiB.
+pub fn read_settings(path: &Path) -> Result<Option<String>> {
     use std::io::Read;
     let file = match std::fs::File::open(path) {
         Ok(file) => file,

@@ -11,7 +11,7 @@ use super::probe::{Controller, Hierarchies};
 use super::{CGROUP_PARENT, Cgroup, Place1, Place2, Resources, delegated, no_controller, relative, sweep, v1, wait};
 use crate::error::{Error, Result};
 
-/// In which hierarchies of version 1 a group is made, where there is version 2 as well.
+/// In which hierarchies of version 1 a group is made, and which controllers of version 2 it gets, where there are both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// In all: everything is counted from the beginning, and shown to programs that look for it.
