@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::lease::{entries, is_alive};
 use crate::sealed::{seal, unseal};
-use crate::store::{Store, now, random_hex, write_atomically, write_durably};
+use crate::store::{Store, random_hex, write_atomically, write_durably};
 
 /// The mark of a container that goes with its process.
 const REMOVE: &str = "remove";
@@ -39,6 +39,9 @@ pub struct ContainerRecord {
     pub image: ImageId,
     /// Unix seconds.
     pub created: u64,
+    /// Nanoseconds beyond them: containers that were made within one second have an order.
+    #[serde(default)]
+    pub created_nanos: u32,
     /// Names of the volumes that it mounts.
     #[serde(default)]
     pub volumes: Vec<String>,
@@ -162,11 +165,13 @@ impl Store {
         if let Some(name) = new.name {
             self.name_is_free(name, None)?;
         }
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let record = ContainerRecord {
             id: random_hex(32)?,
             name: new.name.map(str::to_owned),
             image: new.image.clone(),
-            created: now(),
+            created: since.as_secs(),
+            created_nanos: since.subsec_nanos(),
             volumes: new.volumes,
             spec: new.spec,
         };

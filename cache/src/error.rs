@@ -174,6 +174,16 @@ pub enum Error {
     /// No container has this id.
     #[error("no container `{0}`: `dunnage ps -a` lists them")]
     ContainerNotFound(String),
+    /// A container stands on the image.
+    #[error("image {image} is used by container {}: {remedy}", container.chars().take(12).collect::<String>())]
+    ImageInUse {
+        /// As the user wrote it.
+        image: String,
+        /// The container's id.
+        container: String,
+        /// What helps.
+        remedy: &'static str,
+    },
     /// Another process runs the container, or is about to.
     #[error("container {id} is in use by another process")]
     ContainerInUse {

@@ -9,6 +9,7 @@ pub use registry::ArchiveFormat;
 use registry::{LayerCompression, NamedImage};
 
 use crate::Engine;
+use crate::containers::changed;
 use crate::error::{Error, Result};
 use crate::images::parse_name;
 use crate::outputs::whole_file;
@@ -48,6 +49,19 @@ impl std::fmt::Debug for LoadInput<'_> {
             LoadInput::Stream(_) => f.write_str("Stream"),
         }
     }
+}
+
+/// What is made of a root file system.
+#[derive(Debug, Clone, Default)]
+pub struct ImportRequest {
+    /// The image's name.
+    pub name: Option<String>,
+    /// A remark for its history.
+    pub message: Option<String>,
+    /// Instructions of a Dockerfile for its configuration.
+    pub changes: Vec<String>,
+    /// What the files are for; this machine's platform where nothing is said.
+    pub platform: Option<Platform>,
 }
 
 /// An image that was read.
@@ -133,11 +147,11 @@ impl Engine {
     ///
     /// # Errors
     /// When it is no tar.
-    pub fn import(&self, tar: &mut (dyn Read + Send), name: Option<&str>, message: Option<&str>) -> Result<String> {
-        let names = name.map(parse_name).transpose()?;
+    pub fn import(&self, tar: &mut (dyn Read + Send), request: &ImportRequest) -> Result<String> {
+        let names = request.name.as_deref().map(parse_name).transpose()?;
         let lease = self.store.lease()?;
         let layer = self.store.import_layer(&lease, tar, None)?;
-        let platform = Platform::host();
+        let platform = request.platform.clone().unwrap_or_else(Platform::host);
         failpoint("import.image")?;
         let mut config = ImageConfig {
             created: Some("1970-01-01T00:00:00Z".to_owned()),
@@ -150,9 +164,12 @@ impl Engine {
         config.history.push(History {
             created: config.created.clone(),
             created_by: Some("dunnage import".to_owned()),
-            comment: message.map(str::to_owned),
+            comment: request.message.clone(),
             ..History::default()
         });
+        if !request.changes.is_empty() {
+            config.config = changed(&config, &request.changes)?;
+        }
         let image = self.store.put_image(&lease, &config, &names.into_iter().collect::<Vec<_>>())?;
         failpoint("import.answer")?;
         Ok(image.id.to_string())

@@ -55,6 +55,14 @@ pub enum Error {
         /// As the user wrote it.
         name: String,
     },
+    /// Nothing that can be inspected has this name.
+    #[error("no container, image, network or volume `{name}`{near}")]
+    NothingNamed {
+        /// As the user wrote it.
+        name: String,
+        /// A name that is there and may be meant.
+        near: String,
+    },
     /// No list of manifests has this name.
     #[error("there is no manifest list {0}: `dunnage manifest create` makes one")]
     ManifestListNotFound(String),
@@ -224,6 +232,23 @@ impl Error {
             }
             other => other.to_string(),
         }
+    }
+
+    /// There is no image of the name that was given.
+    #[must_use]
+    pub fn is_missing_image(&self) -> bool {
+        matches!(self, Error::ImageNotFound { .. } | Error::Store(cache::Error::ImageNotFound { .. }))
+    }
+
+    /// There is nothing of this name; `image` is what was said of images.
+    #[must_use]
+    pub fn nothing_named(name: &str, image: &Error) -> Error {
+        let near = match image {
+            Error::Store(cache::Error::ImageNotFound { nearest, .. }) => nearest.as_deref(),
+            _ => None,
+        };
+        let near = near.map(|near| format!("; did you mean the image `{near}`?")).unwrap_or_default();
+        Error::NothingNamed { name: name.to_owned(), near }
     }
 
     /// There is no container of the name that was given.

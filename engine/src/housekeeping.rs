@@ -54,6 +54,9 @@ impl Engine {
             images: self.store.images()?.len(),
             platform: Platform::host().to_string(),
             kernel: kernel.trim().to_owned(),
+            host_name: fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+            system: system_name(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+            memory: crate::containers::machine_memory(),
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             storage: self.storage()?.clone(),
             cgroups: cgroups(),
@@ -81,6 +84,12 @@ pub struct Info {
     pub platform: String,
     /// The kernel's release.
     pub kernel: String,
+    /// The machine's name.
+    pub host_name: String,
+    /// What the distribution calls itself.
+    pub system: String,
+    /// Bytes of memory that the machine has.
+    pub memory: u64,
     /// Processors that this process may use.
     pub cpus: usize,
     /// What makes snapshots.
@@ -97,6 +106,12 @@ pub struct Info {
     pub userns: std::result::Result<UsernsRanges, String>,
     /// The kernel filters system calls.
     pub seccomp: bool,
+}
+
+/// `PRETTY_NAME` of os-release(5).
+fn system_name(text: &str) -> String {
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.unwrap_or("Linux").trim_matches(['"', '\'']).to_owned()
 }
 
 /// The layout of control groups on a machine.

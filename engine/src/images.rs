@@ -1,8 +1,9 @@
 //! `dunnage images`, `rmi`, `tag`, `inspect`, `history`: what the store has, in docker's words.
 
-use cache::{Image, Reference, StoredImage, failpoint};
+use cache::{Image, ImageId, Reference, StoredImage, failpoint};
 use serde_json::{Value, json};
 
+use crate::ContainerInfo;
 use crate::Engine;
 use crate::error::{Error, Result};
 
@@ -48,6 +49,17 @@ fn going_with<'a>(name: &'a Reference, names: &'a [Reference]) -> Vec<&'a Refere
     going
 }
 
+/// Why a container keeps an image from going: what helps.
+fn in_the_way(user: &ContainerInfo, by_name: bool, force: bool) -> Option<&'static str> {
+    match (user.status.is_running(), force) {
+        (true, true) if by_name => None,
+        (true, true) => Some("it runs: stop and remove it first"),
+        (true, false) => Some("it runs: stop and remove it first, or take the name away with --force"),
+        (false, true) => None,
+        (false, false) => Some("remove that one first, or take the name away with --force"),
+    }
+}
+
 impl Engine {
     /// All images, newest first.
     ///
@@ -74,15 +86,22 @@ impl Engine {
         Ok(self.store.tag(&image.id, &name)?)
     }
 
-    /// Takes a name away, and the image with its last name. An image given by id loses all its names with `force`.
+    /// Takes a name away, and the image with its last name. An image given by id loses all its names with `force`. One that
+    /// a container stands on keeps its last name unless `force` is given, and stays in any case.
     ///
     /// # Errors
-    /// When there is no such image, or it has several names and was given by id without `force`.
+    /// When there is no such image, it is used by a container, or it has several names and was given by id without `force`.
     pub fn remove_image(&self, text: &str, force: bool) -> Result<Vec<Removed>> {
         let image = self.find_image(text)?;
         let names = self.store.names_of(&image.id)?;
         let given = text.parse::<Reference>().ok().filter(|name| names.contains(name));
         let mut removed = Vec::new();
+        let going = given.as_ref().map_or(names.len(), |name| going_with(name, &names).len());
+        let user = if going == names.len() { self.user_of(&image.id)? } else { None };
+        if let Some(remedy) = user.as_ref().and_then(|user| in_the_way(user, given.is_some(), force)) {
+            let (image, container) = (text.to_owned(), user.map(|user| user.record.id).unwrap_or_default());
+            return Err(cache::Error::ImageInUse { image, container, remedy }.into());
+        }
         match given {
             Some(name) => {
                 for name in going_with(&name, &names) {
@@ -107,10 +126,17 @@ impl Engine {
             }
         }
         failpoint("image.untag")?;
-        if self.store.remove_image(&image.id)? {
+        // A container that was made meanwhile needs it too.
+        if self.user_of(&image.id)?.is_none() && self.store.remove_image(&image.id)? {
             removed.push(Removed::Deleted(image.id.to_string()));
         }
         Ok(removed)
+    }
+
+    /// A container that stands on an image: one that runs before others.
+    fn user_of(&self, id: &ImageId) -> Result<Option<ContainerInfo>> {
+        let users = self.containers()?.into_iter().filter(|info| info.record.image == *id);
+        Ok(users.max_by_key(|info| info.status.is_running()))
     }
 
     /// The image as `docker image inspect` shows it.

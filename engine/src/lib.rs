@@ -49,7 +49,7 @@ mod why;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-pub use archives::{ArchiveFormat, LoadInput, Loaded, SaveOutput};
+pub use archives::{ArchiveFormat, ImportRequest, LoadInput, Loaded, SaveOutput};
 pub use attest::{Annotation, Attest, AttestFlag, Provenance, ProvenanceMode};
 pub use bake::{BakeChoice, BakeFile, BakeFormat, BakeGroup, BakePlan, BakeTarget, BakeVariable, Fields, Project};
 pub use bootstrap::{BootstrapBase, SearchPath};

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use super::{Arguments, BuildArgs, Command, Lacking, Progress, StorageArgs, StorageDriver, unknown_flag};
 
@@ -75,7 +75,7 @@ impl BakeArgs {
 /// The sentence to show.
 pub(crate) fn build_args(words: Vec<OsString>) -> Result<BuildArgs, String> {
     let line = ["dunnage".into(), "build".into()].into_iter().chain(words);
-    match Arguments::try_parse_from(line) {
+    match super::habits::read(line.collect()) {
         Ok(Arguments { command: Command::Build(args), .. }) => Ok(*args),
         Ok(_) => Err("it is no build".to_owned()),
         Err(error) => {

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use engine::{CopyEnd, PortSpec, RestartPolicy, Signal};
 
 use super::limits::LimitArgs;
-use super::run::{CreateCommand, Keys, container_name, restart};
+use super::run::{CreateCommand, Keys, container_name, restart, split_first};
 
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
@@ -143,7 +143,8 @@ pub(crate) struct AttachArgs {
     #[arg(long)]
     pub(crate) no_stdin: bool,
     /// Hand signals on to the container
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1,
+        default_missing_value = "true", require_equals = true)]
     pub(crate) sig_proxy: bool,
     /// Keys that leave the container running [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
@@ -154,6 +155,7 @@ pub(crate) struct AttachArgs {
 
 /// Run a command in a running container
 #[derive(Debug, Args)]
+#[command(override_usage = "dunnage exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
 pub(crate) struct ExecArgs {
     /// Keep standard input open
     #[arg(short, long)]
@@ -182,12 +184,22 @@ pub(crate) struct ExecArgs {
     /// All capabilities
     #[arg(long)]
     pub(crate) privileged: bool,
-    /// Name or id of the container
-    #[arg(value_name = "CONTAINER")]
-    pub(crate) name: String,
-    /// Command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) command: Vec<String>,
+    /// Name or id of the container; all behind it is the command and its arguments
+    // One list, as of `run`: nothing behind the container is a flag of this program.
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_name = "CONTAINER COMMAND")]
+    words: Vec<String>,
+}
+
+impl ExecArgs {
+    /// The container, and the command.
+    pub(crate) fn container_and_command(&self) -> (String, Vec<String>) {
+        let (container, mut command) = split_first(&self.words);
+        // As hands know it from other tools; no program has this name.
+        if command.len() > 1 && command.first().is_some_and(|word| word == "--") {
+            command.remove(0);
+        }
+        (container, command)
+    }
 }
 
 /// Show what a container wrote
@@ -219,7 +231,8 @@ pub(crate) struct Tail(pub(crate) Option<usize>);
 /// List containers
 #[derive(Debug, Args)]
 #[command(after_help = "Filters: id=, name=, label=KEY[=VALUE], status=created|running|paused|restarting|exited,
-exited=CODE, ancestor=IMAGE, volume=NAME, health=starting|healthy|unhealthy|none, before=CONTAINER, since=CONTAINER")]
+exited=CODE, ancestor=IMAGE, volume=NAME, health=starting|healthy|unhealthy|none, before=CONTAINER, since=CONTAINER,
+publish=PORT, expose=PORT, network=NAME; name= takes a pattern, as '^web$'")]
 pub(crate) struct PsArgs {
     /// Also those that do not run
     #[arg(short, long)]
@@ -228,8 +241,8 @@ pub(crate) struct PsArgs {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// The newest so many, running or not
-    #[arg(short = 'n', long, value_name = "NUMBER")]
-    pub(crate) last: Option<usize>,
+    #[arg(short = 'n', long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) last: Option<i64>,
     /// The newest one
     #[arg(short, long, conflicts_with = "last")]
     pub(crate) latest: bool,
@@ -308,9 +321,18 @@ pub(super) fn timeout(text: &str) -> Result<i64, String> {
 
 /// Show the processes of a container
 #[derive(Debug, Args)]
+#[command(override_usage = "dunnage top [OPTIONS] CONTAINER [PS OPTIONS]")]
 pub(crate) struct TopArgs {
-    #[command(flatten)]
-    pub(crate) container: NameArg,
+    /// Name or id; all behind it are options of the program ps, as `aux` or `-o pid,comm`, which then finds out
+    #[arg(required = true, trailing_var_arg = true, value_name = "CONTAINER")]
+    words: Vec<String>,
+}
+
+impl TopArgs {
+    /// The container, and the options of ps.
+    pub(crate) fn container_and_options(&self) -> (String, Vec<String>) {
+        split_first(&self.words)
+    }
 }
 
 /// Show what containers use

@@ -23,8 +23,44 @@ pub(crate) struct ImagesArgs {
     /// `json`, or a template such as '{{.Repository}}:{{.Tag}} {{.ID}} {{.Size}}'
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
-    /// Only images of this name, with or without a tag
+    /// dangling=true|false, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=AGE; can be repeated
+    #[arg(short, long, value_name = "FILTER", value_parser = filter)]
+    pub(crate) filter: Vec<ImageFilter>,
+    /// Only images of this name, with or without a tag; * and ? stand for parts of it
     pub(crate) name: Option<String>,
+}
+
+/// One `--filter` of `images`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ImageFilter {
+    Dangling(bool),
+    /// `*` and `?` do not cross a `/`.
+    Reference(String),
+    Label(String, Option<String>),
+    Before(String),
+    Since(String),
+    /// Unix seconds.
+    Until(u64),
+}
+
+fn filter(text: &str) -> Result<ImageFilter, String> {
+    match text.split_once('=') {
+        Some(("dangling", "true" | "1")) => Ok(ImageFilter::Dangling(true)),
+        Some(("dangling", "false" | "0")) => Ok(ImageFilter::Dangling(false)),
+        Some(("reference", pattern)) => Ok(ImageFilter::Reference(pattern.to_owned())),
+        Some(("before", image)) => Ok(ImageFilter::Before(image.to_owned())),
+        Some(("since", image)) => Ok(ImageFilter::Since(image.to_owned())),
+        Some(("until", when)) => super::prune::until(when, jiff::Timestamp::now()).map(ImageFilter::Until),
+        Some(("label", label)) => Ok(match label.split_once('=') {
+            Some((key, value)) => ImageFilter::Label(key.to_owned(), Some(value.to_owned())),
+            None => ImageFilter::Label(label.to_owned(), None),
+        }),
+        _ => {
+            Err("filters are dangling=true|false, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, since=IMAGE and \
+                  until=AGE"
+                .to_owned())
+        }
+    }
 }
 
 /// Give an image another name
@@ -50,12 +86,27 @@ pub(crate) struct RmiArgs {
     pub(crate) images: Vec<String>,
 }
 
-/// Show all that is known of images, as JSON
+/// What `inspect` looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InspectKind {
+    Container,
+    Image,
+    Network,
+    Volume,
+}
+
+/// Show all that is known of what has a name, as JSON
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// A template such as '{{json .Config}}' or '{{.Config.User}}'
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
+    /// Only what is a container, an image, a network or a volume
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<InspectKind>,
+    /// Of containers, also the bytes that they wrote and that they have in all
+    #[arg(short, long)]
+    pub(crate) size: bool,
     /// Ask the registry, and pull nothing
     #[arg(long)]
     pub(crate) remote: bool,
@@ -76,6 +127,10 @@ pub(crate) struct HistoryArgs {
     /// Print whole lines
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Sizes and times for people; false for exact ones
+    #[arg(short = 'H', long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
+        num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) human: bool,
     /// `json`, or a template such as '{{.CreatedBy}}'
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
@@ -104,6 +159,12 @@ fn base(text: &str) -> Result<BootstrapBase, String> {
 /// Make an image from a root file system in a tar
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
+    /// Instruction of a Dockerfile for the configuration, as 'CMD ["app"]'; can be repeated
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub(crate) change: Vec<String>,
+    /// Platform that the files are for [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", value_parser = super::lent::platform)]
+    pub(crate) platform: Option<engine::Platform>,
     /// Remark for the image's history
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) message: Option<String>,

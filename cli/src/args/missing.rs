@@ -1,6 +1,8 @@
-//! Flags of docker that this version does not have: they are refused by name, never ignored.
+//! Flags and commands of docker that this version does not have: they are refused by name, never ignored.
 
 use std::ffi::OsString;
+
+use clap::error::{ContextKind, ErrorKind};
 
 /// Of `build`: those of buildx, and those of the builder before it.
 const BUILD: [&str; 16] = [
@@ -38,6 +40,44 @@ const RUN: [&str; 12] = [
     "--io-maxiops",
 ];
 
+/// Commands of docker, and what there is for them.
+const COMMANDS: [(&str, &str); 22] = [
+    ("compose", "`run`, `network` and `volume` make what its files describe"),
+    ("context", NO_DAEMON),
+    ("plugin", NO_DAEMON),
+    ("ls", "`dunnage info` tells what builds here"),
+    ("use", "nothing has to be set up: `dunnage build` builds"),
+    ("imagetools", "`dunnage manifest` puts images of several platforms together and shows them"),
+    ("du", "`dunnage system df -v` tells what the build cache holds"),
+    ("dial-stdio", NO_DAEMON),
+    ("swarm", ONE_MACHINE),
+    ("service", ONE_MACHINE),
+    ("stack", ONE_MACHINE),
+    ("node", ONE_MACHINE),
+    ("secret", ONE_MACHINE),
+    ("config", ONE_MACHINE),
+    ("trust", "digests are checked whenever something is pulled"),
+    ("scout", "`dunnage build --sbom=true` says what is in an image"),
+    ("sbom", "`dunnage build --sbom=true` says what is in an image"),
+    ("init", "`dunnage check` helps with a Dockerfile of one's own"),
+    ("checkpoint", "`pause` keeps a container where it is, `commit` keeps its files"),
+    ("desktop", NO_DAEMON),
+    ("model", ONE_MACHINE),
+    ("extension", NO_DAEMON),
+];
+const NO_DAEMON: &str = "there is no daemon to choose or to extend";
+const ONE_MACHINE: &str = "dunnage works on one machine";
+
+/// The sentence on a command that docker has and this version has not.
+pub(super) fn command(error: &clap::Error) -> Option<String> {
+    let name = match error.kind() {
+        ErrorKind::InvalidSubcommand => error.get(ContextKind::InvalidSubcommand)?.to_string(),
+        _ => return None,
+    };
+    let (_, instead) = COMMANDS.iter().find(|(known, _)| *known == name)?;
+    Some(format!("docker's `{name}` is not supported by this version of dunnage: {instead}"))
+}
+
 /// The commands whose mistakes docker has flags or an exit code of its own for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lacking {
@@ -61,7 +101,7 @@ impl Lacking {
                 "run" | "create" => return Some(Lacking::Run),
                 "exec" => return Some(Lacking::Exec),
                 // `image build`, in docker's long spelling.
-                "image" | "builder" | "container" => {}
+                "image" | "builder" | "buildx" | "container" => {}
                 word if word.starts_with('-') => {}
                 _ => return None,
             }

@@ -6,6 +6,7 @@ mod builds;
 mod check;
 mod container;
 mod debug;
+mod habits;
 mod image;
 mod lent;
 mod limits;
@@ -39,7 +40,8 @@ pub(crate) use container::{
 };
 pub(crate) use debug::DebugArgs;
 pub(crate) use image::{
-    BootstrapArgs, HistoryArgs, ImagesArgs, ImportArgs, InspectArgs, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
+    BootstrapArgs, HistoryArgs, ImageFilter, ImagesArgs, ImportArgs, InspectArgs, InspectKind, LoadArgs, RmiArgs,
+    SaveArgs, SaveFormat, TagArgs,
 };
 pub(crate) use lent::{SecretSource, SecretSpec, SshSpec};
 pub(crate) use manifest::{ManifestAnnotateArgs, ManifestCommand, ManifestCreateArgs, ManifestPushArgs};
@@ -61,13 +63,20 @@ pub(crate) use registry::{
     LoginArgs, LogoutArgs, Pull, PullArgs, PushArgs, RegistryCommand, SearchArgs, SearchFilter, ServeArgs,
 };
 pub(crate) use run::{CreateArgs, CreateCommand, DeviceFlag, Keys, LogOption, RunArgs, SecurityOption, StreamName};
-pub(crate) use system::{DfArgs, StorageArgs, StorageDriver, StoreCheckArgs, System};
+pub(crate) use system::{DfArgs, InfoArgs, StorageArgs, StorageDriver, StoreCheckArgs, System, VersionArgs};
 pub(crate) use volume::{Volume, VolumeCreateArgs, VolumeFilter, VolumeInspectArgs, VolumeLsArgs, VolumeRmArgs};
 pub(crate) use why::{WhyArgs, WhyFormat};
 
 /// Build and run container images: one binary, no daemon.
 #[derive(Debug, Parser)]
-#[command(name = "dunnage", version, propagate_version = true, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    name = "dunnage",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    args_override_self = true
+)]
 pub(crate) struct Arguments {
     /// Directory of the store [default: $DUNNAGE_ROOT, else /var/lib/dunnage for root, ~/.local/share/dunnage for others]
     #[arg(long, global = true, value_name = "DIR")]
@@ -141,7 +150,7 @@ pub(crate) enum Command {
     Tag(TagArgs),
     /// Remove images
     Rmi(RmiArgs),
-    /// Show all that is known of images, as JSON
+    /// Show all that is known of containers, images, networks and volumes, as JSON
     Inspect(InspectArgs),
     /// Show how an image came to be
     History(HistoryArgs),
@@ -163,7 +172,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Network(NetworkCommand),
     /// Manage the build cache
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "buildx")]
     Builder(Builder),
     /// Manage containers, in docker's long spelling
     #[command(subcommand)]
@@ -174,9 +183,9 @@ pub(crate) enum Command {
     /// Be an OCI runtime for docker, podman and containerd; `dunnage oci --help` has its commands
     Oci,
     /// Show what this machine and this dunnage are
-    Info(StorageArgs),
+    Info(InfoArgs),
     /// Show the version
-    Version,
+    Version(VersionArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -214,7 +223,11 @@ pub(crate) enum Image {
 #[command(defer = true)]
 pub(crate) enum Builder {
     /// Build an image from a Dockerfile
+    #[command(alias = "b")]
     Build(Box<BuildArgs>),
+    /// Build the targets of a project file
+    #[command(alias = "f")]
+    Bake(BakeArgs),
     /// Remove build cache
     Prune(BuilderPruneArgs),
 }
@@ -260,8 +273,10 @@ impl From<MonitorLine> for Arguments {
 }
 
 /// The commands that start processes in containers; in the long spelling and as an OCI runtime too.
-const STARTERS: [&str; 13] =
-    ["run", "exec", "start", "restart", "create", "cp", "build", "bake", "debug", "plan", "oci", "builder", "image"];
+const STARTERS: [&str; 14] = [
+    "run", "exec", "start", "restart", "create", "cp", "build", "bake", "debug", "plan", "oci", "builder", "buildx",
+    "image",
+];
 
 /// Whether this process is to start processes that nobody trusts. It is asked before the words are understood, and one
 /// that only might do so counts.
@@ -304,10 +319,12 @@ pub(crate) fn parse_called() -> Result<Called, ExitCode> {
 
 /// Parses the process's arguments, or gives the code to end with. A usage error of `run` has docker's code for it.
 fn parse() -> Result<Arguments, ExitCode> {
-    Arguments::try_parse().map_err(|error| {
+    habits::read(std::env::args_os().collect()).map_err(|error| {
         let command = Lacking::of(std::env::args_os());
         let name = unknown_flag(&error);
-        if let Some(name) = name.filter(|name| command.is_some_and(|command| command.lacks(name))) {
+        if let Some(sentence) = missing::command(&error) {
+            crate::ui::error(&sentence);
+        } else if let Some(name) = name.filter(|name| command.is_some_and(|command| command.lacks(name))) {
             crate::ui::error(&format!("{name} is not supported by this version of dunnage"));
         } else {
             crate::ui::print_clap(&error);

@@ -173,7 +173,7 @@ fn filter(text: &str) -> Result<Filter, String> {
 }
 
 /// `24h`, `1h30m`, Unix seconds, a date, or RFC 3339.
-fn until(text: &str, now: Timestamp) -> Result<u64, String> {
+pub(super) fn until(text: &str, now: Timestamp) -> Result<u64, String> {
     let unix = |seconds: i64| u64::try_from(seconds).unwrap_or(0);
     if let Ok(seconds) = text.parse::<i64>() {
         return Ok(unix(seconds));

@@ -24,6 +24,7 @@ const PROFILE_LIMIT: u64 = 1 << 20;
 #[derive(Debug, Args)]
 #[command(
     disable_help_flag = true,
+    override_usage = "dunnage run [OPTIONS] IMAGE [COMMAND] [ARG...]",
     after_help = "Examples:
   dunnage run --rm app                        the image's own command; its files go when it ends
   dunnage run --rm -it debian:bookworm bash   a shell
@@ -43,7 +44,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
     pub(crate) detach_keys: Option<Keys>,
     /// Hand signals on to the container
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1,
+        default_missing_value = "true", require_equals = true)]
     pub(crate) sig_proxy: bool,
     #[command(flatten)]
     pub(crate) create: CreateArgs,
@@ -51,7 +53,7 @@ pub(crate) struct RunArgs {
 
 /// Make a container without starting it
 #[derive(Debug, Args)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, override_usage = "dunnage create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
 pub(crate) struct CreateCommand {
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
@@ -180,11 +182,22 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, help_heading = "Limits",
         value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     pub(crate) oom_score_adj: Option<i32>,
-    /// Name or id of the image
-    pub(crate) image: String,
-    /// Command and its arguments [default: the image's]
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) command: Vec<String>,
+    /// Name or id of the image; all behind it is the container's: the command and its arguments [default: the image's]
+    // One list: what stands behind the image is never read as a flag of this program.
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND]")]
+    pub(crate) words: Vec<String>,
+}
+
+impl CreateArgs {
+    /// The image, and the command.
+    pub(crate) fn image_and_command(&self) -> (String, Vec<String>) {
+        split_first(&self.words)
+    }
+}
+
+/// What a command is about, and what stands behind it.
+pub(super) fn split_first(words: &[String]) -> (String, Vec<String>) {
+    words.split_first().map(|(first, rest)| (first.clone(), rest.to_vec())).unwrap_or_default()
 }
 
 /// Files.
@@ -541,16 +554,19 @@ pub(crate) fn container_name(text: &str) -> Result<String, String> {
     if valid {
         Ok(text.to_owned())
     } else {
-        Err("names begin with a letter or digit, and hold letters, digits, `_`, `.` and `-`".to_owned())
+        Err("names have two characters or more: first a letter or digit, then these, `_`, `.` and `-`".to_owned())
     }
 }
 
 fn host_name(text: &str) -> Result<String, String> {
     let valid = !text.is_empty()
         && text.len() <= 63
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
         && !text.starts_with('-');
-    if valid { Ok(text.to_owned()) } else { Err("a host name has up to 63 letters, digits, `-` and `.`".to_owned()) }
+    match valid {
+        true => Ok(text.to_owned()),
+        false => Err("a host name has up to 63 letters, digits, `-`, `_` and `.`".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::container::EventsArgs;
 use super::prune::SystemPruneArgs;
 
 #[derive(Debug, Subcommand)]
@@ -13,6 +14,28 @@ pub(crate) enum System {
     Prune(SystemPruneArgs),
     /// Read everything in the store again and say what is damaged
     Check(StoreCheckArgs),
+    /// Show what this machine and this dunnage are
+    Info(InfoArgs),
+    /// Follow what happens to containers
+    Events(EventsArgs),
+}
+
+/// Show what this machine and this dunnage are
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
+    /// `json`, or a template such as '{{.Driver}} {{.NCPU}}'
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+/// Show the version
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// `json`, or a template such as '{{.Client.Version}}'; client and server are one program
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
 }
 
 /// Show what the store holds, in bytes on the disk

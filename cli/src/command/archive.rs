@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use engine::{ArchiveFormat, LoadInput, SaveOutput};
+use engine::{ArchiveFormat, ImportRequest, LoadInput, SaveOutput};
 
 use super::{Failure, Outcome, open};
 use crate::args::{BootstrapArgs, ImportArgs, LoadArgs, SaveArgs, SaveFormat};
@@ -19,13 +19,18 @@ pub(super) fn bootstrap(root: Option<PathBuf>, args: &BootstrapArgs) -> Outcome 
 
 pub(super) fn import(root: Option<PathBuf>, args: &ImportArgs) -> Outcome {
     let engine = open(root)?;
-    let (name, message) = (args.name.as_deref(), args.message.as_deref());
+    let request = ImportRequest {
+        name: args.name.clone(),
+        message: args.message.clone(),
+        changes: args.change.clone(),
+        platform: args.platform.clone(),
+    };
     let id = if args.file == Path::new("-") {
-        engine.import(&mut io::stdin(), name, message)?
+        engine.import(&mut io::stdin(), &request)?
     } else {
         let mut file = File::open(&args.file)
             .map_err(|error| Failure::usage(format!("cannot read {}: {error}", args.file.display())))?;
-        engine.import(&mut file, name, message)?
+        engine.import(&mut file, &request)?
     };
     ui::line(&id)?;
     Ok(0)

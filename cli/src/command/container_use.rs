@@ -27,8 +27,14 @@ const USES: [Column; 8] = [
 ];
 
 pub(super) fn top(root: Option<PathBuf>, args: &TopArgs) -> Outcome {
-    let rows: Vec<Map<String, Value>> = open(root)?
-        .top(&args.container.name)?
+    let (name, options) = args.container_and_options();
+    let engine = open(root)?;
+    if !options.is_empty() {
+        engine.top_with_ps(&name, &options)?.iter().try_for_each(|line| ui::line(&ui::foreign::line(line)))?;
+        return Ok(0);
+    }
+    let rows: Vec<Map<String, Value>> = engine
+        .top(&name)?
         .into_iter()
         .map(|process| {
             let fields = [
@@ -57,7 +63,11 @@ pub(super) fn stats(root: Option<PathBuf>, args: &StatsArgs) -> Outcome {
     loop {
         thread::sleep(INTERVAL);
         let now = uses(&engine, args)?;
-        let rows: Vec<Map<String, Value>> = now.iter().map(|one| row(one, &before, args.no_trunc)).collect();
+        let rows: Vec<Map<String, Value>> = now
+            .iter()
+            .enumerate()
+            .map(|(at, one)| row(one, &before, args.no_trunc, args.names.get(at).map(String::as_str)))
+            .collect();
         table::print(&rows, &USES, args.format.as_deref())?;
         if args.no_stream || (rows.is_empty() && !args.names.is_empty()) {
             return Ok(0);
@@ -81,7 +91,8 @@ fn uses(engine: &Engine, args: &StatsArgs) -> Result<Vec<Look>, engine::Error> {
         .collect())
 }
 
-fn row((info, used): &Look, before: &[Look], whole: bool) -> Map<String, Value> {
+/// `asked` is the name that the user wrote.
+fn row((info, used): &Look, before: &[Look], whole: bool, asked: Option<&str>) -> Map<String, Value> {
     let earlier = before.iter().find(|(other, _)| other.record.id == info.record.id);
     let earlier = earlier.and_then(|(_, used)| used.as_ref());
     let id = if whole { info.record.id.as_str() } else { info.short_id() };
@@ -95,10 +106,10 @@ fn row((info, used): &Look, before: &[Look], whole: bool) -> Map<String, Value> 
     });
     let fields = [
         ("ID", json!(id)),
-        ("Container", json!(id)),
+        ("Container", json!(asked.unwrap_or(id))),
         ("Name", json!(info.name())),
         ("CPUPerc", json!(format!("{:.2}%", processor(used.as_ref(), earlier)))),
-        ("MemUsage", json!(format!("{} / {}", units::bytes(memory), units::bytes(limit)))),
+        ("MemUsage", json!(format!("{} / {}", units::binary_bytes(memory), units::binary_bytes(limit)))),
         ("MemPerc", json!(format!("{:.2}%", share(memory as f64, limit as f64)))),
         ("NetIO", json!(format!("{} / {}", units::bytes(received), units::bytes(sent)))),
         ("BlockIO", json!(format!("{} / {}", units::bytes(read), units::bytes(written)))),

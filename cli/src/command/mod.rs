@@ -38,7 +38,9 @@ use std::path::{Path, PathBuf};
 
 use engine::{Asked, Engine, EngineOptions, Isolation, StorageChoice};
 
-use crate::args::{Arguments, Builder, Command, Container, Image, RegistryCommand, StorageArgs, Verb};
+use crate::args::{
+    Arguments, Builder, Command, Container, Image, InspectKind, RegistryCommand, StorageArgs, System, Verb,
+};
 use crate::{config, ui};
 
 /// Why a command ends without success.
@@ -115,7 +117,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Build(args) | Command::Image(Image::Build(args)) | Command::Builder(Builder::Build(args)) => {
             build::build(root, *args, build::Besides { asked: asked(&words_of_build()), ..build::Besides::default() })
         }
-        Command::Bake(args) => bake::bake(root, &args),
+        Command::Bake(args) | Command::Builder(Builder::Bake(args)) => bake::bake(root, &args),
         Command::Plan(args) => plan::plan(root, *args),
         Command::Debug(args) => debug::debug(root, args),
         Command::Why(args) => why::why(root, &args),
@@ -131,30 +133,32 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
         Command::Registry(RegistryCommand::Serve(args)) => serve::serve(root, &args),
         Command::Run(args) | Command::Container(Container::Run(args)) => return run::run(root, *args),
         Command::Verb(verb) | Command::Container(Container::Verb(verb)) => container::verb(root, verb),
-        Command::Container(Container::Inspect(args)) => inspect::inspect(root, &args, inspect::Kind::Container),
+        Command::Container(Container::Inspect(args)) => inspect::inspect(root, &args, Some(InspectKind::Container)),
         Command::Events(args) => events::events(root, &args),
         Command::Hold => engine::hold_terminal().map(|()| 0).map_err(Failure::from),
         Command::Monitor(args) => run::monitor(root, &args),
         Command::Images(args) | Command::Image(Image::Ls(args)) => image::list(root, &args),
         Command::Tag(args) | Command::Image(Image::Tag(args)) => image::tag(root, &args),
         Command::Rmi(args) | Command::Image(Image::Rm(args)) => image::remove(root, &args),
-        Command::Inspect(args) => inspect::inspect(root, &args, inspect::Kind::Any),
-        Command::Image(Image::Inspect(args)) => inspect::inspect(root, &args, inspect::Kind::Image),
+        Command::Inspect(args) => inspect::inspect(root, &args, None),
+        Command::Image(Image::Inspect(args)) => inspect::inspect(root, &args, Some(InspectKind::Image)),
         Command::History(args) | Command::Image(Image::History(args)) => image::history(root, &args),
         Command::Bootstrap(args) => archive::bootstrap(root, &args),
         Command::Import(args) | Command::Image(Image::Import(args)) => archive::import(root, &args),
         Command::Save(args) | Command::Image(Image::Save(args)) => archive::save(root, &args),
         Command::Load(args) | Command::Image(Image::Load(args)) => archive::load(root, &args),
+        Command::System(System::Info(args)) => system::info(root, &args, isolation.as_ref()),
+        Command::System(System::Events(args)) => events::events(root, &args),
         Command::System(system) => system::system(root, &system),
         Command::Volume(volume) => volume::volume(root, &volume),
         Command::Network(network) => network::network(root, &network),
         Command::Builder(Builder::Prune(args)) => prune::builder(root, &args),
         Command::Container(Container::Prune(args)) => prune::containers(root, &args),
         Command::Image(Image::Prune(args)) => prune::images(root, &args),
-        Command::Info(args) => system::info(root, args, isolation.as_ref()),
+        Command::Info(args) => system::info(root, &args, isolation.as_ref()),
         // `dunnage oci` has a command line of its own, and comes here only behind other flags.
         Command::Oci => Err(Failure::usage("`oci` comes first: `dunnage oci --help`")),
-        Command::Version => system::version(),
+        Command::Version(args) => system::version(&args),
     };
     result.unwrap_or_else(|failure| failure.tell())
 }
@@ -163,7 +167,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> u8 {
 fn isolate(command: &Command, store: &Path) -> Result<Option<Isolation>, Failure> {
     if matches!(
         command,
-        Command::Version
+        Command::Version(_)
             | Command::Hold
             | Command::Check(_)
             | Command::Login(_)

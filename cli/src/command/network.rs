@@ -110,7 +110,7 @@ fn inspect(root: Option<PathBuf>, args: &NetworkInspectArgs) -> Outcome {
     })
 }
 
-fn shown(network: &NetworkInfo) -> Value {
+pub(super) fn shown(network: &NetworkInfo) -> Value {
     let record = &network.record;
     let subnet = |subnet: &engine::NetworkSubnet| {
         let mut shown = json!({

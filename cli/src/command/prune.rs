@@ -1,6 +1,6 @@
 //! All forms of `prune`, with docker's words.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -172,16 +172,20 @@ fn perform(
     Ok(Some(open(root)?.prune(options)?))
 }
 
+/// Most of an answer that is read.
+const ANSWER_LIMIT: u64 = 4096;
+
 fn confirmed(what: &[&str]) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::usage("nobody is there to be asked: add --force"));
-    }
     ui::say("WARNING! This will remove:");
     what.iter().for_each(|what| ui::say(&format!("  - {what}")));
     let mut err = io::stderr();
     let _ = write!(err, "\nAre you sure you want to continue? [y/N] ").and_then(|()| err.flush());
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
+    // Who pipes an answer in has thought of it.
+    if io::stdin().lock().take(ANSWER_LIMIT).read_line(&mut answer)? == 0 {
+        ui::say("");
+        return Err(Failure::usage("nobody is there to be asked: add --force"));
+    }
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 

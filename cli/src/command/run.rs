@@ -28,7 +28,7 @@ pub(super) fn create(root: Option<PathBuf>, args: CreateCommand) -> u8 {
     with_dockers_codes((|| {
         let (cidfile, pull, quiet) = (args.create.cidfile.clone(), args.create.pull, args.create.quiet);
         let platform = args.create.platform.clone();
-        let request = request(args.create, false)?;
+        let request = request(args.create, true)?;
         let engine = open_for_snapshots(root, args.storage)?;
         super::registry::ensure(&engine, &request.spec.image, pull, quiet, platform.as_ref())?;
         let id = engine.create(&request, cidfile.as_deref())?;
@@ -94,8 +94,9 @@ fn exec_in(root: Option<PathBuf>, args: ExecArgs) -> Result<i32, Failure> {
         env.extend(pairs_file("--env-file", path, variable)?);
     }
     env.extend(args.env.iter().map(|text| variable(text)));
+    let (name, command) = args.container_and_command();
     let exec = ExecSpec {
-        command: args.command,
+        command,
         env,
         workdir: args.workdir,
         user: args.user,
@@ -106,10 +107,10 @@ fn exec_in(root: Option<PathBuf>, args: ExecArgs) -> Result<i32, Failure> {
     };
     let engine = open(root)?;
     if args.detach {
-        engine.exec_detached(&args.name, &exec)?;
+        engine.exec_detached(&name, &exec)?;
         return Ok(0);
     }
-    Ok(engine.exec(&args.name, &exec, &|sentence| ui::note(&sentence))?)
+    Ok(engine.exec(&name, &exec, &|sentence| ui::note(&sentence))?)
 }
 
 /// The process behind a container.
@@ -120,6 +121,7 @@ pub(super) fn monitor(root: Option<PathBuf>, args: &crate::args::MonitorArgs) ->
 
 /// `attached`: the one who makes it is the one who types.
 fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
+    let (image, command) = args.image_and_command();
     let mut env = Vec::new();
     for path in &args.env_file {
         env.extend(pairs_file("--env-file", path, variable)?);
@@ -151,8 +153,8 @@ fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
     }
     named_devices.extend(files.gpus.into_iter().flat_map(|gpus| gpus.0));
     let spec = ContainerSpec {
-        image: args.image,
-        command: args.command,
+        image,
+        command,
         env,
         mounts: [files.volume, files.mount, files.tmpfs].concat(),
         workdir: args.workdir,

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use engine::{Cgroups, Delegated, Ids, Isolation, Problem, Storage, UsernsRanges};
-use serde_json::json;
+use engine::{Cgroups, Delegated, Engine, Ids, Info, Isolation, Problem, Status, Storage, UsernsRanges};
+use serde_json::{Value, json};
 
-use super::{Outcome, open, open_for_snapshots, prune, usage};
-use crate::args::{StorageArgs, StoreCheckArgs, System};
+use super::{Failure, Outcome, open, open_for_snapshots, prune, usage};
+use crate::args::{InfoArgs, StoreCheckArgs, System, VersionArgs};
+use crate::ui::template::Template;
 use crate::ui::{self, units};
 
 pub(super) fn system(root: Option<PathBuf>, system: &System) -> Outcome {
@@ -14,6 +15,9 @@ pub(super) fn system(root: Option<PathBuf>, system: &System) -> Outcome {
         System::Df(args) => usage::df(root, args),
         System::Prune(args) => prune::system(root, args),
         System::Check(args) => check(root, args),
+        // `dispatch` knows more and calls these itself.
+        System::Info(args) => info(root, args, None),
+        System::Events(args) => super::events::events(root, args),
     }
 }
 
@@ -57,9 +61,12 @@ fn check(root: Option<PathBuf>, args: &StoreCheckArgs) -> Outcome {
     Ok(u8::from(found.problems.iter().any(|problem| problem.repaired.is_none())))
 }
 
-pub(super) fn info(root: Option<PathBuf>, args: StorageArgs, isolation: Option<&Isolation>) -> Outcome {
-    let engine = open_for_snapshots(root, args)?;
+pub(super) fn info(root: Option<PathBuf>, args: &InfoArgs, isolation: Option<&Isolation>) -> Outcome {
+    let engine = open_for_snapshots(root, args.storage)?;
     let info = engine.info()?;
+    if let Some(format) = &args.format {
+        return formatted(&info_document(&engine, &info)?, format);
+    }
     for (name, value) in [
         ("Version", env!("CARGO_PKG_VERSION").to_owned()),
         ("Store", info.root.display().to_string()),
@@ -77,6 +84,51 @@ pub(super) fn info(root: Option<PathBuf>, args: StorageArgs, isolation: Option<&
         ui::line(&format!("{name}: {value}"))?;
     }
     Ok(0)
+}
+
+/// A document through `--format`.
+fn formatted(document: &Value, format: &str) -> Outcome {
+    let text = match format {
+        "json" => document.to_string(),
+        template => Template::parse(template).and_then(|template| template.render(document)).map_err(Failure::Usage)?,
+    };
+    ui::line(&text)?;
+    Ok(0)
+}
+
+/// What docker's `info` has, under its names.
+fn info_document(engine: &Engine, info: &Info) -> Result<Value, Failure> {
+    let containers = engine.containers()?;
+    let count = |wanted: &[Status]| containers.iter().filter(|info| wanted.contains(&info.status)).count();
+    let security: Vec<&str> = info.seccomp.then_some("name=seccomp,profile=builtin").into_iter().collect();
+    Ok(json!({
+        "ID": "",
+        "Name": info.host_name,
+        "ServerVersion": env!("CARGO_PKG_VERSION"),
+        "Containers": containers.len(),
+        "ContainersRunning": count(&[Status::Running, Status::Restarting]),
+        "ContainersPaused": count(&[Status::Paused]),
+        "ContainersStopped": count(&[Status::Created, Status::Exited]),
+        "Images": info.images,
+        "Driver": info.storage.driver.to_string(),
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": if info.cgroups == Cgroups::V2 { "2" } else { "1" },
+        "DockerRootDir": info.root.display().to_string(),
+        "KernelVersion": info.kernel,
+        "OperatingSystem": info.system,
+        "OSType": "linux",
+        "Architecture": std::env::consts::ARCH,
+        "NCPU": info.cpus,
+        "MemTotal": info.memory,
+        "DefaultRuntime": "dunnage",
+        "Runtimes": { "dunnage": { "path": "dunnage" } },
+        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "none"], "Log": ["json-file", "local", "none"] },
+        "SecurityOptions": security,
+        "Swarm": { "LocalNodeState": "inactive" },
+        "Labels": [],
+        "Warnings": null,
+    }))
 }
 
 fn isolation_text(isolation: &Isolation) -> String {
@@ -141,7 +193,13 @@ fn cgroups(layout: Cgroups, delegated: Option<&Option<Delegated>>) -> String {
     }
 }
 
-pub(super) fn version() -> Outcome {
+/// Client and server are one program.
+pub(super) fn version(args: &VersionArgs) -> Outcome {
+    if let Some(format) = &args.format {
+        let architecture = engine::Platform::host().architecture;
+        let one = json!({ "Version": env!("CARGO_PKG_VERSION"), "Os": "linux", "Arch": architecture });
+        return formatted(&json!({ "Client": one, "Server": one }), format);
+    }
     ui::line(&format!("dunnage {}", env!("CARGO_PKG_VERSION")))?;
     Ok(0)
 }

@@ -70,7 +70,7 @@ fn inspect(root: Option<PathBuf>, args: &VolumeInspectArgs) -> Outcome {
     })
 }
 
-fn shown(volume: &engine::Volume, data: &Path) -> Value {
+pub(super) fn shown(volume: &engine::Volume, data: &Path) -> Value {
     json!({
         "CreatedAt": units::rfc3339(volume.created),
         "Driver": "local",

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::template::Template;
+use super::template::{METHOD, Template};
 use crate::command::Failure;
 
 /// A column: the name that templates use, and the heading.
@@ -15,7 +15,11 @@ pub(crate) type Column = (&'static str, &'static str);
 pub(crate) fn print(rows: &[Map<String, Value>], shown: &[Column], format: Option<&str>) -> Result<(), Failure> {
     match format.unwrap_or("table") {
         "table" => columns(&head(shown), &cells(rows, shown)),
-        "json" => rows.iter().try_for_each(|row| Ok(super::line(&Value::Object(row.clone()).to_string())?)),
+        "json" => rows.iter().try_for_each(|row| {
+            let shown = row.iter().filter(|(name, _)| !name.starts_with(METHOD));
+            let shown = shown.map(|(name, value)| (name.clone(), value.clone())).collect();
+            Ok(super::line(&Value::Object(shown).to_string())?)
+        }),
         text => templated(rows, shown, text),
     }
 }
@@ -42,7 +46,7 @@ fn templated(rows: &[Map<String, Value>], shown: &[Column], text: &str) -> Resul
             (field, Value::String(heading))
         })
         .collect();
-    let head = template.render(&Value::Object(headings)).map_err(Failure::usage)?;
+    let head = template.heading(headings).map_err(Failure::usage)?;
     let split = |line: &str| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
     columns(&split(&head), &lines.iter().map(|line| split(line)).collect::<Vec<_>>())
 }

@@ -26,6 +26,27 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{text}{unit_name}")
 }
 
+/// Binary units with four digits, as docker tells memory: `1.234MiB`.
+pub(crate) fn binary_bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = match value {
+        _ if unit == 0 => 0,
+        value if value < 9.9995 => 3,
+        value if value < 99.995 => 2,
+        value if value < 999.95 => 1,
+        _ => 0,
+    };
+    let text = format!("{value:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{}", UNITS.get(unit).copied().unwrap_or("B"))
+}
+
 /// A number of bytes as docker's flags take it: `512`, `10k`, `1.5GB`; units are powers of 1024.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let bad = || format!("`{text}` is no size: write it like 512MB, 10g or a number of bytes");
@@ -138,6 +159,21 @@ mod tests {
             (5_000_000_000, "5GB"),
         ] {
             assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn memory_has_binary_units_with_four_digits() {
+        for (count, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1KiB"),
+            (778_240, "760KiB"),
+            (25_276_510_208, "23.54GiB"),
+            (1_294_336, "1.234MiB"),
+            (1_048_575, "1024KiB"),
+        ] {
+            assert_eq!(binary_bytes(count), text);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 const BASE: &str = "committed";
 
 /// The configuration with the changes made.
-pub(super) fn changed(config: &ImageConfig, changes: &[String]) -> Result<RunConfig> {
+pub(crate) fn changed(config: &ImageConfig, changes: &[String]) -> Result<RunConfig> {
     let refused = |message: &str| Error::Usage(format!("--change: {message}"));
     let parsed = grammar::parse(&Source::new("--change", format!("FROM {BASE}\n{}\n", changes.join("\n"))));
     if let Some(error) = parsed.diagnostics.iter().find(|diagnostic| diagnostic.severity == Severity::Error) {

@@ -30,7 +30,7 @@ impl Engine {
         let log = directory.join("log.json");
         Ok(json!({
             "Id": info.record.id,
-            "Created": rfc3339(info.record.created.saturating_mul(1_000_000_000)),
+            "Created": rfc3339(info.record.created.saturating_mul(1_000_000_000).saturating_add(info.record.created_nanos.into())),
             "Path": path,
             "Args": args,
             "State": state(&info),
@@ -166,7 +166,7 @@ fn config(info: &ContainerInfo, image: &Image) -> Value {
         "Volumes": own.volumes.keys().map(|path| (path.clone(), json!({}))).collect::<Map<_, _>>(),
         "WorkingDir": spec.workdir.clone().unwrap_or_else(|| own.working_dir.clone()),
         "Entrypoint": entrypoint,
-        "ExposedPorts": own.exposed_ports.keys().chain(&spec.exposed).map(|port| (port.clone(), json!({}))).collect::<Map<_, _>>(),
+        "ExposedPorts": exposed(spec, own),
         "OnBuild": null,
         "Labels": labels,
     });
@@ -182,6 +182,16 @@ fn config(info: &ContainerInfo, image: &Image) -> Value {
         }
     }
     shown
+}
+
+/// Those of the image, those of `--expose`, and those that are published.
+fn exposed(spec: &ContainerSpec, own: &cache::RunConfig) -> Map<String, Value> {
+    let published = spec.ports.iter().flat_map(|port| {
+        let key = |at| format!("{}/{}", port.container.saturating_add(at), port.protocol.word());
+        (0..port.count).map(key)
+    });
+    let all = own.exposed_ports.keys().chain(&spec.exposed).cloned().chain(published);
+    all.map(|port| (port, json!({}))).collect()
 }
 
 fn host_config(spec: &ContainerSpec) -> Value {
@@ -217,7 +227,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
             })
         })
         .collect();
-    json!({
+    let mut shown = json!({
         "Binds": spec.mounts.iter().filter_map(bind).collect::<Vec<_>>(),
         "LogConfig": { "Type": spec.log.driver.word(), "Config": log },
         "NetworkMode": spec.network.name(),
@@ -265,7 +275,15 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "DeviceCgroupRules": limits.device_rules,
         "Ulimits": ulimits,
         "PortBindings": asked_ports(spec),
-    })
+    });
+    if let Some(shown) = shown.as_object_mut() {
+        let links = spec.links.iter().map(|link| format!("/{}:{}", link.container, link.alias)).collect::<Vec<_>>();
+        shown.insert("Links".to_owned(), json!(links));
+        shown.insert("PublishAllPorts".to_owned(), json!(spec.publish_all));
+        shown.insert("VolumeDriver".to_owned(), json!(""));
+        shown.insert("Runtime".to_owned(), json!("dunnage"));
+    }
+    shown
 }
 
 fn bind(mount: &MountSpec) -> Option<String> {
@@ -364,7 +382,11 @@ impl Engine {
             "Bridge": "",
             "Ports": ports,
             "IPAddress": of_first("IPAddress"),
+            "IPPrefixLen": first.get("IPPrefixLen").cloned().unwrap_or_else(|| json!(0)),
             "Gateway": of_first("Gateway"),
+            "GlobalIPv6Address": of_first("GlobalIPv6Address"),
+            "GlobalIPv6PrefixLen": first.get("GlobalIPv6PrefixLen").cloned().unwrap_or_else(|| json!(0)),
+            "IPv6Gateway": of_first("IPv6Gateway"),
             "MacAddress": of_first("MacAddress"),
             "Networks": networks,
         }))

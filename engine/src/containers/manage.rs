@@ -76,6 +76,16 @@ impl Engine {
         Ok(self.store.container_bytes(&info.record.id)?)
     }
 
+    /// Bytes that a container wrote, and that its root has in all.
+    ///
+    /// # Errors
+    /// When its files or its image cannot be read.
+    pub fn container_sizes(&self, info: &ContainerInfo) -> Result<(u64, u64)> {
+        let written = self.container_size(info)?;
+        let image = self.store.images()?.into_iter().find(|stored| stored.image.id == info.record.image);
+        Ok((written, written.saturating_add(image.map_or(0, |stored| stored.size))))
+    }
+
     /// The id of an image, where there is one.
     #[must_use]
     pub fn image_id(&self, name: &str) -> Option<String> {

@@ -21,6 +21,7 @@ mod monitor;
 mod mounts;
 mod names;
 mod network;
+mod ps_program;
 mod reconnect;
 mod seccomp;
 mod spawn;
@@ -36,10 +37,12 @@ use std::path::PathBuf;
 use cache::{ContainerPlace, Image, Lease, Snapshot, failpoint};
 use runtime::{AttachOptions, Extent, ForwardedSignals, Stdio, start_time};
 
+pub(crate) use self::changes::changed;
 use self::launch::Launch;
 use self::lifecycle::write_cidfile;
 use self::monitor::HealthPlan;
 use self::state::{ContainerState as State, now};
+pub(crate) use self::usage::machine_memory;
 use self::wire::Hello;
 pub use self::{
     attach::{AttachRequest, DETACH_KEYS, Left, parse_detach_keys},

@@ -206,7 +206,7 @@ impl Engine {
             }
         }
         found.sort_by(|a, b| {
-            let key = |info: &ContainerInfo| (info.record.created, info.state.started);
+            let key = |info: &ContainerInfo| (info.record.created, info.record.created_nanos);
             key(b).cmp(&key(a)).then_with(|| a.record.id.cmp(&b.record.id))
         });
         Ok(found)

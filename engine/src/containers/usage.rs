@@ -117,7 +117,7 @@ impl LimitSpec {
     }
 }
 
-fn machine_memory() -> u64 {
+pub(crate) fn machine_memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kilobytes: Option<u64> = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());

@@ -2,227 +2,247 @@
 
 use serde_json::Value;
 
-use super::{Node, Operand, Pipeline};
+use super::functions::{call_function, truth};
+use super::{Head, METHOD, Node, Operand, Pipeline, absent};
 
-struct Scope<'a> {
-    root: &'a Value,
-    dot: &'a Value,
+/// A value, and the name of the field that it was found under.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) value: Value,
+    pub(super) name: String,
 }
 
-pub(super) fn render(nodes: &[Node], value: &Value) -> Result<String, String> {
+impl Found {
+    pub(super) fn plain(value: impl Into<Value>) -> Found {
+        Found { value: value.into(), name: String::new() }
+    }
+
+    /// The value, or what docker's type has where JSON has null.
+    pub(super) fn settled(self) -> Value {
+        match self.value {
+            Value::Null => absent::field(&self.name).unwrap_or(Value::Null),
+            value => value,
+        }
+    }
+}
+
+pub(super) struct Scope {
+    root: Found,
+    dot: Found,
+    variables: Vec<(String, Found)>,
+    /// Whether the line above a table is made: functions leave headings alone.
+    pub(super) heading: bool,
+}
+
+/// What goes on after a node.
+#[derive(PartialEq)]
+enum Flow {
+    On,
+    Break,
+    Continue,
+}
+
+pub(super) fn render(nodes: &[Node], value: &Value, heading: bool) -> Result<String, String> {
+    let root = Found::plain(value.clone());
+    let mut scope = Scope { dot: root.clone(), root, variables: Vec::new(), heading };
     let mut out = String::new();
-    run(nodes, &Scope { root: value, dot: value }, &mut out)?;
+    run(nodes, &mut scope, &mut out)?;
     Ok(out)
 }
 
-fn run(nodes: &[Node], scope: &Scope<'_>, out: &mut String) -> Result<(), String> {
+/// A block's own variables end with it.
+fn run(nodes: &[Node], scope: &mut Scope, out: &mut String) -> Result<Flow, String> {
+    let depth = scope.variables.len();
     for node in nodes {
-        match node {
-            Node::Text(text) => out.push_str(text),
-            Node::Show(pipeline) => out.push_str(&show(&evaluate(pipeline, scope)?)),
-            Node::If { condition, body, otherwise } => {
-                let chosen = if truth(&evaluate(condition, scope)?) { body } else { otherwise };
-                run(chosen, scope, out)?;
-            }
-            Node::Range { over, body, otherwise } => {
-                let items = items(evaluate(over, scope)?)?;
-                if items.is_empty() {
-                    run(otherwise, scope, out)?;
-                }
-                for item in &items {
-                    run(body, &Scope { root: scope.root, dot: item }, out)?;
-                }
-            }
+        let flow = step(node, scope, out)?;
+        if flow != Flow::On {
+            scope.variables.truncate(depth);
+            return Ok(flow);
         }
     }
+    scope.variables.truncate(depth);
+    Ok(Flow::On)
+}
+
+fn step(node: &Node, scope: &mut Scope, out: &mut String) -> Result<Flow, String> {
+    match node {
+        Node::Text(text) => out.push_str(text),
+        Node::Show(pipeline) => out.push_str(&show_found(evaluate(pipeline, scope)?)),
+        Node::Set { name, new, value } => {
+            let value = evaluate(value, scope)?;
+            let known = scope.variables.iter_mut().rev().find(|(known, _)| known == name);
+            match known {
+                Some((_, place)) if !new => *place = value,
+                None if !new => return Err(format!("the template has no variable ${name}")),
+                _ => scope.variables.push((name.clone(), value)),
+            }
+        }
+        Node::If { condition, body, otherwise } => {
+            return inside(condition, scope, |value, scope| {
+                run(if truth(&value.settled()) { body } else { otherwise }, scope, out)
+            });
+        }
+        Node::With { value, body, otherwise } => {
+            return inside(value, scope, |value, scope| {
+                if !truth(&value.clone().settled()) {
+                    return run(otherwise, scope, out);
+                }
+                let dot = std::mem::replace(&mut scope.dot, value);
+                let flow = run(body, scope, out);
+                scope.dot = dot;
+                flow
+            });
+        }
+        Node::Range { over, body, otherwise } => range(over, body, otherwise, scope, out)?,
+        Node::Break => return Ok(Flow::Break),
+        Node::Continue => return Ok(Flow::Continue),
+    }
+    Ok(Flow::On)
+}
+
+/// Evaluates what opens a block, with its variable while the block lasts.
+fn inside(
+    head: &Head,
+    scope: &mut Scope,
+    block: impl FnOnce(Found, &mut Scope) -> Result<Flow, String>,
+) -> Result<Flow, String> {
+    let value = evaluate(&head.value, scope)?;
+    let depth = scope.variables.len();
+    scope.variables.extend(head.names.first().map(|name| (name.clone(), value.clone())));
+    let flow = block(value, scope);
+    scope.variables.truncate(depth);
+    flow
+}
+
+fn range(head: &Head, body: &[Node], otherwise: &[Node], scope: &mut Scope, out: &mut String) -> Result<(), String> {
+    let items = items(evaluate(&head.value, scope)?)?;
+    if items.is_empty() {
+        run(otherwise, scope, out)?;
+        return Ok(());
+    }
+    let (dot, depth) = (scope.dot.clone(), scope.variables.len());
+    for (key, value) in items {
+        match head.names.as_slice() {
+            [] => {}
+            [one] => scope.variables.push((one.clone(), Found::plain(value.clone()))),
+            [first, second, ..] => {
+                scope.variables.push((first.clone(), Found::plain(key)));
+                scope.variables.push((second.clone(), Found::plain(value.clone())));
+            }
+        }
+        scope.dot = Found::plain(value);
+        let flow = run(body, scope, out);
+        scope.variables.truncate(depth);
+        if flow? == Flow::Break {
+            break;
+        }
+    }
+    scope.dot = dot;
     Ok(())
 }
 
-fn items(value: Value) -> Result<Vec<Value>, String> {
-    match value {
-        Value::Array(items) => Ok(items),
-        Value::Object(map) => Ok(map.into_iter().map(|(_, value)| value).collect()),
+/// Keys and values; those of a map in the order of their keys.
+fn items(found: Found) -> Result<Vec<(Value, Value)>, String> {
+    match found.settled() {
+        Value::Array(items) => Ok(items.into_iter().enumerate().map(|(at, item)| (Value::from(at), item)).collect()),
+        Value::Object(map) => {
+            let mut pairs: Vec<(String, Value)> = map.into_iter().collect();
+            pairs.sort_by(|one, other| one.0.cmp(&other.0));
+            Ok(pairs.into_iter().map(|(key, value)| (Value::String(key), value)).collect())
+        }
         Value::Null => Ok(Vec::new()),
         other => Err(format!("the template cannot range over {}", show(&other))),
     }
 }
 
-fn evaluate(pipeline: &Pipeline, scope: &Scope<'_>) -> Result<Value, String> {
-    let mut piped: Option<Value> = None;
+pub(super) fn evaluate(pipeline: &Pipeline, scope: &Scope) -> Result<Found, String> {
+    let mut piped: Option<Found> = None;
     for command in pipeline {
         piped = Some(call(command, piped, scope)?);
     }
-    Ok(piped.unwrap_or(Value::Null))
+    Ok(piped.unwrap_or(Found::plain(Value::Null)))
 }
 
-fn call(command: &[Operand], piped: Option<Value>, scope: &Scope<'_>) -> Result<Value, String> {
-    let Some((first, rest)) = command.split_first() else { return Ok(Value::Null) };
-    let mut arguments = rest.iter().map(|operand| operand_value(operand, scope)).collect::<Result<Vec<_>, _>>()?;
-    arguments.extend(piped);
+fn call(command: &[Operand], piped: Option<Found>, scope: &Scope) -> Result<Found, String> {
+    let Some((first, rest)) = command.split_first() else { return Ok(Found::plain(Value::Null)) };
     match first {
-        Operand::Function(name) => function(name, &arguments),
-        operand if arguments.is_empty() => operand_value(operand, scope),
+        Operand::Function(name) => call_function(name, rest, piped, scope),
+        operand if rest.is_empty() && piped.is_none() => operand_value(operand, scope),
+        Operand::Field(path) => method(path, rest, piped, scope),
         _ => Err("the template gives arguments to what is no function".to_owned()),
     }
 }
 
-fn operand_value(operand: &Operand, scope: &Scope<'_>) -> Result<Value, String> {
+/// `.Label "x"`.
+fn method(path: &[String], rest: &[Operand], piped: Option<Found>, scope: &Scope) -> Result<Found, String> {
+    let arguments = rest.iter().map(|operand| operand_value(operand, scope)).chain(piped.map(Ok));
+    let arguments: Vec<Value> = arguments.map(|found| Ok(found?.settled())).collect::<Result<_, String>>()?;
+    if let ([name], [Value::String(key)], Value::Object(map)) = (path, arguments.as_slice(), &scope.dot.value) {
+        if scope.heading {
+            // Docker's heading of a label is the last part of its name.
+            return Ok(Found::plain(key.rsplit('.').next().unwrap_or(key).replace(['-', '_'], " ")));
+        }
+        if let Some(values) = map.get(&format!("{METHOD}{name}")) {
+            return Ok(Found::plain(values.get(key).cloned().unwrap_or_else(|| Value::from(""))));
+        }
+    }
+    Err("the template gives arguments to what is no function".to_owned())
+}
+
+pub(super) fn operand_value(operand: &Operand, scope: &Scope) -> Result<Found, String> {
     match operand {
-        Operand::Field(path) => field(scope.dot, path),
-        Operand::Root(path) => field(scope.root, path),
-        Operand::Literal(value) => Ok(value.clone()),
-        Operand::Function(name) => function(name, &[]),
-        Operand::Group(pipeline) => evaluate(pipeline, scope),
+        Operand::Field(path) => field(&scope.dot, path),
+        Operand::Variable(name, path) if name.is_empty() => field(&scope.root, path),
+        Operand::Variable(name, path) => {
+            let known = scope.variables.iter().rev().find(|(known, _)| known == name);
+            field(known.map(|(_, value)| value).ok_or(format!("the template has no variable ${name}"))?, path)
+        }
+        Operand::Literal(value) => Ok(Found::plain(value.clone())),
+        Operand::Function(name) => call_function(name, &[], None, scope),
+        Operand::Group(pipeline, path) => field(&evaluate(pipeline, scope)?, path),
     }
 }
 
-/// A field that the outermost object lacks is a mistake in the template; deeper ones (labels) may well be absent.
-fn field(value: &Value, path: &[String]) -> Result<Value, String> {
-    let mut at = value;
-    for (depth, name) in path.iter().enumerate() {
-        match at {
+/// A field that is not there is a mistake in the template, but where the keys are the users' own or docker's type has it.
+fn field(from: &Found, path: &[String]) -> Result<Found, String> {
+    let mut at = from.clone();
+    for name in path {
+        let value = match &at.value {
             Value::Object(map) => match map.get(name) {
-                Some(inner) => at = inner,
-                None if depth == 0 => return Err(unknown_field(name, map.keys())),
-                None => return Ok(Value::Null),
+                Some(inner) => inner.clone(),
+                None if absent::is_free(&at.name, map) => Value::Null,
+                None => absent::field(name).ok_or_else(|| unknown_field(name, map.keys()))?,
             },
-            Value::Null => return Ok(Value::Null),
+            Value::Null => return Err(format!("the template asks for .{name} of what is not there")),
             _ => return Err(format!("the template asks for .{name} of what has no fields")),
-        }
+        };
+        at = Found { value, name: name.clone() };
     }
-    Ok(at.clone())
+    Ok(at)
 }
 
 fn unknown_field<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    let known: Vec<&str> = known.map(String::as_str).collect();
+    let known: Vec<&str> = known.map(String::as_str).filter(|key| !key.starts_with(METHOD)).collect();
     let nearest = grammar::nearest(name, known.iter().copied()).map(|near| format!("; did you mean .{near}?"));
     format!("the template asks for .{name}, and there are {}{}", known.join(", "), nearest.unwrap_or_default())
 }
 
-fn function(name: &str, arguments: &[Value]) -> Result<Value, String> {
-    let text = |at: usize| arguments.get(at).map(show).unwrap_or_default();
-    let needs = |count: usize| {
-        if arguments.len() == count {
-            Ok(())
-        } else {
-            Err(format!("the template's `{name}` takes {count} arguments, not {}", arguments.len()))
-        }
-    };
-    match name {
-        "json" => needs(1).map(|()| arguments.first().map(Value::to_string).unwrap_or_default().into()),
-        "upper" => needs(1).map(|()| text(0).to_uppercase().into()),
-        "lower" => needs(1).map(|()| text(0).to_lowercase().into()),
-        "title" => needs(1).map(|()| capital(&text(0)).into()),
-        "join" => needs(2).map(|()| strings(arguments.first()).join(&text(1)).into()),
-        "split" => needs(2).map(|()| text(0).split(text(1).as_str()).collect::<Vec<_>>().into()),
-        "len" => needs(1).map(|()| length(arguments.first()).into()),
-        "index" => index(arguments),
-        "print" => Ok(arguments.iter().map(show).collect::<Vec<_>>().join(" ").into()),
-        "println" => Ok((arguments.iter().map(show).collect::<Vec<_>>().join(" ") + "\n").into()),
-        "printf" => printf(arguments).map(Value::from),
-        "eq" => {
-            Ok((arguments.len() > 1 && arguments.iter().skip(1).any(|other| Some(other) == arguments.first())).into())
-        }
-        "ne" => needs(2).map(|()| (arguments.first() != arguments.get(1)).into()),
-        "not" => needs(1).map(|()| (!arguments.first().is_some_and(truth)).into()),
-        "and" => Ok(arguments.iter().find(|value| !truth(value)).or(arguments.last()).cloned().unwrap_or(Value::Null)),
-        "or" => Ok(arguments.iter().find(|value| truth(value)).or(arguments.last()).cloned().unwrap_or(Value::Null)),
-        _ => Err(format!("the template calls `{name}`, which is no function here")),
-    }
-}
-
-fn index(arguments: &[Value]) -> Result<Value, String> {
-    let Some((value, keys)) = arguments.split_first() else {
-        return Err("the template's `index` needs arguments".to_owned());
-    };
-    let mut at = value;
-    for key in keys {
-        let inner = match (at, key) {
-            (Value::Object(map), Value::String(key)) => map.get(key),
-            (Value::Array(items), Value::Number(number)) => {
-                let place = number.as_u64().and_then(|number| usize::try_from(number).ok());
-                Some(
-                    place
-                        .and_then(|place| items.get(place))
-                        .ok_or(format!("the template's index {number} is out of range"))?,
-                )
-            }
-            (Value::Null, _) => None,
-            _ => return Err(format!("the template cannot index {} with {}", show(at), show(key))),
-        };
-        at = inner.unwrap_or(&Value::Null);
-    }
-    Ok(at.clone())
-}
-
-fn printf(arguments: &[Value]) -> Result<String, String> {
-    let Some((format, rest)) = arguments.split_first() else {
-        return Err("the template's `printf` needs a format".to_owned());
-    };
-    let format = show(format);
-    let mut values = rest.iter();
-    let mut out = String::new();
-    let mut chars = format.chars();
-    while let Some(c) = chars.next() {
-        match (c, if c == '%' { chars.next() } else { None }) {
-            ('%', Some('%')) => out.push('%'),
-            ('%', Some('s' | 'v' | 'd')) => {
-                out.push_str(&values.next().map(show).ok_or("the template's `printf` has too few arguments")?)
-            }
-            ('%', Some('q')) => out.push_str(&format!("{:?}", values.next().map(show).unwrap_or_default())),
-            ('%', verb) => {
-                return Err(format!(
-                    "the template's `printf` has the verb %{}, and %s %v %d %q %% are known",
-                    verb.unwrap_or(' ')
-                ));
-            }
-            (c, _) => out.push(c),
-        }
-    }
-    Ok(out)
-}
-
-fn strings(value: Option<&Value>) -> Vec<String> {
-    match value {
-        Some(Value::Array(items)) => items.iter().map(show).collect(),
-        Some(Value::Null) | None => Vec::new(),
-        Some(other) => vec![show(other)],
-    }
-}
-
-fn length(value: Option<&Value>) -> usize {
-    match value {
-        Some(Value::Array(items)) => items.len(),
-        Some(Value::Object(map)) => map.len(),
-        Some(Value::String(text)) => text.len(),
-        _ => 0,
-    }
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
-}
-
-fn truth(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(map) => !map.is_empty(),
+fn show_found(found: Found) -> String {
+    match (&found.value, absent::field(&found.name)) {
+        (Value::Null, Some(Value::Null)) => "<nil>".to_owned(),
+        _ => show(&found.settled()),
     }
 }
 
 /// As Go prints it.
-fn show(value: &Value) -> String {
+pub(super) fn show(value: &Value) -> String {
     match value {
         Value::Null => "<no value>".to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
-            let mut pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", show(value))).collect();
+            let shown = map.iter().filter(|(key, _)| !key.starts_with(METHOD));
+            let mut pairs: Vec<String> = shown.map(|(key, value)| format!("{key}:{}", show(value))).collect();
             pairs.sort();
             format!("map[{}]", pairs.join(" "))
         }

@@ -1,11 +1,18 @@
-//! The part of Go's text/template that `--format` is scripted with: fields, pipelines, `range`, `if`, and docker's functions.
+//! Go's text/template as `--format` is scripted with it: fields, variables, pipelines, `range`, `if`, `with`, and docker's functions.
 
+mod absent;
 mod eval;
+mod functions;
 mod parse;
+mod printf;
+mod tokens;
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+/// A key that begins with this is a field which takes an argument, as `.Label "x"`. It is in no JSON.
+pub(crate) const METHOD: char = '.';
 
 /// A parsed template.
 #[derive(Debug, Clone)]
@@ -17,8 +24,36 @@ pub(crate) struct Template {
 enum Node {
     Text(String),
     Show(Pipeline),
-    Range { over: Pipeline, body: Vec<Node>, otherwise: Vec<Node> },
-    If { condition: Pipeline, body: Vec<Node>, otherwise: Vec<Node> },
+    /// `$x := …` and `$x = …`.
+    Set {
+        name: String,
+        new: bool,
+        value: Pipeline,
+    },
+    If {
+        condition: Head,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    With {
+        value: Head,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    Range {
+        over: Head,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    Break,
+    Continue,
+}
+
+/// What opens a block: a value, and the variables that it is given to.
+#[derive(Debug, Clone, PartialEq)]
+struct Head {
+    names: Vec<String>,
+    value: Pipeline,
 }
 
 /// Commands; each gets what the one before gave as its last argument.
@@ -28,11 +63,12 @@ type Pipeline = Vec<Vec<Operand>>;
 enum Operand {
     /// `.` is an empty path, `.A.B` a path of two.
     Field(Vec<String>),
-    /// `$`, and `$.A`: from the outermost value.
-    Root(Vec<String>),
+    /// `$` is an empty name, `$x.A` a name and a path.
+    Variable(String, Vec<String>),
     Literal(Value),
     Function(String),
-    Group(Pipeline),
+    /// `(…)`, `(…).A`.
+    Group(Pipeline, Vec<String>),
 }
 
 impl Template {
@@ -43,83 +79,46 @@ impl Template {
 
     /// Renders a value; the error is one sentence.
     pub(crate) fn render(&self, value: &Value) -> Result<String, String> {
-        eval::render(&self.nodes, value)
+        eval::render(&self.nodes, value, false)
+    }
+
+    /// Renders the line above a table: fields are their headings, and functions leave these as they are.
+    pub(crate) fn heading(&self, headings: Map<String, Value>) -> Result<String, String> {
+        eval::render(&self.nodes, &Value::Object(headings), true)
     }
 
     /// First names of all fields that are shown, for the headings of a table.
     pub(crate) fn fields(&self) -> BTreeSet<String> {
-        fn collect(pipeline: &Pipeline, into: &mut BTreeSet<String>) {
-            for operand in pipeline.iter().flatten() {
-                match operand {
-                    Operand::Field(path) | Operand::Root(path) => into.extend(path.first().cloned()),
-                    Operand::Group(inner) => collect(inner, into),
-                    Operand::Literal(_) | Operand::Function(_) => {}
-                }
-            }
-        }
         let mut names = BTreeSet::new();
-        for node in &self.nodes {
-            if let Node::Show(pipeline) = node {
-                collect(pipeline, &mut names);
-            }
-        }
+        collect(&self.nodes, &mut names);
         names
     }
 }
 
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn rendered(template: &str) -> Result<String, String> {
-        let value = json!({"Id": "sha256:abc", "Names": ["a", "b"], "N": 3, "Empty": [], "Config": {"Labels": {"k.x": "v", "k": "w"}, "User": ""}});
-        Template::parse(template)?.render(&value)
-    }
-
-    #[test]
-    fn what_scripts_use() {
-        for (template, expected) in [
-            ("{{.Id}}", "sha256:abc"),
-            ("{{ .Config.Labels.k }}-{{.N}}", "w-3"),
-            ("{{index .Config.Labels \"k.x\"}}", "v"),
-            ("{{index .Names 1}}", "b"),
-            ("{{json .Names}}", "[\"a\",\"b\"]"),
-            ("{{.Names | json}}", "[\"a\",\"b\"]"),
-            ("{{join .Names \", \"}}", "a, b"),
-            ("{{range .Names}}<{{.}}>{{end}}", "<a><b>"),
-            ("{{range $i, $n := .Names}}{{$i}}{{end}}", "error"),
-            ("{{range .Empty}}x{{else}}none{{end}}", "none"),
-            ("{{if .Config.User}}user{{else}}root{{end}}", "root"),
-            ("{{if eq .N 3}}three{{end}}", "three"),
-            ("{{len .Names}}", "2"),
-            ("{{upper (index .Names 0)}}", "A"),
-            ("a {{- .N -}} b", "a3b"),
-            ("{{.Config.Labels.none}}", "<no value>"),
-            ("{{.Names}}", "[a b]"),
-            ("{{println .N}}", "3\n"),
-            ("{{printf \"%s:%d\" .Id .N}}", "sha256:abc:3"),
-        ] {
-            match rendered(template) {
-                Ok(text) => assert_eq!(text, expected, "{template}"),
-                Err(error) => assert_eq!(expected, "error", "{template}: {error}"),
+fn collect(nodes: &[Node], names: &mut BTreeSet<String>) {
+    fn of_pipeline(pipeline: &Pipeline, into: &mut BTreeSet<String>) {
+        for operand in pipeline.iter().flatten() {
+            match operand {
+                Operand::Field(path) | Operand::Variable(_, path) => into.extend(path.first().cloned()),
+                Operand::Group(inner, _) => of_pipeline(inner, into),
+                Operand::Literal(_) | Operand::Function(_) => {}
             }
         }
     }
-
-    #[test]
-    fn mistakes_are_named() {
-        for (template, part) in [
-            ("{{.Idd}}", "Idd"),
-            ("{{.Id", "}}"),
-            ("{{range .Names}}", "end"),
-            ("{{nope .Id}}", "nope"),
-            ("{{end}}", "end"),
-            ("{{\"x}}", "quote"),
-        ] {
-            let error = rendered(template).unwrap_err();
-            assert!(error.contains(part), "{template}: {error}");
+    for node in nodes {
+        match node {
+            Node::Show(value) | Node::Set { value, .. } => of_pipeline(value, names),
+            Node::If { condition: head, body, otherwise }
+            | Node::With { value: head, body, otherwise }
+            | Node::Range { over: head, body, otherwise } => {
+                of_pipeline(&head.value, names);
+                collect(body, names);
+                collect(otherwise, names);
+            }
+            Node::Text(_) | Node::Break | Node::Continue => {}
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,7 @@
 //! From a template's text to its nodes.
 
-use serde_json::Value;
-
-use super::{Node, Operand, Pipeline};
+use super::tokens::{Token, tokens};
+use super::{Head, Node, Operand, Pipeline};
 
 /// Blocks inside blocks; more is no template that a person wrote.
 const DEPTH_LIMIT: usize = 32;
@@ -13,18 +12,20 @@ enum Piece {
 }
 
 /// What ended a list of nodes.
-#[derive(PartialEq)]
 enum Stop {
     Text,
-    Else,
+    /// With what stands behind the word: nothing, or `if …` and `with …`.
+    Else(String),
     End,
 }
+
+type Pieces = std::vec::IntoIter<Piece>;
 
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, String> {
     let mut pieces = pieces(text)?.into_iter();
     match block(&mut pieces, 0)? {
         (nodes, Stop::Text) => Ok(nodes),
-        _ => Err("the template has an {{end}} or {{else}} without its {{if}} or {{range}}".to_owned()),
+        _ => Err("the template has an {{end}} or {{else}} without its {{if}}, {{with}} or {{range}}".to_owned()),
     }
 }
 
@@ -43,12 +44,12 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
         let end = closing(after).ok_or("the template has a {{ without its }}")?;
         let mut action = after.get(..end).unwrap_or_default();
         rest = after.get(end + 2..).unwrap_or_default();
-        if let Some(inner) = action.strip_prefix("- ") {
+        if let Some(inner) = action.strip_prefix('-').filter(|inner| inner.starts_with(char::is_whitespace)) {
             before = before.trim_end();
             action = inner;
         }
         trim = false;
-        if let Some(inner) = action.strip_suffix(" -") {
+        if let Some(inner) = action.strip_suffix('-').filter(|inner| inner.ends_with(char::is_whitespace)) {
             trim = true;
             action = inner;
         }
@@ -76,7 +77,7 @@ fn closing(text: &str) -> Option<usize> {
     quote.and_then(|_| text.find("}}"))
 }
 
-fn block(pieces: &mut std::vec::IntoIter<Piece>, depth: usize) -> Result<(Vec<Node>, Stop), String> {
+fn block(pieces: &mut Pieces, depth: usize) -> Result<(Vec<Node>, Stop), String> {
     if depth > DEPTH_LIMIT {
         return Err("the template's blocks are too deep".to_owned());
     }
@@ -94,54 +95,81 @@ fn block(pieces: &mut std::vec::IntoIter<Piece>, depth: usize) -> Result<(Vec<No
         let (word, rest) = action.split_once(char::is_whitespace).unwrap_or((&action, ""));
         match word {
             "end" => return Ok((nodes, Stop::End)),
-            "else" if rest.is_empty() => return Ok((nodes, Stop::Else)),
-            "else" => return Err("{{else if}} is not supported in templates".to_owned()),
-            "range" | "if" => {
-                let head = pipeline(rest)?;
-                let (body, otherwise) = bodies(pieces, depth, word)?;
-                nodes.push(if word == "if" {
-                    Node::If { condition: head, body, otherwise }
-                } else {
-                    Node::Range { over: head, body, otherwise }
-                });
-            }
-            "with" | "define" | "template" | "block" | "break" | "continue" => {
+            "else" => return Ok((nodes, Stop::Else(rest.trim().to_owned()))),
+            "break" => nodes.push(Node::Break),
+            "continue" => nodes.push(Node::Continue),
+            "range" | "if" | "with" => nodes.push(opened(word, rest, pieces, depth)?),
+            "define" | "template" | "block" => {
                 return Err(format!("{{{{{word}}}}} is not supported in templates"));
             }
             _ if action.starts_with("/*") => {}
-            _ => nodes.push(Node::Show(pipeline(&action)?)),
+            _ => nodes.push(shown(&action)?),
         }
     }
     Ok((nodes, Stop::Text))
 }
 
-fn bodies(pieces: &mut std::vec::IntoIter<Piece>, depth: usize, word: &str) -> Result<(Vec<Node>, Vec<Node>), String> {
+/// A block from behind its word to its `{{end}}`. What `{{else if}}` opens ends with the same one.
+fn opened(word: &str, head: &str, pieces: &mut Pieces, depth: usize) -> Result<Node, String> {
     let missing = || format!("the template has a {{{{{word}}}}} without its {{{{end}}}}");
-    let (body, end) = block(pieces, depth + 1)?;
-    match end {
-        Stop::End => Ok((body, Vec::new())),
-        Stop::Text => Err(missing()),
-        Stop::Else => match block(pieces, depth + 1)? {
-            (otherwise, Stop::End) => Ok((body, otherwise)),
-            _ => Err(missing()),
+    let head = opening(head)?;
+    let (body, stop) = block(pieces, depth + 1)?;
+    let otherwise = match stop {
+        Stop::End => Vec::new(),
+        Stop::Text => return Err(missing()),
+        Stop::Else(rest) if rest.is_empty() => match block(pieces, depth + 1)? {
+            (otherwise, Stop::End) => otherwise,
+            _ => return Err(missing()),
         },
+        Stop::Else(rest) => match rest.split_once(char::is_whitespace) {
+            Some((inner @ ("if" | "with"), rest)) if word != "range" => vec![opened(inner, rest, pieces, depth + 1)?],
+            _ => return Err(format!("the template has an {{{{else {rest}}}}} that nothing begins")),
+        },
+    };
+    Ok(match word {
+        "if" => Node::If { condition: head, body, otherwise },
+        "with" => Node::With { value: head, body, otherwise },
+        _ => Node::Range { over: head, body, otherwise },
+    })
+}
+
+/// `$i, $x := PIPELINE`, or a pipeline.
+fn opening(text: &str) -> Result<Head, String> {
+    let tokens = tokens(text)?;
+    let declares = tokens.iter().position(|token| *token == Token::Declare);
+    let Some(at) = declares else { return Ok(Head { names: Vec::new(), value: pipeline(tokens)? }) };
+    let mut names = Vec::new();
+    for token in tokens.iter().take(at).filter(|token| **token != Token::Comma) {
+        match token {
+            Token::Operand(Operand::Variable(name, path)) if path.is_empty() && !name.is_empty() => {
+                names.push(name.clone());
+            }
+            _ => return Err(format!("the template declares what is no variable: {text}")),
+        }
+    }
+    Ok(Head { names, value: pipeline(tokens.into_iter().skip(at + 1).collect())? })
+}
+
+fn shown(text: &str) -> Result<Node, String> {
+    let tokens = tokens(text)?;
+    match tokens.as_slice() {
+        [Token::Operand(Operand::Variable(name, path)), sign @ (Token::Declare | Token::Assign), ..]
+            if path.is_empty() && !name.is_empty() =>
+        {
+            let (name, new) = (name.clone(), *sign == Token::Declare);
+            Ok(Node::Set { name, new, value: pipeline(tokens.into_iter().skip(2).collect())? })
+        }
+        _ => Ok(Node::Show(pipeline(tokens)?)),
     }
 }
 
-#[derive(Debug, PartialEq)]
-enum Token {
-    Operand(Operand),
-    Open,
-    Close,
-    Pipe,
+fn pipeline(tokens: Vec<Token>) -> Result<Pipeline, String> {
+    commands(&mut tokens.into_iter().peekable(), false, 0)
 }
 
-fn pipeline(text: &str) -> Result<Pipeline, String> {
-    let mut tokens = tokens(text)?.into_iter();
-    commands(&mut tokens, false, 0)
-}
+type Tokens = std::iter::Peekable<std::vec::IntoIter<Token>>;
 
-fn commands(tokens: &mut std::vec::IntoIter<Token>, grouped: bool, depth: usize) -> Result<Pipeline, String> {
+fn commands(tokens: &mut Tokens, grouped: bool, depth: usize) -> Result<Pipeline, String> {
     if depth > DEPTH_LIMIT {
         return Err("the template's parentheses are too deep".to_owned());
     }
@@ -155,8 +183,18 @@ fn commands(tokens: &mut std::vec::IntoIter<Token>, grouped: bool, depth: usize)
                 pipeline.push(Vec::new());
                 continue;
             }
-            Some(Token::Open) => Operand::Group(commands(tokens, true, depth + 1)?),
+            Some(Token::Open) => {
+                let inner = commands(tokens, true, depth + 1)?;
+                let path = match tokens.next_if(|token| matches!(token, Token::Path(_))) {
+                    Some(Token::Path(path)) => path,
+                    _ => Vec::new(),
+                };
+                Operand::Group(inner, path)
+            }
             Some(Token::Operand(operand)) => operand,
+            Some(Token::Path(_) | Token::Comma | Token::Declare | Token::Assign) => {
+                return Err("the template has a `,`, `=` or `.` where none belongs".to_owned());
+            }
         };
         if let Some(command) = pipeline.last_mut() {
             command.push(operand);
@@ -166,62 +204,4 @@ fn commands(tokens: &mut std::vec::IntoIter<Token>, grouped: bool, depth: usize)
         return Err("the template has an empty {{ }} or | in it".to_owned());
     }
     Ok(pipeline)
-}
-
-fn tokens(text: &str) -> Result<Vec<Token>, String> {
-    let mut tokens = Vec::new();
-    let mut rest = text.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let (token, length) = match first {
-            '(' => (Token::Open, 1),
-            ')' => (Token::Close, 1),
-            '|' => (Token::Pipe, 1),
-            '"' | '`' => string(rest)?,
-            _ => word(rest)?,
-        };
-        tokens.push(token);
-        rest = rest.get(length..).unwrap_or_default().trim_start();
-    }
-    Ok(tokens)
-}
-
-fn string(text: &str) -> Result<(Token, usize), String> {
-    let quote = text.chars().next().unwrap_or('"');
-    let mut value = String::new();
-    let mut chars = text.char_indices().skip(1);
-    while let Some((at, c)) = chars.next() {
-        match c {
-            c if c == quote => return Ok((Token::Operand(Operand::Literal(Value::String(value))), at + 1)),
-            '\\' if quote == '"' => match chars.next() {
-                Some((_, 'n')) => value.push('\n'),
-                Some((_, 't')) => value.push('\t'),
-                Some((_, other)) => value.push(other),
-                None => break,
-            },
-            c => value.push(c),
-        }
-    }
-    Err(format!("the template has a quote without its end: {text}"))
-}
-
-fn word(text: &str) -> Result<(Token, usize), String> {
-    let length = text.find(|c: char| c.is_whitespace() || "()|\"`".contains(c)).unwrap_or(text.len());
-    let word = text.get(..length).unwrap_or_default();
-    let path = |text: &str| text.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let operand = if let Some(fields) = word.strip_prefix('.') {
-        Operand::Field(path(fields))
-    } else if word == "$" {
-        Operand::Root(Vec::new())
-    } else if let Some(fields) = word.strip_prefix("$.") {
-        Operand::Root(path(fields))
-    } else if let Ok(number) = word.parse::<i64>() {
-        Operand::Literal(number.into())
-    } else if word == "true" || word == "false" {
-        Operand::Literal((word == "true").into())
-    } else if word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        Operand::Function(word.to_owned())
-    } else {
-        return Err(format!("`{word}` is not supported in templates"));
-    };
-    Ok((Token::Operand(operand), length))
 }

@@ -264,6 +264,8 @@ impl Client {
             Frame::InputEnd if takes_input => requests.push(Request::InputEnd),
             Frame::Resize(size) => requests.push(Request::Resize(size)),
             Frame::Signal(number) => requests.push(Request::Signal(number)),
+            // Who joined a container that takes no input may type all the same.
+            Frame::Input(_) | Frame::InputEnd => {}
             Frame::Network(change) => requests.push(Request::Network(self.serial, change)),
             _ => self.gone = true,
         }

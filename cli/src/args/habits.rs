@@ -1,0 +1,128 @@
+//! What hands and scripts are used to from docker's command line, and clap does not read: `--rm=true`, `-it=false`, `-v`, `help run`.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::Parser;
+use clap::error::{ContextKind, ErrorKind};
+
+use super::Arguments;
+
+/// Parses a command line. One without such words is parsed once.
+pub(super) fn read(mut words: Vec<OsString>) -> Result<Arguments, clap::Error> {
+    first_word(&mut words);
+    loop {
+        match Arguments::try_parse_from(&words) {
+            // Each turn takes an `=` away, so there is a last one.
+            Err(error) if takes_value_away(&error, &mut words) => {}
+            result => return result,
+        }
+    }
+}
+
+fn first_word(words: &mut Vec<OsString>) {
+    match words.get(1).and_then(|word| word.to_str()) {
+        Some("-v") => words.splice(1..2, ["--version".into()]).for_each(drop),
+        Some("help") => {
+            words.remove(1);
+            words.push("--help".into());
+        }
+        _ => {}
+    }
+}
+
+/// A flag that is on or off was given a value: the word becomes the flag, or goes.
+fn takes_value_away(error: &clap::Error, words: &mut Vec<OsString>) -> bool {
+    let said = |kind| error.get(kind).map(ToString::to_string);
+    let wanted = match (error.kind(), said(ContextKind::InvalidArg)) {
+        (ErrorKind::TooManyValues, Some(flag)) => flag,
+        // Of a cluster of letters, clap takes the `=` for one more.
+        (ErrorKind::UnknownArgument, Some(flag)) if flag == "-=" => flag,
+        _ => return false,
+    };
+    let found = words.iter().enumerate().find_map(|(at, word)| {
+        let (flag, value) = word.to_str()?.split_once('=')?;
+        let is_cluster = flag.starts_with('-') && !flag.starts_with("--") && flag.len() > 1;
+        (flag == wanted || is_cluster).then_some((at, flag.to_owned(), truth(value)?))
+    });
+    let Some((at, flag, on)) = found else { return false };
+    let left: Option<&str> = match (on, flag.starts_with("--")) {
+        (true, _) => Some(&flag),
+        (false, true) => None,
+        (false, false) => flag.get(..flag.len() - 1).filter(|letters| *letters != "-"),
+    };
+    words.splice(at..=at, left.map(|flag| OsStr::new(flag).to_owned())).for_each(drop);
+    true
+}
+
+/// What docker takes for a truth value.
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::args::{Command, RunArgs, Verb};
+
+    fn parsed(line: &str) -> Result<Command, clap::Error> {
+        read(line.split(' ').map(OsString::from).collect()).map(|arguments| arguments.command)
+    }
+
+    fn run(line: &str) -> RunArgs {
+        match parsed(line) {
+            Ok(Command::Run(args)) => *args,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_take_truth_values() {
+        let args = run("dunnage run --rm=true --tty=false -i=0 --read-only=1 image --rm=false");
+        assert!(args.create.rm && !args.create.tty && !args.create.interactive && args.create.mounts.read_only);
+        assert_eq!(args.create.image_and_command(), ("image".to_owned(), vec!["--rm=false".to_owned()]));
+        let args = run("dunnage run -it=false --sig-proxy=false image");
+        assert!(args.create.interactive && !args.create.tty && !args.sig_proxy);
+        assert!(run("dunnage run -dit=true --sig-proxy image").create.tty);
+        assert!(parsed("dunnage run --rm=maybe image").is_err());
+        assert!(
+            matches!(parsed("dunnage build --no-cache=true --pull=false ."), Ok(Command::Build(args)) if args.no_cache)
+        );
+    }
+
+    #[test]
+    fn the_last_of_two_rules() {
+        let args = run("dunnage run --rm --rm --name aa --name bb --pull never --pull always image");
+        assert_eq!(args.create.name.as_deref(), Some("bb"));
+        assert_eq!(run("dunnage run -e A=1 -e A=2 image").create.env, ["A=1", "A=2"]);
+    }
+
+    #[test]
+    fn what_stands_behind_the_image_is_the_containers() {
+        for words in ["--help", "--version", "-c 5", "--rm --name x", "-- a", "-", "sh -c exit"] {
+            let (image, command) = run(&format!("dunnage run --rm image {words}")).create.image_and_command();
+            assert_eq!((image.as_str(), command.join(" ").as_str()), ("image", words));
+        }
+        assert_eq!(run("dunnage run -- image a").create.image_and_command().1, ["a"]);
+        for (line, words) in [("-t box ls --help", "ls --help"), ("box -x", "-x"), ("box -- ls -l", "ls -l")] {
+            let Ok(Command::Verb(Verb::Exec(args))) = parsed(&format!("dunnage exec {line}")) else { panic!("{line}") };
+            assert_eq!(args.container_and_command(), ("box".to_owned(), words.split(' ').map(str::to_owned).collect()));
+        }
+        assert!(parsed("dunnage exec box").is_err() && parsed("dunnage run --rm").is_err());
+    }
+
+    #[test]
+    fn help_and_the_version_are_asked_for_as_of_docker() {
+        for (line, kind) in [
+            ("dunnage -v", ErrorKind::DisplayVersion),
+            ("dunnage help", ErrorKind::DisplayHelp),
+            ("dunnage help container ls", ErrorKind::DisplayHelp),
+        ] {
+            assert_eq!(parsed(line).unwrap_err().kind(), kind, "{line}");
+        }
+    }
+}
