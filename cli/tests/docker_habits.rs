@@ -23,6 +23,8 @@ fn what_stands_behind_the_image_is_the_containers() {
         assert_eq!(out(&dunnage, &line), format!("{}\n", words.join(" ")));
     }
     assert_eq!(out(&dunnage, &[&run[..], &["hostname", "base"]].concat()), "my_host\n");
+    let line = ["run", "--rm", "--hostname", "my.own.host", "base", "grep", "my", "/etc/hosts"];
+    assert!(out(&dunnage, &line).contains("\tmy.own.host my\n"));
     dunnage.run(["run", "-d", "--name", "box", "--network", "none", "base", "sleep", "600"]).ok();
     assert_eq!(out(&dunnage, &["exec", "box", "echo", "--help", "-x"]), "--help -x\n");
     assert_eq!(out(&dunnage, &["exec", "box", "--", "echo", "a"]), "a\n");
@@ -110,6 +112,17 @@ fn input_that_ends_ends_and_input_that_is_not_wanted_disturbs_nobody() {
     std::io::Write::write_all(&mut start.stdin.take().unwrap(), b"typed\n").unwrap();
     let output = start.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "typed\n");
+    // The same with a terminal, whose input is a pipe.
+    for words in [&["run", "--rm", "-it", "--network", "none", "base", "cat"][..], &["exec", "-it", "talker0", "cat"]] {
+        dunnage.run(["rm", "-f", "talker0"]).ok();
+        dunnage.run(["run", "-d", "--name", "talker0", "--network", "none", "base", "sleep", "600"]).ok();
+        let mut child = dunnage.command(words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"typed\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("typed"), "{words:?}");
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+    }
+    dunnage.run(["rm", "-f", "talker0"]).ok();
     // A container that takes no input, joined by who has some, or none at all.
     let script = "while [ ! -f /go ]; do sleep 0.1; done; echo said; exit 4";
     dunnage.run(["run", "-d", "--name", "talker", "--network", "none", "base", "sh", "-c", script]).ok();

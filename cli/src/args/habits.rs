@@ -6,6 +6,7 @@ use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
 use super::Arguments;
+use super::missing::Lacking;
 
 /// Parses a command line. One without such words is parsed once.
 pub(super) fn read(mut words: Vec<OsString>) -> Result<Arguments, clap::Error> {
@@ -13,7 +14,7 @@ pub(super) fn read(mut words: Vec<OsString>) -> Result<Arguments, clap::Error> {
     loop {
         match Arguments::try_parse_from(&words) {
             // Each turn takes an `=` away, so there is a last one.
-            Err(error) if takes_value_away(&error, &mut words) => {}
+            Err(error) if takes_value_away(&error, &mut words) || asks_for_what_is_so(&error, &mut words) => {}
             result => return result,
         }
     }
@@ -54,6 +55,17 @@ fn takes_value_away(error: &clap::Error, words: &mut Vec<OsString>) -> bool {
     true
 }
 
+/// Flags of `build` for what is so anyway: nothing of a step stays, and no context is sent that could be compressed.
+fn asks_for_what_is_so(error: &clap::Error, words: &mut Vec<OsString>) -> bool {
+    let Some(flag) = super::unknown_flag(error) else { return false };
+    let is_so = ["--rm", "--force-rm", "--compress", "--disable-content-trust"].contains(&flag.as_str());
+    if !is_so || Lacking::of(words.iter().cloned()) != Some(Lacking::Build) {
+        return false;
+    }
+    let found = words.iter().position(|word| word.to_str().is_some_and(|word| word.split('=').next() == Some(&flag)));
+    found.map(|at| words.remove(at)).is_some()
+}
+
 /// What docker takes for a truth value.
 fn truth(text: &str) -> Option<bool> {
     match text {
@@ -89,6 +101,8 @@ mod tests {
         assert!(args.create.interactive && !args.create.tty && !args.sig_proxy);
         assert!(run("dunnage run -dit=true --sig-proxy image").create.tty);
         assert!(parsed("dunnage run --rm=maybe image").is_err());
+        assert!(parsed("dunnage build --rm --force-rm=true --compress -t x .").is_ok());
+        assert!(parsed("dunnage build --squash .").is_err());
         assert!(
             matches!(parsed("dunnage build --no-cache=true --pull=false ."), Ok(Command::Build(args)) if args.no_cache)
         );

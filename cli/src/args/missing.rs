@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ErrorKind};
 
 /// Of `build`: those of buildx, and those of the builder before it.
-const BUILD: [&str; 16] = [
+const BUILD: [&str; 13] = [
     "--memory",
     "-m",
     "--memory-swap",
@@ -18,9 +18,6 @@ const BUILD: [&str; 16] = [
     "--isolation",
     "--security-opt",
     "--squash",
-    "--compress",
-    "--force-rm",
-    "--rm",
     "--builder",
 ];
 

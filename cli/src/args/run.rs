@@ -554,7 +554,7 @@ pub(crate) fn container_name(text: &str) -> Result<String, String> {
     if valid {
         Ok(text.to_owned())
     } else {
-        Err("names have two characters or more: first a letter or digit, then these, `_`, `.` and `-`".to_owned())
+        Err("names begin with a letter or digit, and go on with letters, digits, `_`, `.` and `-`".to_owned())
     }
 }
 

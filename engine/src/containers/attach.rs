@@ -1,6 +1,6 @@
 //! A client of a container: the user's terminal, input and signals joined to it through its monitor.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,9 @@ pub struct AttachRequest {
     /// The keys that leave it; none where it is empty.
     pub detach_keys: Vec<u8>,
 }
+
+/// Ctrl-D, twice: the first one may only end a line that has begun.
+pub(super) const END_OF_INPUT: [u8; 2] = [4, 4];
 
 /// Ctrl-P Ctrl-Q.
 pub const DETACH_KEYS: [u8; 2] = [16, 17];
@@ -63,7 +66,7 @@ impl Engine {
         info.running()?;
         let hello = hello(&info, request.streams);
         let conversation = self.converse(&info, hello)?;
-        talk(conversation, info.spec.tty, request, ForwardedSignals::catch()?)
+        talk(conversation, info.spec.tty, request, ForwardedSignals::catch()?, false)
     }
 
     /// Begins a talk with the monitor of a container.
@@ -84,11 +87,13 @@ pub(super) fn hello(info: &ContainerInfo, streams: Streams) -> Hello {
 }
 
 /// Joins the user to a container until it ends or the user leaves. Signals that came since they are caught are handed on.
+/// `starts`: the container is this client's, and so is the end of its input.
 pub(super) fn talk(
     mut conversation: Conversation,
     tty: bool,
     request: &AttachRequest,
     signals: ForwardedSignals,
+    starts: bool,
 ) -> Result<Left> {
     let failed = |source| Error::Monitor { doing: "talking to it", source };
     let writer = Arc::new(Mutex::new(conversation.stream.try_clone().map_err(failed)?));
@@ -110,7 +115,8 @@ pub(super) fn talk(
     });
     if request.streams.stdin {
         let (keys, leaves_at_end) = (request.detach_keys.clone(), request.streams.only_types());
-        let keyboard = Keyboard { writer, keys, detached: Arc::clone(&detached), tty, leaves_at_end };
+        let ends_terminal = starts && tty && !stdin.is_terminal();
+        let keyboard = Keyboard { writer, keys, detached: Arc::clone(&detached), tty, ends_terminal, leaves_at_end };
         // It may wait for a key for ever, so nobody waits for it: it ends with the process.
         std::thread::spawn(move || keyboard.read());
     }
@@ -155,6 +161,8 @@ struct Keyboard {
     keys: Vec<u8>,
     detached: Arc<AtomicBool>,
     tty: bool,
+    /// What is typed comes from a pipe or a file: the container's terminal is told of its end.
+    ends_terminal: bool,
     /// Nobody here listens, so there is nothing to stay for when all is typed.
     leaves_at_end: bool,
 }
@@ -170,6 +178,9 @@ impl Keyboard {
                 Err(_) => 0,
             };
             if count == 0 {
+                if self.ends_terminal {
+                    send(&self.writer, &Frame::Input(END_OF_INPUT.to_vec()));
+                }
                 send(&self.writer, &Frame::InputEnd);
                 if self.leaves_at_end {
                     self.leave();

@@ -1,7 +1,7 @@
 //! `exec -it`: the user's terminal joined to a process more, until it ends or the user leaves it to itself.
 
 use std::fs::File;
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, IsTerminal, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use runtime::{Container, ForwardedSignals, RawMode, terminal_size};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::attach::{KeyFilter, Left};
+use super::attach::{END_OF_INPUT, KeyFilter, Left};
 use crate::error::{Error, Result};
 
 /// The command, unknown to users, by which this program holds a terminal that the user left.
@@ -62,7 +62,13 @@ fn read_keys(mut keyboard: File, mut filter: KeyFilter, leave: PipeWriter) {
     let mut bytes = [0; BUFFER];
     loop {
         let count = match io::stdin().read(&mut bytes) {
-            Ok(0) => break,
+            Ok(0) => {
+                // A pipe or a file that ends, ends what is typed; a terminal that is gone ends nothing.
+                if !io::stdin().is_terminal() {
+                    let _ = keyboard.write_all(&END_OF_INPUT);
+                }
+                break;
+            }
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => break,

@@ -385,7 +385,10 @@ fn files(wanted: &Wanted<'_>, own: &[IpAddr]) -> EtcFiles {
     let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
     for address in own {
         // Writing to a text cannot fail.
-        let _ = writeln!(hosts, "{address}\t{}", wanted.hostname);
+        let _ = match wanted.hostname.split_once('.') {
+            Some((short, _)) if !short.is_empty() => writeln!(hosts, "{address}\t{} {short}", wanted.hostname),
+            _ => writeln!(hosts, "{address}\t{}", wanted.hostname),
+        };
     }
     let search = match wanted.search {
         [] => HostResolvers::read().search,
