@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::record::{BuildRecord, BuildStatus, RECORD_VERSION, RecordedError, StepStatus, millis};
 
 /// Writing records may take this part of a build's time: one in so many.
-const SHARE: u32 = 20;
+const SHARE: u32 = 100;
 
 /// What stands in the log for what was not kept.
 const CUT: &str = "\n[the log passed its limit: the rest of the build's output was not kept]\n";
