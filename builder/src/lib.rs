@@ -36,6 +36,7 @@ mod remote_mounts;
 mod remotes;
 mod scope;
 mod select;
+mod settle;
 mod solve;
 mod sources;
 mod stages;

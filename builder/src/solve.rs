@@ -19,6 +19,7 @@ use crate::perform::{FailedRun, Work};
 use crate::plan::{Op, Plan, Step, StepId};
 use crate::reason::{self, Lost};
 use crate::remotes::Remotes;
+use crate::settle::{Settler, Told};
 use crate::sources::Sources;
 use crate::verdict::MissReason;
 
@@ -55,6 +56,13 @@ pub(crate) struct Tree {
     created: Option<i64>,
     hit: bool,
     counts: bool,
+}
+
+impl Tree {
+    /// The same of layers that were found elsewhere.
+    pub(crate) fn with_layers(self, layers: Vec<Layer>) -> Tree {
+        Tree { layers: Arc::new(layers), ..self }
+    }
 }
 
 /// Everything that a solve works with.
@@ -104,6 +112,15 @@ pub(crate) struct Job<'a> {
     pub(crate) worker: usize,
 }
 
+/// What the workers of a solve share.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    plan: &'a Plan,
+    queue: &'a Mutex<Queue>,
+    changed: &'a Condvar,
+    settler: &'a Settler,
+}
+
 #[derive(Default)]
 struct Queue {
     ready: BTreeSet<StepId>,
@@ -145,17 +162,24 @@ impl Solver<'_> {
         let queue = Mutex::new(first_queue(plan, wanted));
         let changed = Condvar::new();
         let workers = self.jobs.clamp(1, wanted.len().max(1));
-        if workers == 1 {
-            self.work(plan, &queue, &changed, 0);
-        } else {
-            std::thread::scope(|scope| {
-                let (queue, changed) = (&queue, &changed);
-                for worker in 0..workers {
-                    scope.spawn(move || self.work(plan, queue, changed, worker));
-                }
-            });
-        }
-        let queue = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let settler = Settler::new(workers);
+        let unsettled = std::thread::scope(|scope| {
+            let (queue, changed, settler) = (&queue, &changed, &settler);
+            for worker in 0..workers {
+                scope.spawn(move || {
+                    let _adding = settler.worker();
+                    self.work(&Shared { plan, queue, changed, settler }, worker);
+                });
+            }
+            settler.run(self)
+        });
+        let mut queue = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+        queue.results = queue.results.into_iter().map(|(id, tree)| (id, settler.current(tree))).collect();
+        queue.error = match queue.error {
+            // What was stopped was stopped by this.
+            None | Some(Error::Cancelled) if unsettled.is_some() => unsettled,
+            error => error,
+        };
         // The table is an aid: a build that could not write it is still built.
         for context in std::iter::once(self.context).chain(self.contexts.values()) {
             if let Err(error) = context.save() {
@@ -172,7 +196,8 @@ impl Solver<'_> {
         Ok(queue.results)
     }
 
-    fn work(&self, plan: &Plan, queue: &Mutex<Queue>, changed: &Condvar, worker: usize) {
+    fn work(&self, shared: &Shared<'_>, worker: usize) {
+        let Shared { plan, queue, changed, settler } = *shared;
         loop {
             let mut state = lock(queue);
             let id = loop {
@@ -187,7 +212,11 @@ impl Solver<'_> {
             let Some(step) = plan.step(id) else { return };
             let inputs: Vec<Tree> = step.inputs.iter().filter_map(|id| state.results.get(id).cloned()).collect();
             drop(state);
-            let result = self.step(&Job { plan, step, inputs: &inputs, worker });
+            if !runtime::joins_by_descriptor() || plan.options.run.ids.is_some() {
+                settler.wait();
+            }
+            let inputs: Vec<Tree> = inputs.into_iter().map(|tree| settler.current(tree)).collect();
+            let result = self.step(&Job { plan, step, inputs: &inputs, worker }, settler);
             let mut state = lock(queue);
             self.settle(plan, id, result, &mut state);
             if state.left == 0 || state.error.is_some() {
@@ -227,8 +256,8 @@ impl Solver<'_> {
         }
     }
 
-    /// One step, in six words: key, look up, prepare, perform, commit, record.
-    fn step(&self, job: &Job<'_>) -> Result<Tree> {
+    /// One step, in five words: key, look up, prepare, perform, seal. What it gave is settled and recorded beside the next.
+    fn step(&self, job: &Job<'_>, settler: &Settler) -> Result<Tree> {
         if self.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -238,16 +267,16 @@ impl Solver<'_> {
         failpoint("step.key")?;
         let mut work = Work::prepare(self, job.plan, job.step, job.inputs)?;
         if self.no_cache || job.step.no_cache {
-            return self.perform(job, &mut work, None);
+            return self.perform(job, &mut work, settler, (None, None));
         }
         if let Ok(tree) = self.hit(job, &mut work)? {
             return Ok(tree);
         }
-        let _claim = self.claim(job.step, &mut work)?;
+        let claim = self.claim(job.step, &mut work, settler)?;
         // Whoever held the claim, or ended just before it was asked for, has left a record.
         match self.hit(job, &mut work)? {
             Ok(tree) => Ok(tree),
-            Err(lost) => self.perform(job, &mut work, Some(lost)),
+            Err(lost) => self.perform(job, &mut work, settler, (Some(lost), claim)),
         }
     }
 
@@ -274,19 +303,22 @@ impl Solver<'_> {
     }
 
     /// Waits until no other build performs this step.
-    fn claim(&self, step: &Step, work: &mut Work<'_>) -> Result<Option<Claim>> {
+    fn claim(&self, step: &Step, work: &mut Work<'_>, settler: &Settler) -> Result<Option<Claim>> {
         let Some(parts) = work.keys().into_iter().next().or(work.content_key()?) else { return Ok(None) };
         let key = parts.key();
-        let mut told = false;
-        loop {
+        for turn in 0_u64.. {
             if let Some(claim) = self.store.try_claim(&key)? {
                 return Ok(Some(claim));
             }
             if self.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            if !told {
-                told = true;
+            if turn == 0 {
+                // It may be a step of this very build, which has only to be settled.
+                settler.wait();
+                continue;
+            }
+            if turn == 1 {
                 (self.events)(Event::Note(
                     Some(step.id),
                     "another build performs this step: waiting for it".to_owned(),
@@ -294,9 +326,16 @@ impl Solver<'_> {
             }
             std::thread::sleep(CLAIM_POLL);
         }
+        Ok(None)
     }
 
-    fn perform(&self, job: &Job<'_>, work: &mut Work<'_>, lost: Option<Lost>) -> Result<Tree> {
+    fn perform(
+        &self,
+        job: &Job<'_>,
+        work: &mut Work<'_>,
+        settler: &Settler,
+        (lost, claim): (Option<Lost>, Option<Claim>),
+    ) -> Result<Tree> {
         let mut keys = work.keys();
         let said = keys.len();
         keys.extend(work.content_key()?);
@@ -310,18 +349,20 @@ impl Solver<'_> {
         let started = Instant::now();
         let name = reason::name(job.step);
         failpoint("step.perform")?;
-        let (layer, same_tree) = work.perform().inspect_err(|_| self.memory.saw(name.clone(), &keys, None))?;
+        let made = work.perform().inspect_err(|_| self.memory.saw(name.clone(), &keys, None))?;
         failpoint("step.record")?;
-        let record = StepRecord {
-            layer: Some(layer.diff_id.clone()),
-            tree: Some(layer.tree),
-            parts: Vec::new(),
-            created: layer.created,
-            text: job.step.text.clone(),
-            duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        let told = |layer: &Layer| {
+            let record = StepRecord {
+                layer: Some(layer.diff_id.clone()),
+                tree: Some(layer.tree),
+                parts: Vec::new(),
+                created: layer.created,
+                text: job.step.text.clone(),
+                duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            };
+            Told { id, keys: keys.clone(), said, record, claim }
         };
-        self.record_all(&keys, &record)?;
-        self.remotes.gave(id, (&keys, said), &record, Some(&layer));
+        let (layer, same_tree) = settler.take(made, told);
         self.memory.saw(name, &keys, Some(layer.tree.to_string()));
         for (digest, listing) in &listings {
             if let Err(error) = self.memory.keep_listing(digest, listing) {
@@ -336,7 +377,8 @@ impl Solver<'_> {
             tree: layer.tree.to_string(),
             bytes: layer.size,
         });
-        Ok(on_top(job, layer, record.created, false))
+        let created = layer.created;
+        Ok(on_top(job, layer, created, false))
     }
 
     pub(crate) fn record_all(&self, keys: &[KeyParts], record: &StepRecord) -> Result<()> {

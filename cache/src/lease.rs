@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
+use crate::snapshot::work::Spare;
 use crate::store::{Store, random_name};
 
 /// A living process's claim: its drafts, and the layers that it pinned.
@@ -24,6 +25,7 @@ pub struct Lease {
     pinned: Mutex<BTreeSet<DiffId>>,
     drafts: Once,
     next: AtomicU64,
+    spare: Spare,
 }
 
 impl Lease {
@@ -48,6 +50,7 @@ impl Lease {
             pinned: Mutex::new(BTreeSet::new()),
             drafts: Once::new(),
             next: AtomicU64::new(0),
+            spare: Spare::default(),
         })
     }
 
@@ -76,6 +79,11 @@ impl Lease {
         });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         drafts.join(number.to_string())
+    }
+
+    /// Directories that overlay has worked with.
+    pub(crate) fn spare(&self) -> &Spare {
+        &self.spare
     }
 
     fn drafts(&self) -> PathBuf {

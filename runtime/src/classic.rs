@@ -58,7 +58,7 @@ fn mount_apart(lowers: &[&Path], upper: &Path, work: &Path, options: &OverlayOpt
     };
     let mapped = options.users.as_deref().map(|users| {
         let lowers: Vec<std::path::PathBuf> = lowers.iter().map(|lower| lower.to_path_buf()).collect();
-        MappedLayers::new(users, upper, &lowers, true)
+        MappedLayers::new(users, (upper, work), &lowers, true)
     });
     let mapped = mapped.transpose()?;
     let open = |path: &&Path| mapped.as_ref().map_or_else(|| open(path), |mapped| mapped.open(path));

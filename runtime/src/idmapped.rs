@@ -27,8 +27,16 @@ pub(crate) struct MappedLayers<'a> {
 }
 
 impl<'a> MappedLayers<'a> {
-    pub(crate) fn new(users: &'a UserNamespace, upper: &Path, lowers: &[PathBuf], attached: bool) -> Result<Self> {
-        let own: Vec<&Path> = lowers.iter().map(PathBuf::as_path).filter(|lower| !lower.starts_with("/proc")).collect();
+    /// `writable` are the upper directory and the one that overlay works with: they must be on one mount.
+    pub(crate) fn new(
+        users: &'a UserNamespace,
+        writable: (&Path, &Path),
+        lowers: &[PathBuf],
+        attached: bool,
+    ) -> Result<Self> {
+        let (upper, work) = writable;
+        let lowers = lowers.iter().map(PathBuf::as_path).filter(|lower| !lower.starts_with("/proc"));
+        let own: Vec<&Path> = lowers.chain([work]).collect();
         let common = common(upper.parent().unwrap_or(upper), &own);
         let clone = mapped(users, common, Reach::Below, attached)?;
         Ok(MappedLayers { users, attached, common: common.to_owned(), clone })

@@ -60,7 +60,7 @@ pub use mount::{BindSource, Content, Mount, default_masked_paths, default_read_o
 pub use plan::{SetupOp, SetupPlan, Slot};
 pub use pretend::OwnerAttributes;
 pub use probe::{Overlay, is_superuser, mount_identity, probe_overlay};
-pub use rootfs::{MountPoints, OverlayInterface, OverlayOptions, Rootfs, mount_point_layer};
+pub use rootfs::{MountPoints, OverlayInterface, OverlayOptions, Rootfs, joins_by_descriptor, mount_point_layer};
 pub use running::{NamespaceKind, Running, start_time};
 pub use sandbox::{
     CapabilitySets, DEFAULT_PATH, EtcFiles, Namespace, Namespaces, NetworkMode, Resource, Rlimit, Sandbox,

@@ -98,8 +98,8 @@ impl Rootfs {
         attached: bool,
     ) -> Result<Rootfs> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Error::rootfs("overlay"))?;
-        let mapped = options.users.as_deref().map(|users| MappedLayers::new(users, upper, lowers_top_first, attached));
-        let mapped = mapped.transpose()?;
+        let mapped = |users| MappedLayers::new(users, (upper, work), lowers_top_first, attached);
+        let mapped = options.users.as_deref().map(mapped).transpose()?;
         let layers = Layers { context: &context, mapped };
         // Descriptors in /proc/self/fd stand for paths that are too long; they must live until the mount exists.
         let mut held = Vec::new();
@@ -252,6 +252,13 @@ fn set_overlay_options(context: &OwnedFd, options: &OverlayOptions) -> Result<()
         set.map_err(Error::rootfs(key))?;
     }
     Ok(())
+}
+
+/// Whether an overlay of this process's own users can be joined of directories that are named by descriptor: where the mount
+/// is made apart, those are of another mount namespace, and refused.
+#[must_use]
+pub fn joins_by_descriptor() -> bool {
+    takes_single_layers()
 }
 
 /// Whether this kernel takes layers one by one. Asked once; where there is no overlay at all, the mount itself tells.

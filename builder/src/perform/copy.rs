@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use cache::{Kind, Layer, MergedTree, Owner, TreeRoot, TreeView, failpoint};
+use cache::{Kind, MergedTree, Owner, TreeRoot, TreeView, failpoint};
 
 use super::delta::Before;
 use super::place::{Placer, Rules};
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::plan::{CopyOp, CopySource};
 use crate::select::{Missing, Selected};
+use crate::settle::Made;
 
 impl Work<'_> {
     /// Lists and hashes the sources, once.
@@ -87,7 +88,7 @@ impl Work<'_> {
         diagnostic.into()
     }
 
-    pub(super) fn copy(&mut self, op: &CopyOp) -> Result<(Layer, bool)> {
+    pub(super) fn copy(&mut self, op: &CopyOp) -> Result<Made> {
         self.select(op)?;
         let taken = self.taken.take().unwrap_or_default();
         let layers = if op.link { &[] } else { self.parent() };
@@ -97,7 +98,7 @@ impl Work<'_> {
                 let (snapshot, rootfs) = self.snapshot(layers)?;
                 self.copy_into(op, &tree_of(&rootfs)?, &taken, None)?;
                 drop(rootfs);
-                self.commit(snapshot)
+                self.seal(snapshot)
             }
         };
         self.taken = Some(taken);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use cache::{Earlier, Follow, Kind, Layer, LayerDraft, MergedTree, Metadata, TreeView};
+use cache::{Earlier, Follow, Kind, Layer, LayerDraft, MergedTree, Metadata, Sealed, TreeView};
 
 use super::delta::Before;
 use super::run::looks;
@@ -15,6 +15,7 @@ use super::{Taken, Work};
 use crate::error::Result;
 use crate::plan::{CopyOp, CopySource};
 use crate::select::Selected;
+use crate::settle::Made;
 
 /// A layer that is written as such, over what its parents hold.
 struct Fresh {
@@ -43,7 +44,7 @@ type Way = BTreeMap<PathBuf, Metadata>;
 
 impl Work<'_> {
     /// Copies that way; `None` when the copy meets what is there.
-    pub(super) fn copy_fresh(&self, op: &CopyOp, taken: &[Taken], layers: &[Layer]) -> Result<Option<(Layer, bool)>> {
+    pub(super) fn copy_fresh(&self, op: &CopyOp, taken: &[Taken], layers: &[Layer]) -> Result<Option<Made>> {
         // The second time only if a file of the layer before turned out to be damaged.
         for sharing in [true, false] {
             let Some(fresh) = self.fresh(op, taken, layers, sharing)? else { return Ok(None) };
@@ -85,18 +86,18 @@ impl Work<'_> {
     }
 
     /// `None` when a file that is shared is not what it must be.
-    fn commit_fresh(&self, fresh: Fresh) -> Result<Option<(Layer, bool)>> {
+    fn commit_fresh(&self, fresh: Fresh) -> Result<Option<Made>> {
         let root = fresh.draft.root()?;
         for (path, mtime_ns) in fresh.repeated.iter().rev() {
             root.set_times(path, *mtime_ns)?;
         }
         super::committing()?;
         let (store, lease) = (self.solver.store, self.solver.lease);
-        let committed = match fresh.earlier {
-            Some(earlier) => fresh.draft.commit_sharing(store, lease, earlier)?,
-            None => Some(fresh.draft.commit(store, lease, fresh.large)?),
+        let sealed = match fresh.earlier {
+            Some(earlier) => fresh.draft.commit_sharing(store, lease, earlier)?.map(Sealed::Settled),
+            None => Some(fresh.draft.seal(store, lease, fresh.large)?),
         };
-        Ok(committed.map(|committed| (committed.layer, committed.existed)))
+        Ok(sealed.map(|sealed| Made::new(sealed, None)))
     }
 }
 

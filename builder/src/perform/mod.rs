@@ -23,6 +23,7 @@ use crate::key::{self, KeyParts};
 use crate::plan::{CopyOp, Op, Plan, RunOp, Step};
 use crate::reason;
 use crate::select::SourceTree;
+use crate::settle::Made;
 use crate::solve::{Solver, Tree};
 
 pub(crate) use self::remote::Taken;
@@ -123,8 +124,8 @@ impl<'a> Work<'a> {
         known.filter_map(|one| Some((one.digest(with_owner), crate::listing::of(one, with_owner)?))).collect()
     }
 
-    /// Does the work; true when the tree was known already.
-    pub(crate) fn perform(&mut self) -> Result<(Layer, bool)> {
+    /// Does the work.
+    pub(crate) fn perform(&mut self) -> Result<Made> {
         let step = self.step;
         self.need_inputs()?;
         match &step.op {
@@ -149,13 +150,13 @@ impl<'a> Work<'a> {
         Ok((snapshot, rootfs))
     }
 
-    fn commit(&self, snapshot: Snapshot) -> Result<(Layer, bool)> {
+    fn seal(&self, snapshot: Snapshot) -> Result<Made> {
         committing()?;
         // The files of a COPY have the times of its source.
         let inherit = if let Op::Run(_) = self.step.op { self.layer_before()? } else { None };
         let options = CommitOptions { inherit };
-        let committed = snapshot.commit(self.solver.store, self.solver.lease, &options)?;
-        Ok((committed.layer, committed.existed))
+        let (sealed, leftover) = snapshot.seal(self.solver.store, self.solver.lease, &options)?;
+        Ok(Made::new(sealed, Some(leftover)))
     }
 
     /// What the step gave in the build before, where the store has it still.

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use cache::{Layer, Owner, failpoint};
+use cache::{Owner, failpoint};
 
 use super::{Work, tree_of};
 use crate::error::Result;
 use crate::plan::WorkdirOp;
+use crate::settle::Made;
 
 impl Work<'_> {
-    pub(super) fn workdir(&self, op: &WorkdirOp) -> Result<(Layer, bool)> {
+    pub(super) fn workdir(&self, op: &WorkdirOp) -> Result<Made> {
         let (snapshot, rootfs) = self.snapshot(self.parent())?;
         {
             let root = tree_of(&rootfs)?;
@@ -22,6 +23,6 @@ impl Work<'_> {
             })?;
         }
         drop(rootfs);
-        self.commit(snapshot)
+        self.seal(snapshot)
     }
 }

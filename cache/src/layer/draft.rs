@@ -1,6 +1,7 @@
 //! A layer that is written as it will be: for steps whose files come to places where the layers below have nothing, so that
 //! no snapshot has to be mounted, and nothing compared afterwards.
 
+use super::settle::Sealed;
 use super::share::{Earlier, Shared};
 use super::{Committed, DraftDir};
 use crate::error::{Error, Result};
@@ -34,14 +35,14 @@ impl LayerDraft {
     }
 
     /// It becomes a layer. A known tree gives the old layer back, bit for bit. One of many files, or of large ones, is
-    /// `large`: it is brought to the disk while it is read.
+    /// `large`: it is brought to the disk while it is read, and is settled at once.
     ///
     /// # Errors
     /// When it cannot be read or written; nothing is left then.
-    pub fn commit(self, store: &Store, lease: &Lease, large: bool) -> Result<Committed> {
+    pub fn seal(self, store: &Store, lease: &Lease, large: bool) -> Result<Sealed> {
         match large {
-            true => store.commit_large_tree(lease, self.draft, &Shared::new()),
-            false => store.commit_tree(lease, self.draft),
+            true => Ok(Sealed::Settled(store.commit_large_tree(lease, self.draft, &Shared::new())?)),
+            false => store.seal_tree(lease, self.draft),
         }
     }
 

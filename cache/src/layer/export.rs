@@ -7,6 +7,7 @@ use std::path::Path;
 use sha2::Digest as _;
 
 use super::delta::Base;
+use super::settle::{Sealed, Unsettled};
 use super::share::Shared;
 use super::split::{Moves, Piece, SplitReader};
 use super::stream::{Feed, Hashed, Outlet, piped, pump_file};
@@ -81,6 +82,17 @@ impl Store {
     /// Takes a tree in overlay form as a layer; one with the same tree that is known already is given back instead.
     pub(crate) fn commit_tree(&self, lease: &Lease, draft: DraftDir) -> Result<Committed> {
         self.commit_packed(lease, draft, |draft| pack_draft(draft, None, &Shared::new()), false, None)
+    }
+
+    /// The same, as far as it needs no disk.
+    pub(crate) fn seal_tree(&self, lease: &Lease, draft: DraftDir) -> Result<Sealed> {
+        failpoint("layer.commit")?;
+        let (Measured { tree, size }, digest) = pack_draft(&draft, None, &Shared::new())?;
+        if let Some(layer) = self.layer_by_tree(lease, &tree)? {
+            return Ok(Sealed::Settled(Committed { layer, existed: true }));
+        }
+        let file = LayerFile { diff_id: DiffId(digest), tree, size, created: now(), split: false, over: None };
+        Ok(Sealed::Open(Unsettled::new(draft, file)))
     }
 
     /// The same with the flush side by side with the reading. A file that is shared and not what it must be is
@@ -172,8 +184,8 @@ impl Store {
             return Ok(Err("the times of its files are not those that it was made with".to_owned()));
         }
         if file.split {
-            let layer =
-                Layer { diff_id: file.diff_id, tree, size, created: file.created, path: directory.join("fs"), base };
+            let path = directory.join("fs");
+            let layer = Layer { diff_id: file.diff_id, tree, size, created: file.created, path, base, held: None };
             match self.export_layer(&layer, &mut io::sink()) {
                 Ok(_) => {}
                 Err(error) if error.is_failed_read() => return Err(error),

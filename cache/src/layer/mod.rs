@@ -17,6 +17,7 @@ pub(crate) mod limits;
 pub(crate) mod members;
 mod pax;
 pub(crate) mod read;
+pub(crate) mod settle;
 pub(crate) mod share;
 mod sparse;
 pub(crate) mod split;
@@ -31,6 +32,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -61,13 +64,27 @@ pub struct Layer {
     path: PathBuf,
     /// Where the rest of it is, when `path` has only what differs.
     base: Option<Base>,
+    /// What `path` leads by, as long as it has no name in the store.
+    held: Option<Held>,
 }
+
+/// A directory by its descriptor: it is the same one, whatever name it gets.
+#[derive(Debug, Clone)]
+struct Held(Arc<OwnedFd>);
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Held) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Held {}
 
 impl Layer {
     /// Where the store has it, or will have it.
     pub(crate) fn at(store: &Store, diff_id: DiffId, tree: TreeHash, size: u64, created: u64) -> Layer {
         let path = store.layer_dir(&diff_id).join("fs");
-        Layer { diff_id, tree, size, created, path, base: None }
+        Layer { diff_id, tree, size, created, path, base: None, held: None }
     }
 
     /// Its own directory: its tree in overlay form, or what of it differs from its base.
@@ -176,15 +193,13 @@ impl Store {
             created: file.created,
             path: directory.join("fs"),
             base,
+            held: None,
         }))
     }
 
     /// Takes a finished draft (`fs/`, perhaps a split) as a layer. `flushed` says that its tree and split are on the disk.
     fn adopt(&self, lease: &Lease, draft: DraftDir, file: &LayerFile, flushed: bool) -> Result<Layer> {
-        let bytes = serde_json::to_vec(file).map_err(|error| Error::document("the layer's record", error))?;
-        failpoint("layer.record")?;
-        write_atomically(&draft.path.join("layer.json"), &draft.path.join(".layer.json"), &bytes)?;
-        crate::guard::write(&draft.path)?;
+        draft.describe(file)?;
         if flushed {
             for name in ["layer.json", "guard.json"] {
                 failpoint("layer.seal")?;
@@ -195,8 +210,16 @@ impl Store {
         } else {
             draft.flush()?;
         }
-        let target = self.layer_dir(&file.diff_id);
         let _lock = self.shared()?;
+        self.name(draft, file)?;
+        failpoint("layer.dirsync")?;
+        sync_directory(&self.path("layers"))?;
+        self.named(lease, file)
+    }
+
+    /// Gives a flushed draft its name. The caller holds the store's lock, and flushes `layers` afterwards.
+    fn name(&self, draft: DraftDir, file: &LayerFile) -> Result<()> {
+        let target = self.layer_dir(&file.diff_id);
         if let Some(base) = file.over.as_ref().filter(|_| !target.exists()) {
             self.note_base(&file.diff_id, base)?;
         }
@@ -207,8 +230,11 @@ impl Store {
             Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {}
             Err(error) => return Err(Error::path("write", &target)(error)),
         }
-        failpoint("layer.dirsync")?;
-        sync_directory(&self.path("layers"))?;
+        Ok(())
+    }
+
+    /// The layer that has its name now, pinned and found by its tree. The caller holds the lock still.
+    fn named(&self, lease: &Lease, file: &LayerFile) -> Result<Layer> {
         let gone = || Error::LayerNotFound(file.diff_id.clone());
         let layer = self.read_layer(&file.diff_id)?.ok_or_else(gone)?;
         if let Some(base) = &layer.base {
@@ -230,7 +256,9 @@ impl Store {
 pub(crate) struct DraftDir {
     pub(crate) path: PathBuf,
     /// Open from the beginning: the kernel tells a descriptor of every write that failed since, whoever asked before.
-    directory: OwnedFd,
+    directory: Arc<OwnedFd>,
+    /// When that was.
+    opened: Instant,
     released: bool,
 }
 
@@ -242,7 +270,7 @@ impl DraftDir {
         std::fs::create_dir(path).map_err(Error::path("make", path))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::errno("open", path))?;
-        let draft = DraftDir { path: path.to_owned(), directory, released: false };
+        let draft = DraftDir::of(path, directory, false);
         let fs = path.join("fs");
         std::fs::DirBuilder::new().mode(0o755).create(&fs).map_err(Error::path("make", &fs))?;
         // Whatever the caller's umask: this becomes the root directory of containers.
@@ -254,7 +282,19 @@ impl DraftDir {
     pub(crate) fn open(path: &Path) -> Result<DraftDir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::errno("open", path))?;
-        Ok(DraftDir { path: path.to_owned(), directory, released: true })
+        Ok(DraftDir::of(path, directory, true))
+    }
+
+    fn of(path: &Path, directory: OwnedFd, released: bool) -> DraftDir {
+        DraftDir { path: path.to_owned(), directory: Arc::new(directory), opened: Instant::now(), released }
+    }
+
+    /// Writes its record and its guard; its tree changes no more.
+    fn describe(&self, file: &LayerFile) -> Result<()> {
+        let bytes = serde_json::to_vec(file).map_err(|error| Error::document("the layer's record", error))?;
+        failpoint("layer.record")?;
+        write_atomically(&self.path.join("layer.json"), &self.path.join(".layer.json"), &bytes)?;
+        crate::guard::write(&self.path)
     }
 
     /// One flush for all files of the tree: far cheaper than one for each. What failed here is not tried again: the
@@ -264,8 +304,13 @@ impl DraftDir {
         rustix::fs::syncfs(&self.directory).map_err(Error::errno("flush", &self.path))
     }
 
-    pub(crate) fn release(mut self) {
+    pub(crate) fn release(self) {
+        drop(self.staying());
+    }
+
+    fn staying(mut self) -> DraftDir {
         self.released = true;
+        self
     }
 }
 

@@ -242,7 +242,8 @@ mod tests {
         }
 
         fn plain(&self, changed: usize) -> Committed {
-            self.draft(changed, None).0.commit(&self.store, &self.lease, true).unwrap()
+            let sealed = self.draft(changed, None).0.seal(&self.store, &self.lease, true).unwrap();
+            sealed.commit(&self.store, &self.lease).unwrap()
         }
     }
 
@@ -295,7 +296,8 @@ mod tests {
             return;
         }
         draft.root().unwrap().write_bytes(Path::new("f"), b"x", &attributes).unwrap();
-        let layer = draft.commit(&fixture.store, &fixture.lease, false).unwrap().layer;
+        let sealed = draft.seal(&fixture.store, &fixture.lease, false).unwrap();
+        let layer = sealed.commit(&fixture.store, &fixture.lease).unwrap().layer;
         assert!(fixture.store.earlier(&layer, FILES as u64).unwrap().is_none());
         assert!(fixture.store.earlier(&fixture.plain(3).layer, 1000).unwrap().is_none());
     }

@@ -13,6 +13,9 @@ use super::merged::open_below;
 use crate::error::{Error, Result};
 use crate::tree::{Kind, Metadata, look, read_directory, set_time};
 
+/// So few entries are looked at sooner than other threads are woken for them.
+const FEW: usize = 32;
+
 /// Gives each entry below `new` that is as it is below `old`, times aside, its time there. A directory is as it was when it
 /// has the same names.
 pub(super) fn inherit_times(new: &Path, old: &Path) -> Result<()> {
@@ -49,7 +52,12 @@ impl Pair {
         };
         let (now, then) = (list(&here.new)?, list(&here.old)?);
         let same_names = now.iter().map(|(name, _)| name).eq(then.iter().map(|(name, _)| name));
-        now.par_iter().try_for_each(|(name, metadata)| here.entry(name, metadata))?;
+        let each = |(name, metadata): &(OsString, Metadata)| here.entry(name, metadata);
+        if now.len() < FEW {
+            now.iter().try_for_each(each)?
+        } else {
+            now.par_iter().try_for_each(each)?
+        }
         drop(here);
         for (name, metadata) in now.iter().filter(|(_, metadata)| metadata.kind == Kind::Directory) {
             let before = then.binary_search_by(|(other, _)| other.cmp(name)).ok().and_then(|at| then.get(at));

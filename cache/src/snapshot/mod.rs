@@ -13,6 +13,7 @@ mod inherit;
 mod merged;
 mod scan;
 mod view;
+pub(crate) mod work;
 
 #[cfg(test)]
 mod tests;
@@ -25,9 +26,11 @@ pub(crate) use self::copy::copy_into;
 pub use self::merged::MergedTree;
 use self::scan::Scanned;
 pub use self::view::TreeView;
+pub use self::work::Leftover;
 use crate::containers::ContainerPlace;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
+use crate::layer::settle::Sealed;
 use crate::layer::{Committed, DraftDir, Layer};
 use crate::lease::Lease;
 use crate::store::Store;
@@ -63,6 +66,10 @@ pub struct CommitOptions {
 pub struct Snapshot {
     layers: Vec<Layer>,
     draft: DraftDir,
+    /// Overlay's own directory.
+    work: PathBuf,
+    /// That it goes with the snapshot.
+    leftover: Leftover,
     /// Directories below, top first; all that overlay mounts, and all that a copy was made of.
     lowers: Vec<PathBuf>,
     driver: StorageDriver,
@@ -84,6 +91,14 @@ pub enum Writable<'a> {
     },
     /// All of it in one place.
     Directory(PathBuf),
+}
+
+/// Where a snapshot is made.
+enum Place<'a> {
+    /// Among the drafts; what overlay works with lies beside what becomes a layer.
+    Draft,
+    /// All of it in the place of a container.
+    Container(&'a Path),
 }
 
 /// Directories that a snapshot has besides its layers.
@@ -108,7 +123,7 @@ impl Store {
     /// # Errors
     /// When its directories cannot be made.
     pub fn snapshot_below(&self, lease: &Lease, layers: &[Layer], cover: Option<&Path>) -> Result<Snapshot> {
-        Snapshot::make(self, lease, layers, &lease.draft(), Around { cover, mount_points: None })
+        Snapshot::make(self, lease, layers, Place::Draft, Around { cover, mount_points: None })
     }
 
     /// The same for a process to run in: the places that a sandbox mounts on lie below all layers.
@@ -118,7 +133,7 @@ impl Store {
     /// When its directories cannot be made.
     pub fn sandbox_snapshot(&self, lease: &Lease, layers: &[Layer], cover: Option<&Path>) -> Result<Snapshot> {
         let around = Around { cover, mount_points: Some(self.mount_points_dir()) };
-        Snapshot::make(self, lease, layers, &lease.draft(), around)
+        Snapshot::make(self, lease, layers, Place::Draft, around)
     }
 
     /// The writable tree of a container, with the places that a sandbox mounts on: a fresh one, or the one that it has.
@@ -131,7 +146,7 @@ impl Store {
         if path.join("fs").exists() {
             return Snapshot::open(self, lease, layers, &path, around);
         }
-        Snapshot::make(self, lease, layers, &path, around)
+        Snapshot::make(self, lease, layers, Place::Container(&path), around)
     }
 }
 
@@ -162,33 +177,41 @@ impl Snapshot {
         let stacked = if is_overlay { store.stackable(lease, layers)? } else { layers.to_vec() };
         let lowers = around.lowers(&stacked);
         let driver = if is_overlay { StorageDriver::Overlay } else { StorageDriver::Copy };
-        let snapshot = Snapshot { layers: layers.to_vec(), draft, lowers, driver, before: None };
+        let (work, leftover) = (path.join("work"), Leftover::default());
+        let snapshot = Snapshot { layers: layers.to_vec(), draft, work, leftover, lowers, driver, before: None };
         // A mount that ended with its machine may have left marks there.
         snapshot.renew_work()?;
         Ok(snapshot)
     }
 
-    fn make(store: &Store, lease: &Lease, layers: &[Layer], path: &Path, around: Around<'_>) -> Result<Snapshot> {
+    fn make(store: &Store, lease: &Lease, layers: &[Layer], place: Place<'_>, around: Around<'_>) -> Result<Snapshot> {
         failpoint("snapshot.make")?;
-        let draft = DraftDir::make(path)?;
-        let stacked = match store.storage_driver() {
+        let driver = store.storage_driver();
+        let stacked = match driver {
             StorageDriver::Overlay => store.stackable(lease, layers)?,
             StorageDriver::Copy => layers.to_vec(),
         };
         let lowers = around.lowers(&stacked);
-        let before = match store.storage_driver() {
-            StorageDriver::Overlay => {
-                let work = path.join("work");
+        let draft = DraftDir::make(&match place {
+            Place::Draft => lease.draft(),
+            Place::Container(path) => path.to_owned(),
+        })?;
+        let (mut work, mut leftover, mut before) = (draft.path.join("work"), Leftover::default(), None);
+        match (driver, place) {
+            (StorageDriver::Copy, _) => {
+                let root = copy::copy_tree(&MergedTree::of_directories(lowers.clone()), &draft.path.join("fs"))?;
+                before = Some(copy::record(&root)?);
+            }
+            (StorageDriver::Overlay, Place::Container(_)) => {
                 failpoint("snapshot.work")?;
                 std::fs::create_dir(&work).map_err(Error::path("make", &work))?;
-                None
             }
-            StorageDriver::Copy => {
-                let root = copy::copy_tree(&MergedTree::of_directories(lowers.clone()), &path.join("fs"))?;
-                Some(copy::record(&root)?)
+            (StorageDriver::Overlay, Place::Draft) => {
+                failpoint("snapshot.work")?;
+                (work, leftover) = Leftover::work(lease)?;
             }
-        };
-        Ok(Snapshot { layers: layers.to_vec(), draft, lowers, driver: store.storage_driver(), before })
+        }
+        Ok(Snapshot { layers: layers.to_vec(), draft, work, leftover, lowers, driver, before })
     }
 
     /// What to mount.
@@ -196,7 +219,7 @@ impl Snapshot {
         match self.driver {
             StorageDriver::Copy => Writable::Directory(self.upper()),
             StorageDriver::Overlay => {
-                Writable::Overlay { lowers: &self.lowers, upper: self.upper(), work: self.work() }
+                Writable::Overlay { lowers: &self.lowers, upper: self.upper(), work: self.work.clone() }
             }
         }
     }
@@ -206,21 +229,17 @@ impl Snapshot {
         self.draft.path.join("fs")
     }
 
-    fn work(&self) -> PathBuf {
-        self.draft.path.join("work")
-    }
-
     /// Empties overlay's own directory: one that served a volatile mount serves no other.
     ///
     /// # Errors
     /// When it cannot be made anew.
     pub fn renew_work(&self) -> Result<()> {
-        let work = self.work();
+        let work = &self.work;
         if self.driver == StorageDriver::Copy {
             return Ok(());
         }
-        std::fs::remove_dir_all(&work).map_err(Error::path("remove", &work))?;
-        std::fs::create_dir(&work).map_err(Error::path("make", &work))
+        std::fs::remove_dir_all(work).map_err(Error::path("remove", work))?;
+        std::fs::create_dir(work).map_err(Error::path("make", work))
     }
 
     /// The layers, bottom first.
@@ -233,17 +252,21 @@ impl Snapshot {
     /// # Errors
     /// When it cannot be read or written; nothing is left then.
     pub fn commit(self, store: &Store, lease: &Lease, options: &CommitOptions) -> Result<Committed> {
+        self.seal(store, lease, options)?.0.commit(store, lease)
+    }
+
+    /// The same, as far as it needs no disk, and what is of no use then.
+    ///
+    /// # Errors
+    /// When it cannot be read; nothing is left then.
+    pub fn seal(self, store: &Store, lease: &Lease, options: &CommitOptions) -> Result<(Sealed, Leftover)> {
         failpoint("snapshot.commit")?;
-        let (work, upper) = (self.work(), self.upper());
+        let upper = self.upper();
         let lowers = MergedTree::of_directories(self.lowers);
         if self.driver == StorageDriver::Overlay {
-            let aside = lease.draft();
-            std::fs::rename(&work, &aside).map_err(Error::path("remove", &work))?;
-            // Beside the work that somebody waits for. What is not done at the end goes with the lease.
-            rayon::spawn(move || drop(std::fs::remove_dir_all(aside)));
             canonical::canonicalize(&upper, &lowers)?;
             inherit(&upper, options)?;
-            return store.commit_tree(lease, self.draft);
+            return Ok((store.seal_tree(lease, self.draft)?, self.leftover.serving(lease)));
         }
         let before = match self.before {
             Some(before) => before,
@@ -258,7 +281,7 @@ impl Snapshot {
         inherit(&upper, options)?;
         std::thread::scope(|scope| {
             scope.spawn(move || drop(copy));
-            store.commit_tree(lease, self.draft)
+            Ok((store.seal_tree(lease, self.draft)?, self.leftover))
         })
     }
 

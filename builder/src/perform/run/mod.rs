@@ -29,12 +29,13 @@ use crate::event::Event;
 use crate::mounts::{MountFrom, Mounted};
 use crate::plan::RunOp;
 use crate::select::SourceTree;
+use crate::settle::Made;
 
 /// The name that a step sees as its host's; in no file of the layer.
 const HOSTNAME: &str = "dunnage-build";
 
 impl Work<'_> {
-    pub(super) fn run(&mut self, op: &RunOp) -> Result<(Layer, bool)> {
+    pub(super) fn run(&mut self, op: &RunOp) -> Result<Made> {
         let bound = self.bound_content(op)?;
         let mut opened = self.open_mounts(op)?;
         runtime::mount_point_layer(&self.solver.store.mount_points_dir())?;
@@ -72,7 +73,7 @@ impl Work<'_> {
             return Err(self.failed(op, &exit, &tail, kills));
         }
         self.unchanged(op, &bound)?;
-        self.commit(snapshot)
+        self.seal(snapshot)
     }
 
     /// What the step sees of the context must be what its key says.
