@@ -71,6 +71,14 @@ fn everything_with_a_name_can_be_inspected() {
     assert_eq!(inspect("{{with .State}}{{.Status}}{{end}} {{.Config.Entrypoint}}", &["web"]), "created []\n");
     assert_eq!(inspect("{{if .State.Health}}x{{else}}none{{end}}", &["web"]), "none\n");
     assert_eq!(inspect("json", &["web"]).lines().count(), 1);
+    assert_eq!(out(&dunnage, &["volume", "create", "--name", "kept"]), "kept\n");
+    assert_eq!(
+        out(&dunnage, &["network", "ls", "-f", "scope=local", "-f", "name=host", "--format", "{{.Name}}"]),
+        "host\n"
+    );
+    let hosts = dunnage.run(["run", "--rm", "--network", "host", "-p", "80:80", "base", "echo", "ran"]).ok();
+    assert!(hosts.stdout == "ran\n" && hosts.stderr.contains("no port is published"), "{hosts:?}");
+    dunnage.run(["run", "--rm", "-v", ":/x", "base", "true"]).fails(125, "missing before the colon");
     dunnage.run(["inspect", "-f", "{{.State.Health.Status}}", "web"]).fails(2, "not there");
     dunnage.run(["inspect", "-s", "-f", "{{.SizeRw}} {{.SizeRootFs}}", "web"]).ok();
     dunnage.run(["inspect", "--type", "image", "web"]).fails(1, "no image");

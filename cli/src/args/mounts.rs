@@ -204,10 +204,11 @@ fn volume_name(name: &str) -> Result<String, String> {
     let valid = name.len() > 1
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    if valid {
-        Ok(name.to_owned())
-    } else {
-        Err(format!("`{name}` is no name of a volume; a directory of this machine is a path, as ./{name}"))
+    match name {
+        "" => Err("the name of a volume, or a directory, is missing before the colon".to_owned()),
+        _ if valid => Ok(name.to_owned()),
+        path if path.starts_with('/') => Err(format!("`{path}` is no name of a volume; for a directory say type=bind")),
+        _ => Err(format!("`{name}` is no name of a volume; a directory of this machine is a path, as ./{name}")),
     }
 }
 

@@ -144,6 +144,8 @@ pub(crate) enum NetworkFilter {
     Label(String, Option<String>),
     Name(String),
     Custom(bool),
+    /// All there are have `local`.
+    Scope(String),
 }
 
 fn filter(text: &str) -> Result<NetworkFilter, String> {
@@ -155,12 +157,15 @@ fn filter(text: &str) -> Result<NetworkFilter, String> {
         Some(("name", part)) => Ok(NetworkFilter::Name(part.to_owned())),
         Some(("type", "custom")) => Ok(NetworkFilter::Custom(true)),
         Some(("type", "builtin")) => Ok(NetworkFilter::Custom(false)),
+        Some(("scope", scope)) => Ok(NetworkFilter::Scope(scope.to_owned())),
         Some(("label", label)) => Ok(match label.split_once('=') {
             Some((key, value)) => NetworkFilter::Label(key.to_owned(), Some(value.to_owned())),
             None => NetworkFilter::Label(label.to_owned(), None),
         }),
-        _ => Err("filters are dangling=true|false, driver=NAME, id=PART, label=KEY[=VALUE], name=PART and \
+        _ => {
+            Err("filters are dangling=true|false, driver=NAME, id=PART, label=KEY[=VALUE], name=PART, scope=local and \
                   type=builtin|custom"
-            .to_owned()),
+                .to_owned())
+        }
     }
 }

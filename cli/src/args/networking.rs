@@ -102,11 +102,6 @@ impl NetworkArgs {
                         "ports cannot be published with --network none: nothing leads to the container".to_owned()
                     );
                 }
-                NetworkFlag::Host if publishes => {
-                    return Err(
-                        "ports cannot be published with --network host: they are this machine's already".to_owned()
-                    );
-                }
                 NetworkFlag::None => return Ok(NetworkChoice::None),
                 NetworkFlag::Host => return Ok(NetworkChoice::Host),
                 NetworkFlag::Container(_) if publishes => {
@@ -133,7 +128,17 @@ impl NetworkArgs {
     /// The ports; those without an address have this one, where it is given.
     pub(crate) fn ports(&self, address: Option<IpAddr>) -> Vec<PortSpec> {
         let each = |port: &PortSpec| PortSpec { address: port.address.or(address), ..port.clone() };
-        self.publish.iter().map(each).collect()
+        if self.is_hosts() { Vec::new() } else { self.publish.iter().map(each).collect() }
+    }
+
+    /// Whether the network is this machine's own, whose ports need no publishing.
+    fn is_hosts(&self) -> bool {
+        self.network.iter().any(|flag| matches!(flag, NetworkFlag::Host))
+    }
+
+    /// Ports are asked for that are this machine's anyway.
+    pub(crate) fn publishes_in_vain(&self) -> bool {
+        self.is_hosts() && (self.publish_all || !self.publish.is_empty())
     }
 
     /// `--expose`, each port by itself.
@@ -143,7 +148,7 @@ impl NetworkArgs {
 
     /// `--publish-all`.
     pub(crate) fn publishes_all(&self) -> bool {
-        self.publish_all
+        self.publish_all && !self.is_hosts()
     }
 
     /// `--link`.

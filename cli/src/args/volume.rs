@@ -31,7 +31,11 @@ pub(crate) struct VolumeCreateArgs {
     #[arg(short, long, value_name = "DRIVER", default_value = "local", value_parser = ["local"])]
     pub(crate) driver: String,
     /// Its name; one is made up when there is none
+    #[arg(conflicts_with = "named")]
     pub(crate) name: Option<String>,
+    /// The name, as older scripts give it
+    #[arg(long = "name", value_name = "NAME", hide = true)]
+    pub(crate) named: Option<String>,
 }
 
 /// List volumes

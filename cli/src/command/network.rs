@@ -96,6 +96,7 @@ fn wanted(filter: &NetworkFilter, network: &NetworkInfo) -> bool {
         NetworkFilter::Driver(driver) => driver == network.driver.word(),
         NetworkFilter::Id(part) => record.id.starts_with(part.as_str()),
         NetworkFilter::Name(part) => record.name.contains(part.as_str()),
+        NetworkFilter::Scope(scope) => scope == "local",
         NetworkFilter::Custom(custom) => *custom != network.is_predefined(),
         NetworkFilter::Label(key, value) => {
             record.labels.get(key).is_some_and(|there| value.as_ref().is_none_or(|value| value == there))

@@ -122,6 +122,9 @@ pub(super) fn monitor(root: Option<PathBuf>, args: &crate::args::MonitorArgs) ->
 /// `attached`: the one who makes it is the one who types.
 fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
     let (image, command) = args.image_and_command();
+    if args.network.publishes_in_vain() {
+        ui::note("with --network host no port is published: they are this machine's already");
+    }
     let mut env = Vec::new();
     for path in &args.env_file {
         env.extend(pairs_file("--env-file", path, variable)?);

@@ -22,7 +22,8 @@ pub(super) fn volume(root: Option<PathBuf>, volume: &Volume) -> Outcome {
 }
 
 fn create(root: Option<PathBuf>, args: &VolumeCreateArgs) -> Outcome {
-    let made = open(root)?.create_volume(args.name.as_deref(), super::build::pairs(&args.label))?;
+    let made =
+        open(root)?.create_volume(args.name.as_deref().or(args.named.as_deref()), super::build::pairs(&args.label))?;
     ui::line(&made.name)?;
     Ok(0)
 }
