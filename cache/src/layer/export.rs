@@ -86,8 +86,7 @@ impl Store {
 
     /// The same, as far as it needs no disk.
     pub(crate) fn seal_tree(&self, lease: &Lease, draft: DraftDir) -> Result<Sealed> {
-        failpoint("layer.commit")?;
-        let (Measured { tree, size }, digest) = pack_draft(&draft, None, &Shared::new())?;
+        let (Measured { tree, size }, digest) = begun(|| pack_draft(&draft, None, &Shared::new()))?;
         if let Some(layer) = self.layer_by_tree(lease, &tree)? {
             return Ok(Sealed::Settled(Committed { layer, existed: true }));
         }
@@ -129,8 +128,7 @@ impl Store {
         flushed: bool,
         over: Option<DiffId>,
     ) -> Result<Committed> {
-        failpoint("layer.commit")?;
-        let (Measured { tree, size }, digest) = pack(&draft)?;
+        let (Measured { tree, size }, digest) = begun(|| pack(&draft))?;
         if let Some(layer) = self.layer_by_tree(lease, &tree)? {
             return Ok(Committed { layer, existed: true });
         }
@@ -194,6 +192,12 @@ impl Store {
         }
         Ok(Ok(LayerCheck { size }))
     }
+}
+
+/// A draft becomes a layer from here on.
+fn begun<T>(pack: impl FnOnce() -> Result<T>) -> Result<T> {
+    failpoint("layer.commit")?;
+    pack()
 }
 
 fn open_split(directory: &Path) -> Result<Option<SplitReader<'static>>> {

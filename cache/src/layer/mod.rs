@@ -212,9 +212,13 @@ impl Store {
         }
         let _lock = self.shared()?;
         self.name(draft, file)?;
-        failpoint("layer.dirsync")?;
-        sync_directory(&self.path("layers"))?;
+        self.flush_names()?;
         self.named(lease, file)
+    }
+
+    fn flush_names(&self) -> Result<()> {
+        failpoint("layer.dirsync")?;
+        sync_directory(&self.path("layers"))
     }
 
     /// Gives a flushed draft its name. The caller holds the store's lock, and flushes `layers` afterwards.

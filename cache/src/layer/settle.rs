@@ -10,9 +10,8 @@ use std::sync::Arc;
 use super::{Committed, DraftDir, Held, Layer, LayerFile};
 use crate::digest::TreeHash;
 use crate::error::Result;
-use crate::failpoint::failpoint;
 use crate::lease::Lease;
-use crate::store::{Store, sync_directory};
+use crate::store::Store;
 
 /// A tree that became a layer.
 #[derive(Debug)]
@@ -103,8 +102,7 @@ impl Store {
             self.name(draft, &file)?;
             files.push(file);
         }
-        failpoint("layer.dirsync")?;
-        sync_directory(&self.path("layers"))?;
+        self.flush_names()?;
         files.iter().map(|file| self.named(lease, file)).collect()
     }
 }

@@ -197,17 +197,16 @@ impl Snapshot {
             Place::Container(path) => path.to_owned(),
         })?;
         let (mut work, mut leftover, mut before) = (draft.path.join("work"), Leftover::default(), None);
+        failpoint("snapshot.work")?;
         match (driver, place) {
             (StorageDriver::Copy, _) => {
                 let root = copy::copy_tree(&MergedTree::of_directories(lowers.clone()), &draft.path.join("fs"))?;
                 before = Some(copy::record(&root)?);
             }
             (StorageDriver::Overlay, Place::Container(_)) => {
-                failpoint("snapshot.work")?;
                 std::fs::create_dir(&work).map_err(Error::path("make", &work))?;
             }
             (StorageDriver::Overlay, Place::Draft) => {
-                failpoint("snapshot.work")?;
                 (work, leftover) = Leftover::work(lease)?;
             }
         }
