@@ -1,11 +1,13 @@
 //! Where containers live: one directory each, locked by the process that runs it.
 //!
+//! The directory itself is what is locked; with its sticky bit it goes with the process that holds it, however that ends.
+//! Making an inode is dear where many were removed just before, so that no file stands for what a bit can say.
 //! `container.json` is what was asked for, written once and durable. `state.json` is what became of it, written by the
 //! holder of the lock and never trusted alone: a holder that died cannot correct it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Permissions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -13,15 +15,17 @@ use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::ImageId;
+use crate::digest::{DiffId, ImageId};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
-use crate::lease::{entries, is_alive};
+use crate::lease::{Lease, entries, is_alive};
 use crate::sealed::{seal, unseal};
 use crate::store::{Store, random_hex, write_atomically, write_durably};
 
-/// The mark of a container that goes with its process.
-const REMOVE: &str = "remove";
+const MODE: u32 = 0o700;
+/// The mode of a container that goes with its process.
+const PASSING: u32 = 0o1700;
+const STICKY: u32 = 0o1000;
 const RECORD: &str = "container.json";
 const STATE: &str = "state.json";
 /// Somebody who only looks whether a lock is held holds it for a moment.
@@ -42,6 +46,9 @@ pub struct ContainerRecord {
     /// Nanoseconds beyond them: containers that were made within one second have an order.
     #[serde(default)]
     pub created_nanos: u32,
+    /// The layers of its image, which stay for as long as somebody holds it.
+    #[serde(default)]
+    pub layers: Vec<DiffId>,
     /// Names of the volumes that it mounts.
     #[serde(default)]
     pub volumes: Vec<String>,
@@ -55,6 +62,8 @@ pub struct ContainerRecord {
 pub struct NewContainer<'a> {
     /// Its image.
     pub image: &'a ImageId,
+    /// The image's layers.
+    pub layers: &'a [DiffId],
     /// Its name is its own for as long as it is there.
     pub name: Option<&'a str>,
     /// It goes with this process, however that ends.
@@ -84,9 +93,22 @@ impl ContainerPlace {
         &self.record
     }
 
+    /// A lease for what is done with it while it is held.
+    ///
+    /// # Errors
+    /// When no name is to be had for it.
+    pub fn lease(&self, store: &Store) -> Result<Lease> {
+        Lease::of_container(store, &self.record.layers)
+    }
+
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where what it wrote lies.
+    pub(crate) fn tree(&self) -> PathBuf {
+        tree_of(&self.path)
     }
 
     /// The lock, to be handed to the process that goes on with it.
@@ -108,8 +130,7 @@ impl ContainerPlace {
     /// # Errors
     /// When that cannot be noted.
     pub fn remove_at_end(&self) -> Result<()> {
-        let mark = self.path.join(REMOVE);
-        File::create(&mark).map(drop).map_err(Error::path("make", &mark))
+        std::fs::set_permissions(&self.path, Permissions::from_mode(PASSING)).map_err(Error::path("mark", &self.path))
     }
 
     /// Replaces what was asked for, and the volumes that go with it.
@@ -144,6 +165,12 @@ impl ContainerPlace {
     }
 }
 
+/// Where what a container wrote lies: beside its record, or one directory below, where it lay before.
+pub(crate) fn tree_of(container: &Path) -> PathBuf {
+    let before = container.join("tree");
+    if before.is_dir() { before } else { container.to_owned() }
+}
+
 fn write_record(directory: &Path, record: &ContainerRecord, durable: bool) -> Result<()> {
     let bytes = seal("the container's record", record)?;
     let (path, draft) = (directory.join(RECORD), directory.join(".container.json"));
@@ -172,25 +199,18 @@ impl Store {
             image: new.image.clone(),
             created: since.as_secs(),
             created_nanos: since.subsec_nanos(),
+            layers: new.layers.to_vec(),
             volumes: new.volumes,
             spec: new.spec,
         };
         let path = self.container_dir(&record.id);
         failpoint("container.make")?;
-        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(Error::path("make", &path))?;
-        let lock_path = path.join("lock");
-        let lock = OpenOptions::new()
-            .create_new(true)
-            .write(true)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(Error::path("make", &lock_path))?;
+        let mode = if new.remove { PASSING } else { MODE };
+        std::fs::DirBuilder::new().mode(mode).create(&path).map_err(Error::path("make", &path))?;
         failpoint("container.lock")?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(Error::errno("lock", &lock_path))?;
+        let lock = File::open(&path).map_err(Error::path("open", &path))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(Error::errno("lock", &path))?;
         let place = ContainerPlace { record, path, lock };
-        if new.remove {
-            place.remove_at_end()?;
-        }
         failpoint("container.record")?;
         // One that goes with this process means nothing after a power cut.
         write_record(&place.path, &place.record, !new.remove)?;
@@ -207,9 +227,9 @@ impl Store {
     /// # Errors
     /// When there is none, or a process has it.
     pub fn lock_container(&self, id: &str) -> Result<ContainerPlace> {
-        let path = self.container_dir(id).join("lock");
+        let path = self.container_dir(id);
         let missing = || Error::ContainerNotFound(id.to_owned());
-        let lock = match OpenOptions::new().write(true).open(&path) {
+        let lock = match File::open(&path) {
             Ok(lock) => lock,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
             Err(error) => return Err(Error::path("open", path)(error)),
@@ -281,8 +301,8 @@ impl Store {
     pub(crate) fn abandoned_containers(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for (_, path) in entries(&self.path("containers"))? {
-            let unwanted = path.join(REMOVE).exists() || !path.join(RECORD).exists();
-            if unwanted && !is_alive(&path.join("lock"))? {
+            let passing = path.metadata().is_ok_and(|found| found.mode() & STICKY != 0);
+            if (passing || !path.join(RECORD).exists()) && !is_alive(&path)? {
                 found.push(path);
             }
         }
@@ -301,7 +321,7 @@ impl Store {
     pub(crate) fn containers_locked(&self) -> Result<Vec<(ContainerRecord, bool)>> {
         let mut found = Vec::new();
         for (_, path) in entries(&self.path("containers"))? {
-            let running = is_alive(&path.join("lock"))?;
+            let running = is_alive(&path)?;
             found.extend(read_record(&path).map(|record| (record, running)));
         }
         Ok(found)
@@ -312,7 +332,7 @@ impl Store {
     /// # Errors
     /// When that cannot be looked at.
     pub fn container_bytes(&self, id: &str) -> Result<u64> {
-        crate::usage::disk_bytes(&self.container_dir(id).join("tree/fs"))
+        crate::usage::disk_bytes(&tree_of(&self.container_dir(id)).join("fs"))
     }
 
     /// One container, and whether a process has it.
@@ -321,7 +341,7 @@ impl Store {
     /// When its lock cannot be looked at.
     pub fn container(&self, id: &str) -> Result<Option<(ContainerRecord, bool)>> {
         let path = self.container_dir(id);
-        let running = is_alive(&path.join("lock"))?;
+        let running = is_alive(&path)?;
         Ok(read_record(&path).map(|record| (record, running)))
     }
 }
@@ -333,7 +353,7 @@ mod tests {
     use crate::digest::Digest;
 
     fn plain<'a>(image: &'a ImageId, name: Option<&'a str>, remove: bool) -> NewContainer<'a> {
-        NewContainer { image, name, remove, volumes: Vec::new(), spec: serde_json::Value::Null }
+        NewContainer { image, layers: &[], name, remove, volumes: Vec::new(), spec: serde_json::Value::Null }
     }
 
     #[test]

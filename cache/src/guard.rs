@@ -141,11 +141,15 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 
 /// Each name from its own directory: of a long path the kernel would look up every part again.
 fn walk(directory: &OwnedFd, hasher: &mut blake3::Hasher, left: &mut usize) -> io::Result<bool> {
-    for name in names(directory)? {
+    for Name { name, link } in names(directory)? {
         let Some(fewer) = left.checked_sub(1) else { return Ok(false) };
         *left = fewer;
         hasher.update(&(name.count_bytes() as u64).to_le_bytes());
         hasher.update(name.to_bytes());
+        if let Some(number) = link {
+            hasher.update(&number.to_le_bytes());
+            continue;
+        }
         let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
         add(hasher, &stat);
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
@@ -158,7 +162,15 @@ fn walk(directory: &OwnedFd, hasher: &mut blake3::Hasher, left: &mut usize) -> i
     Ok(true)
 }
 
-fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+/// An entry of a directory. A link cannot be written: another text is another link, which has a number of its own and
+/// moves the times of its directory. So what the directory says of it is enough.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    name: CString,
+    link: Option<u64>,
+}
+
+fn names(directory: &OwnedFd) -> io::Result<Vec<Name>> {
     let mut buffer = [MaybeUninit::uninit(); 8 << 10];
     let mut entries = RawDir::new(directory, &mut buffer);
     let mut names = Vec::new();
@@ -166,7 +178,8 @@ fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
         let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            names.push(name.to_owned());
+            let link = (entry.file_type() == FileType::Symlink).then(|| entry.ino());
+            names.push(Name { name: name.to_owned(), link });
         }
     }
     names.sort_unstable();
@@ -201,6 +214,17 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(20));
         std::fs::write(&file, "two").unwrap();
         std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        assert_ne!(guard_of(directory.path()).unwrap(), before);
+    }
+
+    #[test]
+    fn another_link_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("l");
+        std::os::unix::fs::symlink("one", &link).unwrap();
+        let before = guard_of(directory.path()).unwrap();
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("two", &link).unwrap();
         assert_ne!(guard_of(directory.path()).unwrap(), before);
     }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -21,7 +21,10 @@ use crate::store::{Store, random_name};
 pub struct Lease {
     store: Store,
     name: String,
-    file: Mutex<File>,
+    /// Made when something is to be written there or beside it.
+    file: Mutex<Option<File>>,
+    /// What is kept without it.
+    kept: BTreeSet<DiffId>,
     pinned: Mutex<BTreeSet<DiffId>>,
     drafts: Once,
     next: AtomicU64,
@@ -30,9 +33,33 @@ pub struct Lease {
 
 impl Lease {
     pub(crate) fn take(store: &Store) -> Result<Lease> {
+        let lease = Lease::unwritten(store, BTreeSet::new())?;
         let _lock = store.shared()?;
-        let name = random_name()?;
-        let path = store.path("leases").join(&name);
+        *lease.locked_file() = Some(lease.make_file()?);
+        Ok(lease)
+    }
+
+    /// One for a container that this process holds: its record keeps the layers that it names.
+    pub(crate) fn of_container(store: &Store, layers: &[DiffId]) -> Result<Lease> {
+        Lease::unwritten(store, layers.iter().cloned().collect())
+    }
+
+    fn unwritten(store: &Store, kept: BTreeSet<DiffId>) -> Result<Lease> {
+        Ok(Lease {
+            store: store.clone(),
+            name: random_name()?,
+            file: Mutex::new(None),
+            kept,
+            pinned: Mutex::new(BTreeSet::new()),
+            drafts: Once::new(),
+            next: AtomicU64::new(0),
+            spare: Spare::default(),
+        })
+    }
+
+    /// The caller holds the store's lock: nobody sweeps a file that is not locked yet.
+    fn make_file(&self) -> Result<File> {
+        let path = self.path();
         failpoint("lease.file")?;
         let file = OpenOptions::new()
             .create_new(true)
@@ -43,24 +70,24 @@ impl Lease {
         failpoint("lease.lock")?;
         // A sweep that probes this very file holds its lock for a moment: wait for it.
         flock(&file, FlockOperation::LockExclusive).map_err(Error::errno("lock the lease", &path))?;
-        Ok(Lease {
-            store: store.clone(),
-            name,
-            file: Mutex::new(file),
-            pinned: Mutex::new(BTreeSet::new()),
-            drafts: Once::new(),
-            next: AtomicU64::new(0),
-            spare: Spare::default(),
-        })
+        Ok(file)
+    }
+
+    fn locked_file(&self) -> MutexGuard<'_, Option<File>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a layer from being pruned. The caller holds the store's lock, so that prune sees the pin or the caller the loss.
     pub(crate) fn pin(&self, id: &DiffId) -> Result<()> {
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        if !pinned.insert(id.clone()) {
+        if !pinned.insert(id.clone()) || self.kept.contains(id) {
             return Ok(());
         }
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.locked_file();
+        let file = match &mut *file {
+            Some(file) => file,
+            none => none.insert(self.make_file()?),
+        };
         failpoint("lease.pin")?;
         file.write_all(format!("{}\n", id.hex()).as_bytes()).map_err(Error::path("write the lease", self.path()))
     }
@@ -75,7 +102,7 @@ impl Lease {
         let drafts = self.drafts();
         // Many a lease has none. Where it cannot be made, whoever makes the draft is told.
         self.drafts.call_once(|| {
-            let _ = failpoint("lease.draft").map(|()| std::fs::create_dir(&drafts));
+            let _ = failpoint("lease.draft").and_then(|()| self.keep_drafts()).map(|()| std::fs::create_dir(&drafts));
         });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         drafts.join(number.to_string())
@@ -84,6 +111,16 @@ impl Lease {
     /// Directories that overlay has worked with.
     pub(crate) fn spare(&self) -> &Spare {
         &self.spare
+    }
+
+    /// Drafts are nobody's without a lease of their name.
+    fn keep_drafts(&self) -> Result<()> {
+        let mut file = self.locked_file();
+        if file.is_none() {
+            let _lock = self.store.shared()?;
+            *file = Some(self.make_file()?);
+        }
+        Ok(())
     }
 
     fn drafts(&self) -> PathBuf {
@@ -106,7 +143,9 @@ impl Drop for Lease {
         if self.drafts.is_completed() {
             let _ = std::fs::remove_dir_all(self.drafts());
         }
-        let _ = std::fs::remove_file(self.path());
+        if self.locked_file().is_some() {
+            let _ = std::fs::remove_file(self.path());
+        }
     }
 }
 
@@ -167,7 +206,7 @@ fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// The layers that living processes work with. The caller holds the exclusive lock.
+/// The layers that living processes work with, those of containers that run among them. The caller holds the exclusive lock.
 pub(crate) fn pinned(store: &Store) -> Result<BTreeSet<String>> {
     let mut pinned = BTreeSet::new();
     for (_, path) in entries(&store.path("leases"))? {
@@ -175,6 +214,10 @@ pub(crate) fn pinned(store: &Store) -> Result<BTreeSet<String>> {
             let text = std::fs::read_to_string(&path).map_err(Error::path("read", &path))?;
             pinned.extend(text.lines().map(str::to_owned));
         }
+    }
+    // One that nobody runs is kept by its image, and goes with a prune that takes both.
+    for (record, _) in store.containers_locked()?.into_iter().filter(|(_, held)| *held) {
+        pinned.extend(record.layers.iter().map(|id| id.hex().to_owned()));
     }
     Ok(pinned)
 }
@@ -245,6 +288,24 @@ mod tests {
         drop(lease);
         assert!(entries(&store.path("leases")).unwrap().is_empty());
         assert!(entries(&store.path("drafts")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_a_container_names_is_kept_without_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let [named, other] = [b"a", b"b"].map(|text| DiffId(crate::digest::Digest::sha256_of(text)));
+        let lease = Lease::of_container(&store, std::slice::from_ref(&named)).unwrap();
+        let files = || entries(&store.path("leases")).unwrap().len();
+        lease.pin(&named).unwrap();
+        assert!(lease.has(&named) && files() == 0);
+        lease.pin(&other).unwrap();
+        assert_eq!(pinned(&store).unwrap().into_iter().collect::<Vec<_>>(), [other.hex()]);
+        drop(lease);
+        assert_eq!(files(), 0);
+        let lease = Lease::of_container(&store, &[]).unwrap();
+        std::fs::write(lease.draft(), "x").unwrap();
+        assert_eq!((files(), sweep(&store).unwrap()), (1, 0));
     }
 
     #[test]

@@ -203,7 +203,7 @@ mod tests {
         let image = ImageId(Digest::sha256_of(b""));
         let volumes = vec!["data".to_owned()];
         let spec = serde_json::Value::Null;
-        let new = crate::NewContainer { image: &image, name: None, remove: false, volumes, spec };
+        let new = crate::NewContainer { image: &image, layers: &[], name: None, remove: false, volumes, spec };
         let place = store.create_container(new).unwrap();
         assert!(matches!(store.remove_volume("data"), Err(Error::VolumeInUse { .. })));
         place.remove().unwrap();

@@ -69,7 +69,19 @@ impl Stores {
         let crashed = used.copy();
         let dead = crashed.command(["build", "-q", "-t", "new", "context"]);
         armed(dead, "layer.rename=abort");
+        // As if both had died at once: the second would sweep what the first one left.
+        let left = ["leases", "drafts"].map(|name| (crashed.root().join(name), crashed.root().join("left").join(name)));
+        std::fs::create_dir(crashed.root().join("left")).unwrap();
+        for (directory, aside) in &left {
+            std::fs::rename(directory, aside).unwrap();
+            std::fs::create_dir(directory).unwrap();
+        }
         armed(crashed.command(["run", "--rm", "base", "true"]), "run.start=abort");
+        for (directory, aside) in &left {
+            std::fs::remove_dir_all(directory).unwrap();
+            std::fs::rename(aside, directory).unwrap();
+        }
+        std::fs::remove_dir(crashed.root().join("left")).unwrap();
         std::fs::write(crashed.root().join("drafts/loose-0"), "").unwrap();
         let damaged = used.copy();
         let layers = files(&damaged.root().join("layers"), "kept");

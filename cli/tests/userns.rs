@@ -57,7 +57,7 @@ fn root_inside_is_nobody_outside_and_files_keep_their_owners() {
     assert!(count == 65_536 && first >= FIRST, "{first} {count}");
     // On the machine the process is the first of its ids, and the file is whose the container says.
     assert_eq!(std::fs::metadata(format!("/proc/{}", pid_of(&dunnage, "one"))).unwrap().uid(), first);
-    let file = dunnage.root().join("containers").join(id.trim()).join("tree/fs/f");
+    let file = dunnage.root().join("containers").join(id.trim()).join("fs/f");
     let file = std::fs::metadata(file).unwrap();
     assert_eq!((file.uid(), file.gid(), file.permissions().mode() & 0o7777), (33, 44, 0o6755));
     assert_eq!(dunnage.run(["inspect", "-f", "{{.HostConfig.UsernsMode}}", "one"]).ok().stdout, "auto\n");

@@ -229,7 +229,7 @@ impl Sweep<'_> {
             // One without a record was left by a process that died while making it: nobody can name it.
             failpoint("prune.container")?;
             let doomed = marked.containers.contains(&id) || !known.contains(&id);
-            if doomed && !is_alive(&path.join("lock"))? && self.throw(&path)? && known.contains(&id) {
+            if doomed && !is_alive(&path)? && self.throw(&path)? && known.contains(&id) {
                 self.pruned.containers.push(id);
             }
         }

@@ -263,34 +263,50 @@ pub(crate) struct DraftDir {
     directory: Arc<OwnedFd>,
     /// When that was.
     opened: Instant,
-    released: bool,
+    owned: Owned,
+}
+
+/// What goes with a draft that came to nothing.
+#[derive(Debug)]
+enum Owned {
+    Nothing,
+    /// What was made in a directory that was there before.
+    Parts,
+    All,
 }
 
 impl DraftDir {
     /// Makes it with an empty `fs/`.
     pub(crate) fn make(path: &Path) -> Result<DraftDir> {
-        use std::os::unix::fs::DirBuilderExt;
         failpoint("layer.draft")?;
         std::fs::create_dir(path).map_err(Error::path("make", path))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::errno("open", path))?;
-        let draft = DraftDir::of(path, directory, false);
-        let fs = path.join("fs");
+        let draft = DraftDir::open_as(path, Owned::All)?;
+        draft.make_root()?;
+        Ok(draft)
+    }
+
+    pub(crate) fn make_root(&self) -> Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        let fs = self.path.join("fs");
         std::fs::DirBuilder::new().mode(0o755).create(&fs).map_err(Error::path("make", &fs))?;
         // Whatever the caller's umask: this becomes the root directory of containers.
-        rustix::fs::chmod(&fs, Mode::from_raw_mode(0o755)).map_err(Error::errno("make", &fs))?;
-        Ok(draft)
+        rustix::fs::chmod(&fs, Mode::from_raw_mode(0o755)).map_err(Error::errno("make", &fs))
     }
 
     /// One that is there already, and stays.
     pub(crate) fn open(path: &Path) -> Result<DraftDir> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::errno("open", path))?;
-        Ok(DraftDir::of(path, directory, true))
+        DraftDir::open_as(path, Owned::Nothing)
     }
 
-    fn of(path: &Path, directory: OwnedFd, released: bool) -> DraftDir {
-        DraftDir { path: path.to_owned(), directory: Arc::new(directory), opened: Instant::now(), released }
+    /// One in a directory that is there already, and stays; its `fs/` is still to be made.
+    pub(crate) fn within(path: &Path) -> Result<DraftDir> {
+        DraftDir::open_as(path, Owned::Parts)
+    }
+
+    fn open_as(path: &Path, owned: Owned) -> Result<DraftDir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::errno("open", path))?;
+        Ok(DraftDir { path: path.to_owned(), directory: Arc::new(directory), opened: Instant::now(), owned })
     }
 
     /// Writes its record and its guard; its tree changes no more.
@@ -313,16 +329,18 @@ impl DraftDir {
     }
 
     fn staying(mut self) -> DraftDir {
-        self.released = true;
+        self.owned = Owned::Nothing;
         self
     }
 }
 
 impl Drop for DraftDir {
     fn drop(&mut self) {
-        if !self.released {
-            // What stays is swept with the lease.
-            let _ = std::fs::remove_dir_all(&self.path);
+        // What stays is swept with the lease, or goes with its container.
+        match self.owned {
+            Owned::Nothing => {}
+            Owned::Parts => ["fs", "work"].iter().for_each(|part| drop(std::fs::remove_dir_all(self.path.join(part)))),
+            Owned::All => drop(std::fs::remove_dir_all(&self.path)),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::compare::{Entry, is_unchanged};
 use super::diff::{give, give_name, move_changes};
 use super::merged::{MergedTree, OPAQUE_MARKS, hides, is_opaque, open_below};
 use super::{as_it_began, canonical, copy};
+use crate::containers::tree_of;
 use crate::error::{Error, Result};
 use crate::layer::{Committed, DraftDir, Layer};
 use crate::lease::Lease;
@@ -41,7 +42,7 @@ struct Parts {
 
 impl Store {
     fn parts(&self, lease: &Lease, layers: &[Layer], id: &str) -> Result<Parts> {
-        let tree = self.container_dir(id).join("tree");
+        let tree = tree_of(&self.container_dir(id));
         let is_overlay = tree.join("work").exists();
         let stacked = if is_overlay { self.stackable(lease, layers)? } else { layers.to_vec() };
         // They are made when the first container runs.

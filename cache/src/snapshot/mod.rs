@@ -142,7 +142,7 @@ impl Store {
     /// When its directories cannot be made.
     pub fn container_snapshot(&self, lease: &Lease, layers: &[Layer], container: &ContainerPlace) -> Result<Snapshot> {
         let around = Around { cover: None, mount_points: Some(self.mount_points_dir()) };
-        let path = container.path().join("tree");
+        let path = container.tree();
         if path.join("fs").exists() {
             return Snapshot::open(self, lease, layers, &path, around);
         }
@@ -192,19 +192,24 @@ impl Snapshot {
             StorageDriver::Copy => layers.to_vec(),
         };
         let lowers = around.lowers(&stacked);
-        let draft = DraftDir::make(&match place {
-            Place::Draft => lease.draft(),
-            Place::Container(path) => path.to_owned(),
-        })?;
+        let draft = match place {
+            Place::Draft => DraftDir::make(&lease.draft())?,
+            Place::Container(path) => DraftDir::within(path)?,
+        };
         let (mut work, mut leftover, mut before) = (draft.path.join("work"), Leftover::default(), None);
         failpoint("snapshot.work")?;
         match (driver, place) {
-            (StorageDriver::Copy, _) => {
+            (StorageDriver::Copy, place) => {
+                if let Place::Container(_) = place {
+                    draft.make_root()?;
+                }
                 let root = copy::copy_tree(&MergedTree::of_directories(lowers.clone()), &draft.path.join("fs"))?;
                 before = Some(copy::record(&root)?);
             }
             (StorageDriver::Overlay, Place::Container(_)) => {
                 std::fs::create_dir(&work).map_err(Error::path("make", &work))?;
+                // After it: who finds a root finds all.
+                draft.make_root()?;
             }
             (StorageDriver::Overlay, Place::Draft) => {
                 (work, leftover) = Leftover::work(lease)?;

@@ -94,7 +94,7 @@ impl<'a> Monitor<'a> {
             LogWriter::open(place.path(), &spec.log).map_err(|error| Error::file("write", place.path(), error))?;
         let state = engine.store.container_state(&record.id).unwrap_or_default();
         let name = record.name.unwrap_or_else(|| name_of(&record.id));
-        Ok(Monitor { engine, lease: engine.store.lease()?, place, spec, image, name, clients, log, state })
+        Ok(Monitor { engine, lease: place.lease(&engine.store)?, place, spec, image, name, clients, log, state })
     }
 
     fn run(mut self) -> Result<()> {
