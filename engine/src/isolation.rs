@@ -27,7 +27,10 @@ pub enum Isolation {
 /// # Errors
 /// When the namespace was entered only in part: nothing can be done in there.
 pub fn isolate(programs: &SearchPath, store: &Path) -> Result<Isolation> {
-    let helpers = IdHelpers { newuidmap: programs.find("newuidmap"), newgidmap: programs.find("newgidmap") };
+    let helpers = match runtime::needs_user_namespace()? {
+        true => IdHelpers { newuidmap: programs.find("newuidmap"), newgidmap: programs.find("newgidmap") },
+        false => IdHelpers::default(),
+    };
     match runtime::enter_user_namespace(&helpers, store) {
         Ok(ids) => Ok(Isolation::Containers(ids)),
         Err(runtime::Error::UserNamespace { why, remedy }) => Ok(Isolation::FilesOnly { why, remedy }),

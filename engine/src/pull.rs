@@ -121,6 +121,12 @@ impl Engine {
     /// When it is neither here nor to be had.
     pub fn ensure_image(&self, text: &str, supply: &Supply<'_>) -> Result<()> {
         let here = self.store.find_image(text);
+        if let Ok(image) = &here
+            && supply.policy != PullPolicy::Always
+            && supply.platform.is_none_or(|wanted| is_for(image, wanted))
+        {
+            return Ok(());
+        }
         let name = text.parse::<Reference>().ok();
         match (here, name) {
             // What is here under its id has no registry that it could come from.

@@ -33,12 +33,12 @@ pub(crate) struct Host {
     pub(crate) may_set_groups: bool,
     pub(crate) resolv_conf: Vec<u8>,
     pub(crate) devices: Vec<Device>,
-    /// Where this process's command line lies in its memory.
+    /// Where this process's command line lies in its memory, for the init that hides it.
     pub(crate) arguments: std::ops::Range<usize>,
 }
 
 impl Host {
-    pub(crate) fn probe(privileged: bool) -> Result<Host> {
+    pub(crate) fn probe(privileged: bool, init: bool) -> Result<Host> {
         let last_capability = (0..64).take_while(|number| capability::is_bounding(*number).is_ok()).last().unwrap_or(0);
         let user_namespace = userns::in_user_namespace();
         let mounts = match user_namespace {
@@ -57,7 +57,10 @@ impl Host {
             may_set_groups: userns::may_set_groups(),
             resolv_conf: resolv_conf(),
             devices: if privileged { devices() } else { Vec::new() },
-            arguments: arguments(&fs::read_to_string("/proc/self/stat").unwrap_or_default()),
+            arguments: match init {
+                true => arguments(&fs::read_to_string("/proc/self/stat").unwrap_or_default()),
+                false => 0..0,
+            },
         })
     }
 

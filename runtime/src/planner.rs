@@ -39,7 +39,7 @@ const ETC_FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 impl Sandbox {
     /// Works out everything between this sandbox and its process. Nothing is made yet.
     pub fn plan(&self) -> Result<SetupPlan> {
-        plan(self, &Host::probe(self.privileged)?)
+        plan(self, &Host::probe(self.privileged, self.init)?)
     }
 }
 

@@ -75,15 +75,18 @@ impl Rootfs {
     pub fn overlay(lowers_top_first: &[PathBuf], upper: &Path, work: &Path, options: OverlayOptions) -> Result<Rootfs> {
         // What overlay makes for itself is made as who mounts it, and must be of somebody whom the layers know.
         let _owner = options.users.as_deref().map(UserNamespace::file_owner).transpose()?;
-        if options.interface == OverlayInterface::Classic || !takes_single_layers() {
+        let classic = || {
             let mount = classic::mount(lowers_top_first, upper, work, &options)?;
-            return Ok(Rootfs::of(mount, None));
+            Ok(Rootfs::of(mount, None))
+        };
+        if options.interface == OverlayInterface::Classic {
+            return classic();
         }
         let join = |attached| Rootfs::join_singly(lowers_top_first, upper, work, &options, attached);
         match join(false) {
-            Err(Error::Rootfs { source, .. })
-                if options.users.is_some() && Errno::from_io_error(&source) == Some(Errno::INVAL) =>
-            {
+            // Asked only when something was refused: nearly all kernels take them.
+            Err(error) if is_invalid(&error) && !takes_single_layers() => classic(),
+            Err(error) if is_invalid(&error) && options.users.is_some() => {
                 idmapped::apart(|| join(true)).map_err(idmapped::cannot_join)
             }
             result => result,
@@ -259,6 +262,10 @@ fn set_overlay_options(context: &OwnedFd, options: &OverlayOptions) -> Result<()
 #[must_use]
 pub fn joins_by_descriptor() -> bool {
     takes_single_layers()
+}
+
+fn is_invalid(error: &Error) -> bool {
+    matches!(error, Error::Rootfs { source, .. } if Errno::from_io_error(source) == Some(Errno::INVAL))
 }
 
 /// Whether this kernel takes layers one by one. Asked once; where there is no overlay at all, the mount itself tells.

@@ -41,6 +41,7 @@ impl Launch {
         extent: Extent,
     ) -> Result<Launch> {
         let users = engine.users(spec, id)?;
+        let ahead = if users.is_none() { Network::begin(spec) } else { None };
         // What is found and made in the tree on the way is by the image's own ids, whatever the container's are.
         let mut rootfs = Arc::new(builder::rootfs(snapshot, spec.remove && users.is_none())?);
         let root = TreeRoot::from_fd(rootfs.fd())?;
@@ -58,7 +59,7 @@ impl Launch {
             rootfs = Arc::new(users.rootfs(snapshot, spec.remove)?);
         }
         let named = Named { id, name, hostname: &hostname, users: users.as_ref().map(|users| &*users.namespace) };
-        let network = Network::prepare(engine, spec, image, &named)?;
+        let network = Network::prepare(engine, spec, image, &named, ahead)?;
         let group = Group::prepare(&spec.limits, id, extent)?;
         let mut sandbox = Sandbox::new(rootfs, spec.argv(image)?);
         sandbox.pretend = builder::pretended_owners();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cache::{ContainerPlace, NewContainer};
+use cache::{ContainerPlace, Image, NewContainer};
 use runtime::{ForwardedSignals, Running, Signal};
 
 use super::attach::{AttachRequest, Left, hello, talk};
@@ -38,7 +38,8 @@ impl Engine {
     /// # Errors
     /// When the image is not there, the name is taken, or a flag cannot be met.
     pub fn create(&self, request: &CreateRequest, cidfile: Option<&Path>) -> Result<String> {
-        let place = self.create_place(request, false)?;
+        let image = self.find_image(&request.spec.image)?;
+        let (place, _) = self.create_place(request, &image, false)?;
         if let Some(path) = cidfile {
             write_cidfile(path, place.id())?;
         }
@@ -46,30 +47,41 @@ impl Engine {
     }
 
     /// The place of a new container, held. With `remove_at_end` it goes with this process.
-    pub(super) fn create_place(&self, request: &CreateRequest, remove_at_end: bool) -> Result<ContainerPlace> {
-        let image = self.find_image(&request.spec.image)?;
+    pub(super) fn create_place(
+        &self,
+        request: &CreateRequest,
+        image: &Image,
+        remove_at_end: bool,
+    ) -> Result<(ContainerPlace, ContainerInfo)> {
         let mut spec = request.spec.clone();
-        spec.argv(&image)?;
+        spec.argv(image)?;
         if spec.userns.is_none() {
             spec.userns = Some(self.default_userns(&spec)?);
         }
         spec.check_walls()?;
         spec.check_users()?;
-        spec.check_signals(&image)?;
+        spec.check_signals(image)?;
         self.check_links(&spec)?;
         let mut targets: Vec<&Path> = spec.mounts.iter().map(|mount| mount.target.as_path()).collect();
         targets.sort_unstable();
         if let Some([twice, _]) = targets.windows(2).find(|pair| matches!(pair, [a, b] if a == b)) {
             return Err(Error::Usage(format!("two mounts have the target {}: leave one out", twice.display())));
         }
-        let volumes = self.settle_mounts(&mut spec, &image, &request.volumes_from)?;
-        let spec = serde_json::to_value(&spec).map_err(|error| Error::Usage(error.to_string()))?;
-        let new =
-            NewContainer { image: &image.id, name: request.name.as_deref(), remove: remove_at_end, volumes, spec };
+        let volumes = self.settle_mounts(&mut spec, image, &request.volumes_from)?;
+        let written = serde_json::to_value(&spec).map_err(|error| Error::Usage(error.to_string()))?;
+        let name = request.name.as_deref();
+        let new = NewContainer {
+            image: &image.id,
+            layers: &image.layers,
+            name,
+            remove: remove_at_end,
+            volumes,
+            spec: written,
+        };
         let place = self.store.create_container(new)?;
-        let info = self.look_at(place.record().clone(), true)?;
+        let info = ContainerInfo::fresh(place.record().clone(), spec);
         self.note_event_of(&info, "create", &[]);
-        Ok(place)
+        Ok((place, info))
     }
 
     /// Starts a container that does not run.

@@ -107,12 +107,12 @@ impl Engine {
         let streams = spec.streams();
         let usual = streams == joins::Streams::usual(spec.interactive);
         let alone = !request.detach && usual && is_plain(spec, &image);
-        let place = self.create_place(&request.create, alone)?;
+        let (place, info) = self.create_place(&request.create, &image, alone)?;
         if let Some(path) = &request.cidfile {
             write_cidfile(path, place.id())?;
         }
         if alone {
-            return self.run_alone(place, &image, notes).map(RunOutcome::Ended);
+            return self.run_alone(place, &info, &image, notes).map(RunOutcome::Ended);
         }
         let id = place.id().to_owned();
         if request.detach || (streams.only_types() && !streams.stdin) {
@@ -128,9 +128,14 @@ impl Engine {
     }
 
     /// The shortest way: this process is all that the container needs, and both end together.
-    fn run_alone(&self, place: ContainerPlace, image: &Image, notes: &dyn Fn(String)) -> Result<i32> {
-        let info = self.look_at(place.record().clone(), true)?;
-        let lease = self.store.lease()?;
+    fn run_alone(
+        &self,
+        place: ContainerPlace,
+        info: &ContainerInfo,
+        image: &Image,
+        notes: &dyn Fn(String),
+    ) -> Result<i32> {
+        let lease = place.lease(&self.store)?;
         let snapshot = self.container_snapshot(&lease, image, &place)?;
         let stdio = match info.spec.tty {
             true => Stdio::Terminal(runtime::terminal_size()),
@@ -149,7 +154,7 @@ impl Engine {
             let ticks = start_time(pid).unwrap_or(0);
             let (monitor, cgroup) = (std::process::id(), launch.group.delegated_path());
             place.write_state(&State { phase, pid, ticks, monitor, started: now(), cgroup, ..State::default() })?;
-            self.note_event_of(&info, "start", &[]);
+            self.note_event_of(info, "start", &[]);
             let options = AttachOptions { interactive: info.spec.interactive };
             let exit = runtime::attach(&mut container, signals, options)?;
             if launch.group.ran_out_of_memory() {
@@ -157,14 +162,14 @@ impl Engine {
             }
             drop(launch.group);
             launch.network.leave();
-            self.note_event_of(&info, "die", &[("exitCode", exit.status_code().to_string())]);
+            self.note_event_of(info, "die", &[("exitCode", exit.status_code().to_string())]);
             Ok(exit.status_code())
         })();
         failpoint("run.answer")?;
         drop(snapshot);
         place.remove()?;
         self.remove_anonymous_volumes(&info.record.volumes)?;
-        self.note_event_of(&info, "destroy", &[]);
+        self.note_event_of(info, "destroy", &[]);
         result
     }
 

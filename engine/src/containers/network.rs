@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
 use cache::Image;
+use runtime::network::{NamespaceAhead, NetworkNamespace};
 use runtime::{EtcFiles, NamespaceKind, NetworkMode, UserNamespace};
 
 use super::reconnect::NetworkChange;
@@ -35,27 +36,51 @@ pub(super) struct Network {
 }
 
 impl Network {
+    /// Begins to make what a container needs for it, before anything else of the container is prepared.
+    pub(super) fn begin(spec: &ContainerSpec) -> Option<NamespaceAhead> {
+        match spec.network {
+            NetworkChoice::Host | NetworkChoice::Container(_) => None,
+            NetworkChoice::None | NetworkChoice::Default | NetworkChoice::Networks(_) => {
+                Some(NetworkNamespace::ahead())
+            }
+        }
+    }
+
     /// Makes it ready.
-    pub(super) fn prepare(engine: &Engine, spec: &ContainerSpec, image: &Image, named: &Named<'_>) -> Result<Network> {
+    pub(super) fn prepare(
+        engine: &Engine,
+        spec: &ContainerSpec,
+        image: &Image,
+        named: &Named<'_>,
+        ahead: Option<NamespaceAhead>,
+    ) -> Result<Network> {
         match &spec.network {
-            NetworkChoice::None => Ok(Network::alone(NetworkMode::None, spec)),
+            NetworkChoice::None => {
+                // Where it could not be made the sandbox tries once more, and tells what is in the way.
+                let own = ahead.and_then(|ahead| ahead.finish().ok());
+                Ok(Network::alone(own.map_or(NetworkMode::None, |own| NetworkMode::Join(own.fd())), spec))
+            }
             NetworkChoice::Host => Ok(Network::alone(NetworkMode::Host, spec)),
-            NetworkChoice::Default if runtime::in_user_namespace() => Network::of_user(engine, spec, image, named),
+            NetworkChoice::Default if runtime::in_user_namespace() => {
+                Network::of_user(engine, spec, image, named, ahead)
+            }
             NetworkChoice::Container(name) => {
                 let namespace = engine.running(name)?.namespace(NamespaceKind::Net)?;
                 Ok(Network::alone(NetworkMode::Join(namespace), spec))
             }
-            NetworkChoice::Networks(memberships) => Network::in_realm(engine, spec, image, named, memberships),
-            NetworkChoice::Default => match Network::attached(engine, spec, image, named, &[by_default()], None) {
-                Err(Error::Sandbox(error @ runtime::Error::Network { .. })) if spec.links.is_empty() => {
-                    let mut network = Network::alone(NetworkMode::None, spec);
-                    network.notes.push(format!(
+            NetworkChoice::Networks(memberships) => Network::in_realm(engine, spec, image, named, memberships, ahead),
+            NetworkChoice::Default => {
+                match Network::attached(engine, spec, image, named, &[by_default()], (None, ahead)) {
+                    Err(Error::Sandbox(error @ runtime::Error::Network { .. })) if spec.links.is_empty() => {
+                        let mut network = Network::alone(NetworkMode::None, spec);
+                        network.notes.push(format!(
                             "the container has no network but loopback, for this machine allows none: {error}; --network none says so without this note, --network host gives it the machine's"
                         ));
-                    Ok(network)
+                        Ok(network)
+                    }
+                    other => other,
                 }
-                other => other,
-            },
+            }
         }
     }
 
@@ -66,19 +91,26 @@ impl Network {
         image: &Image,
         named: &Named<'_>,
         memberships: &[Membership],
+        ahead: Option<NamespaceAhead>,
     ) -> Result<Network> {
         let realm = engine.realm()?;
         let closed = realm.as_ref().and_then(Realm::closed).map(str::to_owned);
-        let mut network = Network::attached(engine, spec, image, named, memberships, realm)?;
+        let mut network = Network::attached(engine, spec, image, named, memberships, (realm, ahead))?;
         network.notes.extend(closed.map(|why| format!("its networks have no way out of this machine, since {why}")));
         Ok(network)
     }
 
     /// Without root: the default network where a program gives it a way out, else the host's.
-    fn of_user(engine: &Engine, spec: &ContainerSpec, image: &Image, named: &Named<'_>) -> Result<Network> {
+    fn of_user(
+        engine: &Engine,
+        spec: &ContainerSpec,
+        image: &Image,
+        named: &Named<'_>,
+        ahead: Option<NamespaceAhead>,
+    ) -> Result<Network> {
         let attached = engine.realm().and_then(|realm| match realm.as_ref().and_then(Realm::closed) {
             Some(why) => Err(Error::Usage(why.to_owned())),
-            None => Network::attached(engine, spec, image, named, &[by_default()], realm),
+            None => Network::attached(engine, spec, image, named, &[by_default()], (realm, ahead)),
         });
         match attached {
             // What is wrong with the store is no reason to go without.
@@ -105,7 +137,7 @@ impl Network {
         image: &Image,
         named: &Named<'_>,
         memberships: &[Membership],
-        realm: Option<Realm>,
+        (realm, ahead): (Option<Realm>, Option<NamespaceAhead>),
     ) -> Result<Network> {
         let exposed = if spec.publish_all { exposed(spec, image) } else { Vec::new() };
         let wanted = Wanted {
@@ -121,7 +153,7 @@ impl Network {
             binding: BINDING,
             users: named.users,
         };
-        let attachment = engine.attach_to_networks(&wanted, realm)?;
+        let attachment = engine.attach_to_networks(&wanted, realm, ahead)?;
         let mut files = attachment.files().clone();
         files.extra_hosts = hosts(&spec.names, attachment.gateway().unwrap_or(Ipv4Addr::LOCALHOST.into()));
         files.extra_hosts.extend(engine.linked_hosts(&spec.links, memberships)?);

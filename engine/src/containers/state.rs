@@ -165,6 +165,11 @@ pub struct ContainerInfo {
 }
 
 impl ContainerInfo {
+    /// One that this process has just made.
+    pub(super) fn fresh(record: ContainerRecord, spec: ContainerSpec) -> ContainerInfo {
+        ContainerInfo { record, spec, state: ContainerState::default(), status: Status::Created, held: true }
+    }
+
     /// Its name, given or made up.
     #[must_use]
     pub fn name(&self) -> String {

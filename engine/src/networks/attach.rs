@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use cache::{EndpointPlace, EndpointRecord, NetworkPlace};
 use runtime::network::{
-    Bridge, BridgeHandle, BridgeOptions, NetworkNamespace, Port, Prefixed, Published, PublishedPort, RESOLVER,
-    ReservedPorts, Resolver, Survey,
+    Bridge, BridgeHandle, BridgeOptions, NamespaceAhead, NetworkNamespace, Port, Prefixed, Published, PublishedPort,
+    RESOLVER, ReservedPorts, Resolver, Survey,
 };
 use runtime::{EtcFiles, UserNamespace};
 use serde::{Deserialize, Serialize};
@@ -111,12 +111,21 @@ impl Attachment {
 
 impl Engine {
     /// Puts a container on its networks, which are in a realm where they are not the machine's.
-    pub(crate) fn attach_to_networks(&self, wanted: &Wanted<'_>, realm: Option<Realm>) -> Result<Attachment> {
+    pub(crate) fn attach_to_networks(
+        &self,
+        wanted: &Wanted<'_>,
+        realm: Option<Realm>,
+        ahead: Option<NamespaceAhead>,
+    ) -> Result<Attachment> {
         for membership in wanted.memberships {
             self.ensure_network(&membership.network)?;
         }
         let reserved = ReservedPorts::take(&self.ports(wanted)?)?;
-        let namespace = wanted.users.map_or_else(NetworkNamespace::new, NetworkNamespace::of)?;
+        let namespace = match (wanted.users, ahead) {
+            (Some(users), _) => NetworkNamespace::of(users)?,
+            (None, Some(ahead)) => ahead.finish()?,
+            (None, None) => NetworkNamespace::new()?,
+        };
         let words = words(reserved.ports());
         let (mut links, mut endpoints) = (Vec::<Link>::new(), Vec::new());
         for (number, membership) in (0..).zip(wanted.memberships) {

@@ -23,15 +23,15 @@ pub struct Delegated {
 /// # Errors
 /// When it cannot be read what is mounted.
 pub fn delegated_control_group() -> Result<Option<Delegated>> {
-    let Some(mount) = Hierarchies::probe()?.v2 else { return Ok(None) };
-    let path = of_this_process(&mount);
+    let Some(mount) = &Hierarchies::probe()?.v2 else { return Ok(None) };
+    let path = of_this_process(mount);
     Ok(path.map(|path| Delegated { controllers: unified_controllers(&mount.join(&path)).unwrap_or_default(), path }))
 }
 
 /// Hierarchies as the group `path` finds them, and where version 2 begins for it: a group of this program's own begins where
 /// this user may make it. Root may everywhere.
 pub(super) fn hierarchies_for(path: &Path) -> Result<(Hierarchies, PathBuf)> {
-    let mut found = Hierarchies::probe()?;
+    let mut found = Hierarchies::probe()?.clone();
     let mut base = PathBuf::new();
     if path.starts_with(CGROUP_PARENT)
         && in_user_namespace()

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
@@ -103,10 +104,15 @@ pub(super) struct Hierarchies {
 }
 
 impl Hierarchies {
-    pub(super) fn probe() -> Result<Hierarchies> {
+    /// Read once: a machine does not move them.
+    pub(super) fn probe() -> Result<&'static Hierarchies> {
+        static FOUND: OnceLock<Hierarchies> = OnceLock::new();
+        if let Some(found) = FOUND.get() {
+            return Ok(found);
+        }
         let path = Path::new("/proc/thread-self/mountinfo");
         let text = fs::read(path).map_err(|source| Error::cgroup(path, "reading what is mounted")(source))?;
-        Ok(Hierarchies::parse(&String::from_utf8_lossy(&text)))
+        Ok(FOUND.get_or_init(|| Hierarchies::parse(&String::from_utf8_lossy(&text))))
     }
 
     /// Reads proc_pid_mountinfo(5). Of two mounts of one hierarchy the first counts.

@@ -29,7 +29,7 @@ mod worker;
 pub use bridge::{Bridge, BridgeHandle, BridgeOptions, Port, leave, probe_networks};
 pub use dns::{Known, Names, RESOLVER, Resolver};
 pub use links::Prefixed;
-pub use namespace::{NamespaceLock, NetworkNamespace};
+pub use namespace::{NamespaceAhead, NamespaceLock, NetworkNamespace};
 pub use nft::Transport;
 pub use ports::{MOST_PORTS, Published, PublishedPort, ReservedPorts};
 pub use share::{end_with_last_copy, share_descriptor};

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
 
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -27,10 +28,20 @@ impl NetworkNamespace {
     /// # Errors
     /// Where the kernel does not allow it.
     pub fn new() -> Result<NetworkNamespace> {
-        on_thread(|| {
-            sys::network::own_namespace().map_err(failed("making a network namespace"))?;
-            NetworkNamespace::furnish()
-        })
+        on_thread(NetworkNamespace::own)
+    }
+
+    /// Begins to make the same, while the caller does something else: of all that a container needs the kernel takes
+    /// longest for this.
+    #[must_use]
+    pub fn ahead() -> NamespaceAhead {
+        NamespaceAhead { thread: thread().spawn(NetworkNamespace::own).ok() }
+    }
+
+    /// This thread's.
+    fn own() -> Result<NetworkNamespace> {
+        sys::network::own_namespace().map_err(failed("making a network namespace"))?;
+        NetworkNamespace::furnish()
     }
 
     /// The one that belongs to a user namespace, made ready in the same way.
@@ -130,6 +141,23 @@ impl NetworkNamespace {
     }
 }
 
+/// A network namespace in the making.
+#[derive(Debug)]
+pub struct NamespaceAhead {
+    /// Nothing where no thread could be had.
+    thread: Option<JoinHandle<Result<NetworkNamespace>>>,
+}
+
+impl NamespaceAhead {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// As of [`NetworkNamespace::new`].
+    pub fn finish(self) -> Result<NetworkNamespace> {
+        self.thread.map_or_else(NetworkNamespace::new, ended)
+    }
+}
+
 /// A namespace, held for a decision.
 #[derive(Debug)]
 pub struct NamespaceLock {
@@ -157,12 +185,23 @@ pub(super) fn enter(namespace: BorrowedFd<'_>) -> Result<()> {
 
 /// A namespace is a thread's, so another one goes in and ends there.
 fn on_thread<T: Send>(call: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let doing = || "using a thread".to_owned();
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, call);
-        let thread = thread.map_err(|source| Error::Network { doing: doing(), source })?;
-        thread.join().unwrap_or_else(|_| Err(Error::Network { doing: doing(), source: io::ErrorKind::Other.into() }))
+    std::thread::scope(|scope| match thread().spawn_scoped(scope, call) {
+        Ok(thread) => thread.join().unwrap_or_else(|_| Err(no_thread(io::ErrorKind::Other.into()))),
+        Err(error) => Err(no_thread(error)),
     })
+}
+
+/// What it does is shallow.
+fn thread() -> Builder {
+    Builder::new().stack_size(256 << 10)
+}
+
+fn ended<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|_| Err(no_thread(io::ErrorKind::Other.into())))
+}
+
+fn no_thread(source: io::Error) -> Error {
+    Error::Network { doing: "using a thread".to_owned(), source }
 }
 
 pub(super) fn failed(doing: &'static str) -> impl FnOnce(Errno) -> Error {
