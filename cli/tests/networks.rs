@@ -49,6 +49,20 @@ fn runtime_n02_containers_find_each_other_by_name_on_their_network_only() {
 }
 
 #[test]
+fn who_is_started_again_at_once_has_its_network_again() {
+    let Some(machine) = machine() else { return };
+    // Somebody else keeps the network, and with it what the kernel has not yet taken away.
+    let server = machine.serve("server", &[]);
+    machine.run(&["create", "--name", "again", "base", "true"]).ok();
+    for _ in 0..12 {
+        let ran = machine.run(&["start", "-a", "again"]).ok();
+        assert!(ran.stderr.is_empty(), "{}", ran.stderr);
+    }
+    machine.run(&["rm", "again"]).ok();
+    server.stop();
+}
+
+#[test]
 fn runtime_n03_a_published_port_is_reached_where_it_was_published() {
     let Some(machine) = machine() else { return };
     let before = machine.look();
