@@ -47,7 +47,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, IFlags, Mode, OFlags, flock, ioctl_getflags, ioctl_setflags};
 
 use crate::digest::CacheKey;
 use crate::error::{Error, Result, free_bytes};
@@ -188,6 +188,7 @@ impl Store {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(root).map_err(Error::path("make the store", root))?;
+        spread(root);
         failpoint("store.create")?;
         for name in DIRECTORIES {
             builder.create(root.join(name)).map_err(Error::path("make", root.join(name)))?;
@@ -292,6 +293,18 @@ impl Store {
                 Err(errno) => return Err(Error::errno("lock", &path)(errno)),
             }
         }
+    }
+}
+
+/// Asks ext4 to put what is made in this directory apart from each other (chattr(1), `T`): who makes files where many were
+/// removed within the last seconds passes over these one by one, and what is next to a store, or in another part of it, may
+/// be busy with that. File systems that know no such mark need none.
+fn spread(directory: &Path) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(directory) = rustix::fs::open(directory, flags, Mode::empty()) else { return };
+    if let Ok(flags) = ioctl_getflags(&directory) {
+        // Who is not the owner's superuser may be refused, and goes without.
+        let _ = ioctl_setflags(&directory, flags | IFlags::TOPDIR);
     }
 }
 

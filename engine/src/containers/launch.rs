@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cache::{Image, Snapshot, TreeRoot};
+use runtime::network::NamespaceAhead;
 use runtime::{
     CapabilitySet, Extent, Namespace, NamespaceKind, NetworkMode, ResolvedUser, Resource, Rlimit, Running, Sandbox,
     Seccomp, Stdio,
@@ -30,6 +31,15 @@ pub(super) struct Launch {
     pub(super) users: Option<Users>,
 }
 
+/// How a container is started.
+pub(super) struct Start {
+    pub(super) stdio: Stdio,
+    /// How much of a control group it gets.
+    pub(super) extent: Extent,
+    /// See [`Network::begin`].
+    pub(super) ahead: Option<NamespaceAhead>,
+}
+
 impl Launch {
     pub(super) fn new(
         engine: &Engine,
@@ -37,11 +47,10 @@ impl Launch {
         image: &Image,
         (id, name): (&str, &str),
         snapshot: &Snapshot,
-        stdio: Stdio,
-        extent: Extent,
+        start: Start,
     ) -> Result<Launch> {
+        let Start { stdio, extent, ahead } = start;
         let users = engine.users(spec, id)?;
-        let ahead = if users.is_none() { Network::begin(spec) } else { None };
         // What is found and made in the tree on the way is by the image's own ids, whatever the container's are.
         let mut rootfs = Arc::new(builder::rootfs(snapshot, spec.remove && users.is_none())?);
         let root = TreeRoot::from_fd(rootfs.fd())?;
@@ -59,7 +68,7 @@ impl Launch {
             rootfs = Arc::new(users.rootfs(snapshot, spec.remove)?);
         }
         let named = Named { id, name, hostname: &hostname, users: users.as_ref().map(|users| &*users.namespace) };
-        let network = Network::prepare(engine, spec, image, &named, ahead)?;
+        let network = Network::prepare(engine, spec, image, &named, ahead.filter(|_| users.is_none()))?;
         let group = Group::prepare(&spec.limits, id, extent)?;
         let mut sandbox = Sandbox::new(rootfs, spec.argv(image)?);
         sandbox.pretend = builder::pretended_owners();

@@ -35,12 +35,14 @@ mod wire;
 use std::path::PathBuf;
 
 use cache::{ContainerPlace, Image, Lease, Snapshot, failpoint};
+use runtime::network::NamespaceAhead;
 use runtime::{AttachOptions, Extent, ForwardedSignals, Stdio, start_time};
 
 pub(crate) use self::changes::changed;
-use self::launch::Launch;
+use self::launch::{Launch, Start};
 use self::lifecycle::write_cidfile;
 use self::monitor::HealthPlan;
+use self::network::Network;
 use self::state::{ContainerState as State, now};
 pub(crate) use self::usage::machine_memory;
 use self::wire::Hello;
@@ -107,12 +109,14 @@ impl Engine {
         let streams = spec.streams();
         let usual = streams == joins::Streams::usual(spec.interactive);
         let alone = !request.detach && usual && is_plain(spec, &image);
+        // Before all else: it takes longest.
+        let ahead = if alone { Network::begin(spec) } else { None };
         let (place, info) = self.create_place(&request.create, &image, alone)?;
         if let Some(path) = &request.cidfile {
             write_cidfile(path, place.id())?;
         }
         if alone {
-            return self.run_alone(place, &info, &image, notes).map(RunOutcome::Ended);
+            return self.run_alone(place, &info, &image, ahead, notes).map(RunOutcome::Ended);
         }
         let id = place.id().to_owned();
         if request.detach || (streams.only_types() && !streams.stdin) {
@@ -133,6 +137,7 @@ impl Engine {
         place: ContainerPlace,
         info: &ContainerInfo,
         image: &Image,
+        ahead: Option<NamespaceAhead>,
         notes: &dyn Fn(String),
     ) -> Result<i32> {
         let lease = place.lease(&self.store)?;
@@ -143,8 +148,8 @@ impl Engine {
         };
         let result = (|| {
             // It is gone before anybody counts what it uses, or says so by a limit.
-            let extent = Extent::Asked;
-            let launch = Launch::new(self, &info.spec, image, (place.id(), &info.name()), &snapshot, stdio, extent)?;
+            let start = Start { stdio, extent: Extent::Asked, ahead };
+            let launch = Launch::new(self, &info.spec, image, (place.id(), &info.name()), &snapshot, start)?;
             launch.network.notes().iter().cloned().for_each(notes);
             let signals = ForwardedSignals::catch()?;
             failpoint("run.start")?;

@@ -19,9 +19,10 @@ use runtime::{Extent, Running, Stdio, start_time};
 use self::clients::Clients;
 use self::watch::Live;
 use super::events::Subject;
-use super::launch::Launch;
+use super::launch::{Launch, Start};
 use super::log::LogWriter;
 use super::names::name_of;
+use super::network::Network;
 use super::spec::{ContainerSpec, RestartPolicy};
 use super::state::{ContainerState, Phase, now};
 use super::wire::Frame;
@@ -138,22 +139,18 @@ impl<'a> Monitor<'a> {
     }
 
     fn start(&mut self) -> Result<Live> {
+        // Before all else: it takes longest.
+        let ahead = Network::begin(&self.spec);
         let snapshot = self.engine.container_snapshot(&self.lease, &self.image, &self.place)?;
         let stdio = match (self.spec.tty, self.spec.interactive) {
             (true, _) => Stdio::Terminal(self.clients.window().unwrap_or_default()),
             (false, true) => Stdio::AllPipes,
             (false, false) => Stdio::Pipes,
         };
-        let started = Launch::new(
-            self.engine,
-            &self.spec,
-            &self.image,
-            (self.place.id(), &self.name),
-            &snapshot,
-            stdio,
-            Extent::Whole,
-        )
-        .and_then(|launch| Ok((launch.sandbox.start()?, (launch.group, launch.network, launch.users))));
+        let start = Start { stdio, extent: Extent::Whole, ahead };
+        let names = (self.place.id(), self.name.as_str());
+        let started = Launch::new(self.engine, &self.spec, &self.image, names, &snapshot, start)
+            .and_then(|launch| Ok((launch.sandbox.start()?, (launch.group, launch.network, launch.users))));
         snapshot.keep();
         let (mut container, held) = started?;
         let pid = container.pid();

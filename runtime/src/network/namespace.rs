@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Builder;
 
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -35,7 +36,10 @@ impl NetworkNamespace {
     /// longest for this.
     #[must_use]
     pub fn ahead() -> NamespaceAhead {
-        NamespaceAhead { thread: thread().spawn(NetworkNamespace::own).ok() }
+        let (tell, made) = sync_channel(1);
+        // Who has gone away meanwhile needs none.
+        let thread = thread().spawn(move || drop(tell.send(NetworkNamespace::own())));
+        NamespaceAhead { made: thread.ok().map(|_| made) }
     }
 
     /// This thread's.
@@ -145,7 +149,7 @@ impl NetworkNamespace {
 #[derive(Debug)]
 pub struct NamespaceAhead {
     /// Nothing where no thread could be had.
-    thread: Option<JoinHandle<Result<NetworkNamespace>>>,
+    made: Option<Receiver<Result<NetworkNamespace>>>,
 }
 
 impl NamespaceAhead {
@@ -154,7 +158,10 @@ impl NamespaceAhead {
     /// # Errors
     /// As of [`NetworkNamespace::new`].
     pub fn finish(self) -> Result<NetworkNamespace> {
-        self.thread.map_or_else(NetworkNamespace::new, ended)
+        match self.made {
+            Some(made) => made.recv().unwrap_or_else(|_| Err(no_thread(io::ErrorKind::Other.into()))),
+            None => NetworkNamespace::new(),
+        }
     }
 }
 
@@ -194,10 +201,6 @@ fn on_thread<T: Send>(call: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 /// What it does is shallow.
 fn thread() -> Builder {
     Builder::new().stack_size(256 << 10)
-}
-
-fn ended<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|_| Err(no_thread(io::ErrorKind::Other.into())))
 }
 
 fn no_thread(source: io::Error) -> Error {
