@@ -14,7 +14,7 @@ demo: build
 	@DUNNAGE=$(CURDIR)/$(OUT) sh testdata/demo/demo.sh
 
 test:
-	cargo test --locked --workspace
+	cargo test --locked --workspace --no-fail-fast
 
 check:
 	cargo fmt --check

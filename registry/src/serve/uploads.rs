@@ -18,6 +18,8 @@ use super::{Server, blocking};
 const RESERVE: u64 = 256 << 20;
 /// How often that is looked at within a body.
 const LOOK: u64 = 64 << 20;
+/// Bytes that are read of a body which is refused: two pieces of most clients.
+const HEARD_OUT: usize = 16 << 20;
 /// Pieces of a body that wait to be written.
 const WAITING: usize = 8;
 
@@ -27,7 +29,7 @@ pub(super) async fn begin(
     repository: Reference,
     query: &Query,
     headers: &HeaderMap,
-    body: Incomer,
+    mut body: Incomer,
 ) -> Handled {
     if let (Some(mount), Some(from)) = (query.get("mount"), query.get("from")) {
         let digest: Digest =
@@ -41,7 +43,7 @@ pub(super) async fn begin(
         }
     }
     let digest = query.digest()?;
-    room(&server, headers)?;
+    or_heard(room(&server, headers), &mut body).await?;
     let writer = {
         let server = Arc::clone(&server);
         blocking(move || server.sessions.begin(&server.hosted)).await?
@@ -61,10 +63,10 @@ pub(super) async fn piece(
     repository: Reference,
     id: String,
     headers: &HeaderMap,
-    body: Incomer,
+    mut body: Incomer,
 ) -> Handled {
-    room(&server, headers)?;
-    let (writer, length) = take(&server, &repository, &id, headers).await?;
+    or_heard(room(&server, headers), &mut body).await?;
+    let (writer, length) = or_heard(take(&server, &repository, &id, headers).await, &mut body).await?;
     let size = receive(&server, writer, body, length).await?;
     Ok(session(202, &repository, &id, size))
 }
@@ -76,12 +78,12 @@ pub(super) async fn finish(
     id: String,
     query: &Query,
     headers: &HeaderMap,
-    body: Incomer,
+    mut body: Incomer,
 ) -> Handled {
     let missing = || Refused::new(400, Code::DigestInvalid, "the end of an upload needs ?digest=");
     let digest = query.digest()?.ok_or_else(missing)?;
-    room(&server, headers)?;
-    let (writer, length) = take(&server, &repository, &id, headers).await?;
+    or_heard(room(&server, headers), &mut body).await?;
+    let (writer, length) = or_heard(take(&server, &repository, &id, headers).await, &mut body).await?;
     receive(&server, writer, body, length).await?;
     commit(server, repository, id, digest).await
 }
@@ -157,6 +159,7 @@ async fn receive(
                     *left = rest;
                 }
                 if pieces.send(bytes).await.is_err() {
+                    hear_out(&mut body).await;
                     break Ok(());
                 }
             }
@@ -171,6 +174,24 @@ async fn receive(
     // Why it was not written is the better answer.
     let size = writing.await.unwrap_or_else(|_| Err(Refused::defect()))?;
     received.map(|()| size)
+}
+
+/// A refusal, but only when the client has sent what it was sending.
+async fn or_heard<T>(result: Result<T, Refused>, body: &mut Incomer) -> Result<T, Refused> {
+    if result.is_err() {
+        hear_out(body).await;
+    }
+    result
+}
+
+/// Reads what nobody takes: who still sends when the answer comes may see the end of the connection instead of it.
+async fn hear_out(body: &mut Incomer) {
+    let mut heard = 0;
+    while heard < HEARD_OUT
+        && let Ok(Some(bytes)) = body.next().await
+    {
+        heard += bytes.len();
+    }
 }
 
 fn write(server: &Server, mut writer: HostedWriter, mut queue: mpsc::Receiver<Bytes>) -> Result<u64, Refused> {
