@@ -1,7 +1,7 @@
 //! Writes the record and the log of a build while it runs. Nothing here can fail a build: what cannot be written is told once.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use builder::{Event, StepId, Stream};
@@ -14,6 +14,9 @@ use crate::record::{BuildRecord, BuildStatus, RECORD_VERSION, RecordedError, Ste
 /// Writing records may take this part of a build's time: one in so many.
 const SHARE: u32 = 100;
 
+/// How long what was told last may wait for that.
+const LATE: Duration = Duration::from_millis(100);
+
 /// What stands in the log for what was not kept.
 const CUT: &str = "\n[the log passed its limit: the rest of the build's output was not kept]\n";
 
@@ -22,7 +25,7 @@ pub(crate) struct Recorder<'a> {
     events: &'a (dyn Fn(Event) + Sync),
     begun: Instant,
     limit: u64,
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
 }
 
 struct Inner {
@@ -34,6 +37,8 @@ struct Inner {
     changed: bool,
     /// When it was written, and how long that took.
     written: (Instant, Duration),
+    /// A thread will look at it once more.
+    late: bool,
 }
 
 impl<'a> Recorder<'a> {
@@ -50,8 +55,8 @@ impl<'a> Recorder<'a> {
         };
         let record = first(request, place.as_ref().map_or("", BuildPlace::id));
         let written = (begun, Duration::ZERO);
-        let inner = Inner { place, log: None, record, numbers: BTreeMap::new(), changed: true, written };
-        let recorder = Recorder { events, begun, limit: request.log_limit, inner: Mutex::new(inner) };
+        let inner = Inner { place, log: None, record, numbers: BTreeMap::new(), changed: true, written, late: false };
+        let recorder = Recorder { events, begun, limit: request.log_limit, inner: Arc::new(Mutex::new(inner)) };
         match lost {
             Some(error) => recorder.lost(&error),
             None => {
@@ -79,9 +84,32 @@ impl<'a> Recorder<'a> {
         let limit = self.limit;
         self.written(|inner| {
             inner.take(&event, at, limit)?;
-            if inner.changed && inner.written.0.elapsed() >= inner.written.1 * SHARE { inner.write() } else { Ok(()) }
+            if inner.changed && inner.written.0.elapsed() >= inner.written.1 * SHARE {
+                return inner.write();
+            }
+            if inner.changed && !inner.late {
+                inner.late = self.write_later();
+            }
+            Ok(())
         });
         (self.events)(event);
+    }
+
+    /// Sees to it that what was told last is written though nothing follows for long. Tells whether that could be done.
+    fn write_later(&self) -> bool {
+        let shared = Arc::downgrade(&self.inner);
+        let thread = std::thread::Builder::new().name("record".to_owned()).stack_size(256 << 10);
+        let write = move || {
+            std::thread::sleep(LATE);
+            let Some(inner) = shared.upgrade() else { return };
+            let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.late = false;
+            if inner.changed {
+                // What cannot be written is told at the next event.
+                let _ = inner.write();
+            }
+        };
+        thread.spawn(write).is_ok()
     }
 
     /// Writes the end. Gives the build's id.

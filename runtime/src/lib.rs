@@ -66,7 +66,9 @@ pub use sandbox::{
     CapabilitySets, DEFAULT_PATH, EtcFiles, Namespace, Namespaces, NetworkMode, Resource, Rlimit, Sandbox,
     SandboxHooks, Seccomp, Stdio, TerminalSize,
 };
-pub use seccomp::{SeccompAbi, SeccompAction, SeccompComparison, SeccompCondition, SeccompProfile, SeccompRule};
+pub use seccomp::{
+    SeccompAbi, SeccompAction, SeccompComparison, SeccompCondition, SeccompProfile, SeccompRule, compile_default_filter,
+};
 pub use signal::Signal;
 pub use sys::file_owner::FileOwner;
 pub use user::{ResolvedUser, USER_FILE_LIMIT, UserIds, resolve_user};

@@ -41,7 +41,7 @@ impl Network {
         match spec.network {
             NetworkChoice::Host | NetworkChoice::Container(_) => None,
             NetworkChoice::None | NetworkChoice::Default | NetworkChoice::Networks(_) => {
-                Some(NetworkNamespace::ahead())
+                Some(NetworkNamespace::ahead(runtime::compile_default_filter))
             }
         }
     }

@@ -33,12 +33,15 @@ impl NetworkNamespace {
     }
 
     /// Begins to make the same, while the caller does something else: of all that a container needs the kernel takes
-    /// longest for this.
+    /// longest for this. What else has time until then, `meanwhile`, follows on the same thread.
     #[must_use]
-    pub fn ahead() -> NamespaceAhead {
+    pub fn ahead(meanwhile: impl FnOnce() + Send + 'static) -> NamespaceAhead {
         let (tell, made) = sync_channel(1);
         // Who has gone away meanwhile needs none.
-        let thread = thread().spawn(move || drop(tell.send(NetworkNamespace::own())));
+        let thread = thread().spawn(move || {
+            drop(tell.send(NetworkNamespace::own()));
+            meanwhile();
+        });
         NamespaceAhead { made: thread.ok().map(|_| made) }
     }
 
