@@ -32,11 +32,21 @@ pub(crate) enum Birth {
     Beside(Arc<Running>),
 }
 
+/// What the new process has for memory until it becomes the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// A copy of the caller's. The kernel copies its page tables, and each page that either of both writes to.
+    Copied,
+    /// The caller's own. The calling thread waits for exec, or for the end.
+    Shared,
+}
+
 /// Everything between a `Sandbox` and its process.
 #[derive(Debug)]
 pub struct SetupPlan {
     pub(crate) prepare: Vec<(Slot, Preparation)>,
     pub(crate) namespaces: NewNamespaces,
+    pub(crate) memory: Memory,
     /// The pid namespace to be born in, where it is neither new nor the caller's.
     pub(crate) birth: Option<Birth>,
     /// The ids of a new user namespace of its own.
@@ -496,7 +506,8 @@ impl fmt::Display for SetupPlan {
         for (slot, preparation) in &self.prepare {
             writeln!(f, "prepare     {:<8} {preparation}", slot.to_string())?;
         }
-        writeln!(f, "clone       {}", self.namespaces)?;
+        let memory = if self.memory == Memory::Shared { ", sharing memory until exec" } else { "" };
+        writeln!(f, "clone       {}{memory}", self.namespaces)?;
         for op in &self.ops {
             writeln!(f, "{op}")?;
         }

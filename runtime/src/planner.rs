@@ -12,14 +12,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::capability::CapabilitySet;
+use crate::capability::{Capability, CapabilitySet};
 use crate::error::{Error, Result};
 use crate::given::MountAttributes;
 use crate::hooks::PreparedHook;
 use crate::host::Host;
 use crate::mount::{BindSource, Content, Mount};
 use crate::plan::{
-    Device, DeviceKind, KernelFilesystem, Missing, MountPoint, Op, Place, PointKind, Preparation, Program, SetupOp,
+    Birth, Device, DeviceKind, KernelFilesystem, Memory, Missing, MountPoint, Op, Place, PointKind, Preparation, Program, SetupOp,
     SetupPlan, Slot, StagePlace, StagedFile, Turn,
 };
 use crate::pretend;
@@ -61,6 +61,7 @@ pub(crate) fn plan(sandbox: &Sandbox, host: &Host) -> Result<SetupPlan> {
     Ok(SetupPlan {
         prepare,
         namespaces,
+        memory: sandbox.memory(host, birth.as_ref()),
         birth,
         ids: sandbox.ids.clone().filter(|_| sandbox.makes_users()),
         users: sandbox.users.clone(),
@@ -70,6 +71,26 @@ pub(crate) fn plan(sandbox: &Sandbox, host: &Host) -> Result<SetupPlan> {
         program,
         notes,
     })
+}
+
+impl Sandbox {
+    /// Memory is shared with a process that the caller waits for, and that nothing of an image can look at meanwhile: it is
+    /// alone in its pid namespace, and hides from all but the machine's superuser. The caller stays hidden after that, so it
+    /// has to be who sees such processes all the same. A group in which memory runs out ends all who share it.
+    fn memory(&self, host: &Host, birth: Option<&Birth>) -> Memory {
+        let alone = matches!(self.base, Base::Rootfs(_)) && matches!(self.namespaces.pid, Namespace::New);
+        let superuser = !host.user_namespace && host.capabilities.contains(Capability::SysPtrace);
+        let users = self.makes_users() || self.users.is_some() || self.pretend.is_some();
+        let hooks = !self.hooks.create.is_empty() || !self.hooks.start.is_empty();
+        let answered = self.gate.is_some() || hooks || self.init;
+        let bounded = self.cgroup.as_ref().is_some_and(|cgroup| cgroup.bounds_memory());
+        let hidden = !self.exposed;
+        let possible = cfg!(target_arch = "x86_64") && birth.is_none();
+        if possible && alone && superuser && hidden && !users && !answered && !bounded {
+            return Memory::Shared;
+        }
+        Memory::Copied
+    }
 }
 
 struct Planner<'a> {

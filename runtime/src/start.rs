@@ -14,7 +14,7 @@ use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name
 use crate::container::{Container, Parts};
 use crate::error::{Error, Result};
 use crate::idmap::{self, IdRanges};
-use crate::plan::{Birth, Op, SetupOp, SetupPlan};
+use crate::plan::{Birth, Memory, Op, SetupOp, SetupPlan};
 use crate::prepare::{Prepared, prepare};
 use crate::pretend::{self, OwnerAttributes};
 use crate::sandbox::Sandbox;
@@ -106,6 +106,7 @@ fn split(plan: &SetupPlan, slots: &mut [Option<OwnedFd>], listen: &OwnedFd, tell
         Some(birth) if userns::in_user_namespace() => {
             child.split_off_beside(plan.namespaces, cgroup, || be_born_in(birth))
         }
+        None if plan.memory == Memory::Shared => child.split_off_sharing(plan.namespaces, cgroup),
         birth => {
             let _born = birth.as_ref().map(BirthPlace::choose).transpose().map_err(failed)?;
             child.split_off(plan.namespaces, cgroup)

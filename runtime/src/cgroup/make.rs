@@ -55,6 +55,8 @@ impl Cgroup {
         let mut group = Cgroup::make(&path, extent, resources, hierarchies, &mut made)?;
         group._held = held;
         group.base = base;
+        let bounds = needs.iter().any(|(controller, _)| *controller == Controller::Memory);
+        group.bounds_memory = bounds || !resources.unified.is_empty();
         drop(entering);
         group.apply(resources)?;
         made.keep();

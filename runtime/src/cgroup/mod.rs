@@ -48,6 +48,8 @@ pub struct Cgroup {
     v2: Option<Place2>,
     /// Where it is in hierarchies in which this process did not make it: a limit that is set later may.
     elsewhere: Vec<PathBuf>,
+    /// Whether memory may run out in it before it does on the machine, as far as its maker knows.
+    bounds_memory: bool,
     /// Locked as long as its maker lives: one that nobody holds and nobody is in was left behind by a kill.
     _held: Option<File>,
 }
@@ -89,7 +91,13 @@ impl Cgroup {
 
     fn nowhere(path: &Path) -> Cgroup {
         let path = path.to_owned();
-        Cgroup { path, base: PathBuf::new(), v1: Vec::new(), v2: None, elsewhere: Vec::new(), _held: None }
+        let base = PathBuf::new();
+        Cgroup { path, base, v1: Vec::new(), v2: None, elsewhere: Vec::new(), bounds_memory: true, _held: None }
+    }
+
+    /// Whether memory may run out in it before it does on the machine.
+    pub(crate) fn bounds_memory(&self) -> bool {
+        self.bounds_memory
     }
 
     /// Where it is, counted from the roots of the hierarchies.

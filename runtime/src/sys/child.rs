@@ -2,7 +2,7 @@
 //! so nothing in this file allocates, formats, locks or panics. What fails is told through a pipe.
 use std::ffi::{CStr, CString, c_char};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, accessat, fstat, openat, statx};
@@ -16,7 +16,7 @@ use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 
 use super::clone::{Cloned, NewNamespaces};
 use super::mount::{ATTR_RDONLY, Reach, set_attributes};
-use super::{capability, clone, given, network, notify, process, seccomp};
+use super::{capability, clone, given, network, notify, process, seccomp, share};
 use crate::plan::{KernelFilesystem, Missing, Op, Place, Refusal, SetupOp, Slot, StagePlace, Turn};
 use crate::target::{self, Kind, Target, resolve};
 
@@ -99,6 +99,27 @@ impl Child<'_> {
             Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
             Cloned::Child => self.run(),
         }
+    }
+
+    /// The same in the memory of the caller, who waits until the new process has become the program or has ended.
+    pub(crate) fn split_off_sharing(
+        self,
+        namespaces: NewNamespaces,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<(i32, OwnedFd), Errno> {
+        // SAFETY: the new process has descriptors of its own under the same numbers; these are for it alone.
+        let copy = |fd: &OwnedFd| unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) };
+        let mut slots: Vec<Option<OwnedFd>> = self.slots.iter().map(|slot| slot.as_ref().map(copy)).collect();
+        let mut child = Some(Child { slots: &mut slots, ..self });
+        let mut run = || match child.take() {
+            Some(child) => child.run(),
+            None => process::exit_now(127),
+        };
+        // SAFETY: signals are blocked, and `run` keeps the rules of this file and never returns.
+        let split = unsafe { share::clone(namespaces, cgroup, &mut run) };
+        // What numbers they hold now means something to the other process only.
+        slots.into_iter().for_each(std::mem::forget);
+        split
     }
 
     /// The same by a process in between, which first calls `before`.

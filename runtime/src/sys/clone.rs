@@ -7,7 +7,7 @@ use rustix::io::Errno;
 /// The namespaces that a new process gets, as clone flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NewNamespaces {
-    flags: u64,
+    pub(super) flags: u64,
 }
 
 const NAMES: [(libc::c_int, &str); 6] = [
@@ -135,18 +135,29 @@ pub(crate) unsafe fn clone_beside(
 /// As for [`clone`].
 unsafe fn clone_with(flags: u64, signal: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<(i32, RawFd), Errno> {
     let mut pidfd: RawFd = -1;
+    let args = arguments(flags, signal, cgroup, &mut pidfd);
+    // SAFETY: without CLONE_VM the child has its own copy of this stack; `args` and `pidfd` outlive the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    super::check(pid).map(|pid| (pid as i32, pidfd))
+}
+
+/// What clone3 is told; it puts the new process' descriptor into `pidfd`.
+pub(super) fn arguments(
+    flags: u64,
+    signal: i32,
+    cgroup: Option<BorrowedFd<'_>>,
+    pidfd: &mut RawFd,
+) -> libc::clone_args {
     // SAFETY: all-zero is a valid `clone_args`.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags | libc::CLONE_PIDFD as u64;
-    args.pidfd = (&raw mut pidfd) as u64;
+    args.pidfd = (&raw mut *pidfd) as u64;
     args.exit_signal = u64::from(signal.unsigned_abs());
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
     }
-    // SAFETY: without CLONE_VM the child has its own copy of this stack; `args` and `pidfd` outlive the call.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
-    super::check(pid).map(|pid| (pid as i32, pidfd))
+    args
 }
 
 /// A plain fork without the C library's handlers, for the init process. Gives 0 in the child.

@@ -16,6 +16,7 @@ pub(crate) mod notify;
 pub(crate) mod process;
 pub(crate) mod seal;
 pub(crate) mod seccomp;
+pub(crate) mod share;
 pub(crate) mod userns;
 
 use rustix::io::Errno;
