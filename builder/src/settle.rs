@@ -10,6 +10,7 @@ use cache::{Claim, Committed, Layer, Leftover, Sealed, StepRecord, TreeHash, Uns
 
 use crate::error::{Error, Result};
 use crate::key::KeyParts;
+use crate::perform::Coming;
 use crate::plan::StepId;
 use crate::solve::{Solver, Tree, lock};
 
@@ -20,11 +21,21 @@ const WAITING: usize = 64;
 pub(crate) struct Made {
     sealed: Sealed,
     leftover: Option<Leftover>,
+    /// What will stand on it, where that has been begun.
+    next: Option<Coming>,
 }
 
 impl Made {
     pub(crate) fn new(sealed: Sealed, leftover: Option<Leftover>) -> Made {
-        Made { sealed, leftover }
+        Made { sealed, leftover, next: None }
+    }
+
+    pub(crate) fn followed_by(self, next: Option<Coming>) -> Made {
+        Made { next, ..self }
+    }
+
+    pub(crate) fn take_next(&mut self) -> Option<Coming> {
+        self.next.take()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::key::KeyParts;
 use crate::memory::Memory;
-use crate::perform::{FailedRun, Work};
+use crate::perform::{Ahead, FailedRun, Work};
 use crate::plan::{Op, Plan, Step, StepId};
 use crate::reason::{self, Lost};
 use crate::remotes::Remotes;
@@ -119,6 +119,7 @@ struct Shared<'a> {
     queue: &'a Mutex<Queue>,
     changed: &'a Condvar,
     settler: &'a Settler,
+    ahead: &'a Ahead,
 }
 
 #[derive(Default)]
@@ -162,13 +163,13 @@ impl Solver<'_> {
         let queue = Mutex::new(first_queue(plan, wanted));
         let changed = Condvar::new();
         let workers = self.jobs.clamp(1, wanted.len().max(1));
-        let settler = Settler::new(workers);
+        let (settler, ahead) = (Settler::new(workers), Ahead::default());
         let unsettled = std::thread::scope(|scope| {
-            let (queue, changed, settler) = (&queue, &changed, &settler);
+            let (queue, changed, settler, ahead) = (&queue, &changed, &settler, &ahead);
             for worker in 0..workers {
                 scope.spawn(move || {
                     let _adding = settler.worker();
-                    self.work(&Shared { plan, queue, changed, settler }, worker);
+                    self.work(&Shared { plan, queue, changed, settler, ahead }, worker);
                 });
             }
             settler.run(self)
@@ -197,7 +198,7 @@ impl Solver<'_> {
     }
 
     fn work(&self, shared: &Shared<'_>, worker: usize) {
-        let Shared { plan, queue, changed, settler } = *shared;
+        let Shared { plan, queue, changed, settler, ahead } = *shared;
         loop {
             let mut state = lock(queue);
             let id = loop {
@@ -216,7 +217,7 @@ impl Solver<'_> {
                 settler.wait();
             }
             let inputs: Vec<Tree> = inputs.into_iter().map(|tree| settler.current(tree)).collect();
-            let result = self.step(&Job { plan, step, inputs: &inputs, worker }, settler);
+            let result = self.step(&Job { plan, step, inputs: &inputs, worker }, settler, ahead);
             let mut state = lock(queue);
             self.settle(plan, id, result, &mut state);
             if state.left == 0 || state.error.is_some() {
@@ -257,7 +258,7 @@ impl Solver<'_> {
     }
 
     /// One step, in five words: key, look up, prepare, perform, seal. What it gave is settled and recorded beside the next.
-    fn step(&self, job: &Job<'_>, settler: &Settler) -> Result<Tree> {
+    fn step(&self, job: &Job<'_>, settler: &Settler, ahead: &Ahead) -> Result<Tree> {
         if self.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -266,6 +267,7 @@ impl Solver<'_> {
         }
         failpoint("step.key")?;
         let mut work = Work::prepare(self, job.plan, job.step, job.inputs)?;
+        work.ahead = Some(ahead);
         if self.no_cache || job.step.no_cache {
             return self.perform(job, &mut work, settler, (None, None));
         }
@@ -349,7 +351,7 @@ impl Solver<'_> {
         let started = Instant::now();
         let name = reason::name(job.step);
         failpoint("step.perform")?;
-        let made = work.perform().inspect_err(|_| self.memory.saw(name.clone(), &keys, None))?;
+        let mut made = work.perform().inspect_err(|_| self.memory.saw(name.clone(), &keys, None))?;
         failpoint("step.record")?;
         let told = |layer: &Layer| {
             let record = StepRecord {
@@ -362,7 +364,12 @@ impl Solver<'_> {
             };
             Told { id, keys: keys.clone(), said, record, claim }
         };
+        let next = made.take_next();
         let (layer, same_tree) = settler.take(made, told);
+        // What was begun stands on the step's own directory.
+        if let (Some(ahead), Some(next), false) = (work.ahead, next, same_tree) {
+            ahead.expect(work.parent(), &layer, next);
+        }
         self.memory.saw(name, &keys, Some(layer.tree.to_string()));
         for (digest, listing) in &listings {
             if let Err(error) = self.memory.keep_listing(digest, listing) {

@@ -86,7 +86,9 @@ pub use record::StepRecord;
 pub use reference::Reference;
 pub use remote::{INLINE_RECORDS, InlineRecord, RemoteCache, RemoteLayer, RemoteRecord};
 pub use shift::IdShift;
-pub use snapshot::{CommitOptions, Leftover, MergedTree, Snapshot, StorageDriver, TreeChange, TreeView, Writable};
+pub use snapshot::{
+    CommitOptions, Leftover, MergedTree, NextSnapshot, Snapshot, StorageDriver, TreeChange, TreeView, Writable,
+};
 pub use stat_table::{StatKey, StatTable};
 pub use store::Store;
 pub use tree::{Attributes, Follow, Kind, Metadata, Owner, TreeRoot};

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testdata::{Dunnage, Host, Need, Ran, skipped};
+use testdata::{Dunnage, Host, Need, Ran, skipped, until};
 
 const APPLETS: [&str; 19] = [
     "cat", "echo", "env", "grep", "hostname", "id", "kill", "ls", "mkdir", "mknod", "mount", "pwd", "sh", "sleep",
@@ -524,6 +524,8 @@ fn runtime_o04_docker_runs_its_containers_with_it() {
             >= 1
     );
     docker(&["restart", "-t", "1", "web"]).ok();
+    // An init that has no child yet has no handlers either, and as process 1 it does not see the signal then.
+    until("the program under docker's init", || docker(&["top", "web"]).stdout.contains("sleep 1000"));
     docker(&["stop", "-t", "5", "web"]).ok();
     assert_eq!(docker(&["inspect", "-f", "{{.State.ExitCode}}", "web"]).ok().stdout, "143\n");
     docker(&["rm", "web"]).ok();

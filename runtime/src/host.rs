@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result};
@@ -37,9 +38,30 @@ pub(crate) struct Host {
     pub(crate) arguments: std::ops::Range<usize>,
 }
 
+/// What stays as it is as long as the machine runs: looked at once.
+#[derive(Debug)]
+struct Fixed {
+    last_capability: u8,
+    unified_cgroups: bool,
+    apparmor: bool,
+    selinux: bool,
+}
+
+impl Fixed {
+    fn get() -> &'static Fixed {
+        static FIXED: OnceLock<Fixed> = OnceLock::new();
+        FIXED.get_or_init(|| Fixed {
+            last_capability: (0..64).take_while(|number| capability::is_bounding(*number).is_ok()).last().unwrap_or(0),
+            unified_cgroups: has_unified_cgroups(),
+            apparmor: fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y")),
+            selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
+        })
+    }
+}
+
 impl Host {
     pub(crate) fn probe(privileged: bool, init: bool) -> Result<Host> {
-        let last_capability = (0..64).take_while(|number| capability::is_bounding(*number).is_ok()).last().unwrap_or(0);
+        let fixed = Fixed::get();
         let user_namespace = userns::in_user_namespace();
         let mounts = match user_namespace {
             true => fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
@@ -47,10 +69,10 @@ impl Host {
         };
         Ok(Host {
             capabilities: capability::permitted().map_err(Error::container("reading capabilities"))?,
-            last_capability,
-            unified_cgroups: has_unified_cgroups(),
-            apparmor: fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y")),
-            selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
+            last_capability: fixed.last_capability,
+            unified_cgroups: fixed.unified_cgroups,
+            apparmor: fixed.apparmor,
+            selinux: fixed.selinux,
             user_namespace,
             covered_proc: user_namespace && is_covered("/proc", &mounts),
             covered_sys: user_namespace && is_covered("/sys", &mounts),

@@ -26,6 +26,7 @@ mod rootfs;
 mod running;
 mod sandbox;
 mod seccomp;
+mod spares;
 
 mod capability;
 mod exit;
@@ -70,6 +71,7 @@ pub use seccomp::{
     SeccompAbi, SeccompAction, SeccompComparison, SeccompCondition, SeccompProfile, SeccompRule, compile_default_filter,
 };
 pub use signal::Signal;
+pub use spares::Spares;
 pub use sys::file_owner::FileOwner;
 pub use user::{ResolvedUser, USER_FILE_LIMIT, UserIds, resolve_user};
 pub use userns::{

@@ -13,6 +13,7 @@ use crate::given::{GivenDevice, MountAttributes, Propagation};
 use crate::hooks::PreparedHook;
 use crate::idmap::IdRanges;
 use crate::mount::{BindSource, Content};
+use crate::prepare::fresh::Fresh;
 use crate::rootfs::Rootfs;
 use crate::running::Running;
 use crate::sandbox::CapabilitySets;
@@ -158,12 +159,8 @@ impl Slot {
 pub(crate) enum Preparation {
     /// A clone of the root's mount, with missing mount points made.
     Root { attributes: u64, mount_points: Vec<MountPoint> },
-    /// The staging tmpfs.
-    Stage { files: Vec<StagedFile>, devices: Vec<Device>, places: Vec<CString> },
-    /// The tmpfs for /dev, with its links, empty places for devices, and the devices that live in it.
-    Dev { places: Vec<CString>, devices: Vec<Device>, attributes: u64 },
-    /// A private set of terminals, of this group where there is one.
-    Pts { group: Option<u32> },
+    /// A file system in memory.
+    Fresh(Fresh),
     /// The terminals of a running container.
     PtsOf(Arc<Running>),
     /// A mount that is detached already.
@@ -174,8 +171,6 @@ pub(crate) enum Preparation {
     Users(Arc<UserNamespace>),
     /// A running container, as a descriptor of its first process.
     Process(Arc<Running>),
-    /// A tmpfs.
-    Tmpfs { size: Option<u64>, mode: u32, executable: bool },
     /// A clone of a mount of the host, with whatever attributes.
     GivenBind {
         source: std::path::PathBuf,
@@ -190,8 +185,6 @@ pub(crate) enum Preparation {
     Memory,
     /// The read end of a pipe whose other end stays with the caller.
     Turn,
-    /// A tmpfs with nothing but empty directories, read-only.
-    Directories(Vec<CString>),
     /// A clone of a mount of the host.
     Bind { source: BindSource, attributes: u64, reach: Reach, mapped: bool },
     /// A clone of another root's mount.
@@ -547,20 +540,12 @@ impl fmt::Display for Preparation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Preparation::Root { attributes, .. } => write!(f, "root file system{}", Attributes(*attributes)),
-            Preparation::Stage { files, devices, .. } => write!(f, "{} files, {} devices", files.len(), devices.len()),
-            Preparation::Dev { places, devices, attributes } => {
-                write!(f, "tmpfs with {} places, {} devices{}", places.len(), devices.len(), Attributes(*attributes))
-            }
-            Preparation::Pts { .. } => f.write_str("devpts"),
+            Preparation::Fresh(fresh) => fresh.fmt(f),
             Preparation::PtsOf(_) => f.write_str("devpts of the container"),
             Preparation::Mounted(_) => f.write_str("detached mount"),
             Preparation::Namespace(_) => f.write_str("namespace"),
             Preparation::Users(_) => f.write_str("user namespace"),
             Preparation::Process(_) => f.write_str("running container"),
-            Preparation::Tmpfs { size, mode, .. } => match size {
-                Some(size) => write!(f, "tmpfs {size} bytes, mode {mode:o}"),
-                None => write!(f, "tmpfs mode {mode:o}"),
-            },
             Preparation::GivenBind { source, reach, .. } => {
                 write!(f, "{}{}", source.display(), if *reach == Reach::Below { ", recursive" } else { "" })
             }
@@ -569,7 +554,6 @@ impl fmt::Display for Preparation {
             }
             Preparation::Memory => f.write_str("file in memory"),
             Preparation::Turn => f.write_str("pipe"),
-            Preparation::Directories(names) => write!(f, "tmpfs with {} directories", names.len()),
             Preparation::Bind { source, attributes, reach, mapped } => {
                 match source {
                     BindSource::Path(path) => write!(f, "{}", path.display())?,
@@ -590,7 +574,8 @@ impl fmt::Display for Preparation {
     }
 }
 
-struct Attributes(u64);
+/// Attributes of a mount, as words.
+pub(crate) struct Attributes(pub(crate) u64);
 
 impl fmt::Display for Attributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -19,9 +19,10 @@ use crate::hooks::PreparedHook;
 use crate::host::Host;
 use crate::mount::{BindSource, Content, Mount};
 use crate::plan::{
-    Birth, Device, DeviceKind, KernelFilesystem, Memory, Missing, MountPoint, Op, Place, PointKind, Preparation, Program, SetupOp,
-    SetupPlan, Slot, StagePlace, StagedFile, Turn,
+    Birth, Device, DeviceKind, KernelFilesystem, Memory, Missing, MountPoint, Op, Place, PointKind, Preparation,
+    Program, SetupOp, SetupPlan, Slot, StagePlace, StagedFile, Turn,
 };
+use crate::prepare::fresh::Fresh;
 use crate::pretend;
 use crate::sandbox::{Base, CapabilitySets, DEFAULT_PATH, Namespace, NetworkMode, Sandbox, Seccomp, Stdio};
 use crate::seccomp;
@@ -249,7 +250,7 @@ impl Planner<'_> {
         if console {
             places.push(c"console".to_owned());
         }
-        let dev = Preparation::Dev { places, devices: own, attributes };
+        let dev = Preparation::Fresh(Fresh::Dev { places, devices: own, attributes });
         self.attach(Slot::Dev, dev, place(Slot::Root, "dev"));
         for (number, device) in (0_u8..).zip(bound) {
             let at = Place { base: Slot::Dev, path: device.name };
@@ -324,7 +325,7 @@ impl Planner<'_> {
             }
         }
         let devices = if self.host.user_namespace { Vec::new() } else { self.bound_devices() };
-        self.prepare.push((Slot::Stage, Preparation::Stage { files, devices, places }));
+        self.prepare.push((Slot::Stage, Preparation::Fresh(Fresh::Stage { files, devices, places })));
         Ok(())
     }
 
@@ -413,7 +414,7 @@ impl Planner<'_> {
                     self.prepare.push((slot, Preparation::Bind { source, attributes, reach, mapped }));
                 }
                 Mount::Tmpfs { size, mode, executable, .. } => {
-                    let tmpfs = Preparation::Tmpfs { size: *size, mode: *mode, executable: *executable };
+                    let tmpfs = Preparation::Fresh(Fresh::Tmpfs { size: *size, mode: *mode, executable: *executable });
                     self.prepare.push((slot, tmpfs));
                 }
             }

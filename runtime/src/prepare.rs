@@ -1,32 +1,28 @@
 //! Carries out the part of a plan that belongs before clone: makes descriptors for mounts, devices, terminals and pipes,
 //! and the mount points that are missing. All of it is undone by closing the descriptors, but for the mount points.
+pub(crate) mod fresh;
 mod given;
 
-use std::ffi::CString;
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, fstat, openat};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, fstat, openat};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::OpenptFlags;
 
 use crate::error::{Error, Result};
 use crate::mount::BindSource;
-use crate::plan::{Device, DeviceKind, MountPoint, Op, PointKind, Preparation, SetupPlan, Slot, StagedFile};
-use crate::rootfs::{clone_tree, tmpfs};
+use crate::plan::{MountPoint, Op, PointKind, Preparation, SetupPlan, Slot};
+use crate::rootfs::clone_tree;
 use crate::sandbox::{Base, TerminalSize};
-use crate::sys::mount::{ATTR_NODEV, ATTR_RDONLY, Reach, set_attributes};
+use crate::spares::Spares;
+use crate::sys::mount::{ATTR_NODEV, Reach, set_attributes};
 use crate::target::{self, Kind};
 use crate::userns::UserNamespace;
-
-/// Room of the staging tmpfs for names and nodes, beside the content of its files.
-const STAGE_SPARE: usize = 4 << 20;
 
 /// Descriptors for the child, and what stays with the caller.
 #[derive(Debug)]
@@ -45,7 +41,7 @@ pub(crate) struct Prepared {
 }
 
 /// Fills the slots of `plan`.
-pub(crate) fn prepare(plan: &SetupPlan, base: &Base) -> Result<Prepared> {
+pub(crate) fn prepare(plan: &SetupPlan, base: &Base, spares: Option<&Spares>) -> Result<Prepared> {
     let mut prepared = Prepared {
         slots: Vec::new(),
         input: None,
@@ -64,7 +60,7 @@ pub(crate) fn prepare(plan: &SetupPlan, base: &Base) -> Result<Prepared> {
     let length = slots.map(|slot| slot.index() + 1).max().unwrap_or(0).max(Slot::Mount(0).index());
     prepared.slots.resize_with(length, || None);
     for (slot, preparation) in &plan.prepare {
-        let fd = make(*slot, preparation, base, plan, &mut prepared)?;
+        let fd = make(*slot, preparation, (base, spares), plan, &mut prepared)?;
         if let Some(entry) = prepared.slots.get_mut(slot.index()) {
             *entry = Some(fd);
         }
@@ -75,7 +71,7 @@ pub(crate) fn prepare(plan: &SetupPlan, base: &Base) -> Result<Prepared> {
 fn make(
     slot: Slot,
     preparation: &Preparation,
-    base: &Base,
+    (base, spares): (&Base, Option<&Spares>),
     plan: &SetupPlan,
     prepared: &mut Prepared,
 ) -> Result<OwnedFd> {
@@ -90,18 +86,16 @@ fn make(
             set_attributes(&tree, *attributes, Reach::One).map_err(step)?;
             Ok(tree)
         }
-        Preparation::Stage { files, devices, places } => stage(files, devices, places).map_err(step),
-        Preparation::Dev { places, devices, attributes } => {
-            device_directory(places, devices, *attributes).map_err(step)
-        }
-        Preparation::Pts { group } => terminals(*group).map_err(step),
+        Preparation::Fresh(fresh) => match spares.and_then(|spares| spares.take(fresh)) {
+            Some(spare) => Ok(spare),
+            None => fresh.make().map_err(step),
+        },
         Preparation::PtsOf(container) => container.terminals(),
         Preparation::Namespace(held) | Preparation::Mounted(held) => {
             rustix::io::fcntl_dupfd_cloexec(held, 3).map_err(step)
         }
         Preparation::Users(users) => rustix::io::fcntl_dupfd_cloexec(users.as_fd(), 3).map_err(step),
         Preparation::Process(container) => rustix::io::fcntl_dupfd_cloexec(container.as_fd(), 3).map_err(step),
-        Preparation::Tmpfs { size, mode, executable } => memory(*size, *mode, *executable).map_err(step),
         Preparation::GivenBind { source, reach, attributes, recursive, propagation } => {
             given::bind(source, *reach, *attributes, *recursive, *propagation)
         }
@@ -125,7 +119,6 @@ fn make(
             prepared.turn = Some(write);
             Ok(read)
         }
-        Preparation::Directories(names) => directories(names).map_err(step),
         Preparation::Bind { source, attributes, reach, mapped } => {
             bind_source(source, *attributes, *reach, plan.users.as_deref().filter(|_| *mapped))
         }
@@ -166,102 +159,6 @@ fn make(
     }
 }
 
-fn stage(files: &[StagedFile], devices: &[Device], places: &[CString]) -> Result<OwnedFd, Errno> {
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let bytes: usize = files.iter().map(|file| file.content.bytes().len().next_multiple_of(64 << 10)).sum();
-    let stage = tmpfs(&[("mode", "755"), ("size", &(STAGE_SPARE + bytes).to_string())], attributes)?;
-    rustix::fs::mkdirat(&stage, c"empty", Mode::empty())?;
-    rustix::fs::chmodat(&stage, c"empty", Mode::from_raw_mode(0o555), AtFlags::empty())?;
-    for StagedFile { name, content, mode, uid, gid } in files {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = openat(&stage, name.as_c_str(), flags, Mode::empty())?;
-        if (*uid, *gid) != (0, 0) {
-            rustix::fs::fchown(&file, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))?;
-        }
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(*mode))?;
-        let mut file = File::from(file);
-        file.write_all(content.bytes()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    }
-    for name in places {
-        rustix::fs::mkdirat(&stage, name.as_c_str(), Mode::RWXU)?;
-    }
-    make_devices(&stage, devices)?;
-    Ok(stage)
-}
-
-fn make_devices(directory: &OwnedFd, devices: &[Device]) -> Result<(), Errno> {
-    for device in devices {
-        let kind = match device.kind {
-            DeviceKind::Character => FileType::CharacterDevice,
-            DeviceKind::Block => FileType::BlockDevice,
-        };
-        let mode = Mode::from_raw_mode(device.mode);
-        let number = rustix::fs::makedev(device.major, device.minor);
-        rustix::fs::mknodat(directory, device.name.as_c_str(), kind, mode, number)?;
-        // mknod obeys the caller's umask; a device's mode must not.
-        rustix::fs::chmodat(directory, device.name.as_c_str(), mode, AtFlags::empty())?;
-    }
-    Ok(())
-}
-
-fn directories(names: &[CString]) -> Result<OwnedFd, Errno> {
-    let attributes =
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let tmpfs = tmpfs(&[("mode", "755"), ("size", "64k")], attributes)?;
-    for name in names {
-        rustix::fs::mkdirat(&tmpfs, name.as_c_str(), Mode::empty())?;
-        rustix::fs::chmodat(&tmpfs, name.as_c_str(), Mode::from_raw_mode(0o755), AtFlags::empty())?;
-    }
-    set_attributes(&tmpfs, ATTR_RDONLY, Reach::One)?;
-    Ok(tmpfs)
-}
-
-const DEVICE_LINKS: [(&str, &str); 6] = [
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("/proc/kcore", "core"),
-    ("pts/ptmx", "ptmx"),
-];
-
-fn device_directory(places: &[CString], devices: &[Device], attributes: u64) -> Result<OwnedFd, Errno> {
-    let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
-    let dev = tmpfs(&[("mode", "755"), ("size", "64m")], attributes)?;
-    for name in [c"pts", c"shm", c"mqueue"] {
-        rustix::fs::mkdirat(&dev, name, Mode::empty())?;
-        rustix::fs::chmodat(&dev, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
-    }
-    for (to, name) in DEVICE_LINKS {
-        rustix::fs::symlinkat(to, &dev, name)?;
-    }
-    for name in places {
-        openat(&dev, name.as_c_str(), OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    }
-    make_devices(&dev, devices)?;
-    Ok(dev)
-}
-
-fn terminals(group: Option<u32>) -> Result<OwnedFd, Errno> {
-    let create = |group: Option<u32>| {
-        let context = fsopen(c"devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&context, c"source", c"devpts")?;
-        fsconfig_set_string(&context, c"ptmxmode", c"0666")?;
-        fsconfig_set_string(&context, c"mode", c"0620")?;
-        if let Some(group) = group {
-            fsconfig_set_string(&context, c"gid", group.to_string())?;
-        }
-        fsconfig_create(&context)?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-    };
-    // A user namespace need not map the tty group.
-    match create(group) {
-        Err(Errno::INVAL) if group.is_some() => create(None),
-        result => result,
-    }
-}
-
 fn terminal(pts: &OwnedFd, size: TerminalSize, uid: u32) -> Result<(OwnedFd, OwnedFd), Errno> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let outer = openat(pts, c"ptmx", flags, Mode::empty())?;
@@ -275,18 +172,6 @@ fn terminal(pts: &OwnedFd, size: TerminalSize, uid: u32) -> Result<(OwnedFd, Own
 pub(crate) fn resize(terminal: impl AsFd, size: TerminalSize) -> Result<(), Errno> {
     let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(terminal, size)
-}
-
-fn memory(size: Option<u64>, mode: u32, executable: bool) -> Result<OwnedFd, Errno> {
-    let mode = format!("{mode:o}");
-    let size = size.map(|size| size.to_string());
-    let mut options = vec![("mode", mode.as_str())];
-    if let Some(size) = &size {
-        options.push(("size", size.as_str()));
-    }
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, !executable);
-    tmpfs(&options, attributes)
 }
 
 fn bind_source(source: &BindSource, attributes: u64, reach: Reach, users: Option<&UserNamespace>) -> Result<OwnedFd> {

@@ -14,6 +14,7 @@ use crate::pretend::OwnerAttributes;
 use crate::rootfs::Rootfs;
 use crate::running::Running;
 use crate::seccomp::SeccompProfile;
+use crate::spares::Spares;
 use crate::user::UserIds;
 use crate::userns::UserNamespace;
 
@@ -102,6 +103,8 @@ pub struct Sandbox {
     pub files: EtcFiles,
     /// In a user namespace of one id: changes of user and owner seem to succeed, and owners are recorded like that.
     pub pretend: Option<OwnerAttributes>,
+    /// Where parts may lie ready; for those that hold nothing secret.
+    pub spares: Option<Arc<Spares>>,
 }
 
 impl Sandbox {
@@ -166,6 +169,7 @@ impl Sandbox {
             init: false,
             files: EtcFiles::default(),
             pretend: None,
+            spares: None,
         }
     }
 }

@@ -41,7 +41,7 @@ impl Sandbox {
         let plan = self.plan()?;
         let prepared = {
             let _owner = plan.users.as_deref().map(UserNamespace::file_owner).transpose()?;
-            prepare(&plan, &self.base)?
+            prepare(&plan, &self.base, self.spares.as_deref().filter(|_| plan.users.is_none()))?
         };
         let (listen, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::container("making a pipe"))?;
         let Prepared { mut slots, input, outputs, terminal, turn: proceed, state, created, ids } = prepared;

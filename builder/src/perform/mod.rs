@@ -27,6 +27,7 @@ use crate::settle::Made;
 use crate::solve::{Solver, Tree};
 
 pub(crate) use self::remote::Taken;
+pub(crate) use self::run::{Ahead, Coming};
 pub use self::run::{DeviceChanges, FailedRun, Shell, Side, machine_devices};
 
 /// Where an executable heredoc of a RUN is mounted.
@@ -49,6 +50,8 @@ pub(crate) struct Work<'a> {
     bound: Option<Vec<(usize, String)>>,
     /// The key by content of a COPY, once it was made.
     content: Option<KeyParts>,
+    /// What is made before its time, where others may come after it.
+    pub(crate) ahead: Option<&'a Ahead>,
 }
 
 impl<'a> Work<'a> {
@@ -58,10 +61,11 @@ impl<'a> Work<'a> {
                 .map_err(|error| Error::from(diagnostic(plan, step, "K0340", error.to_string())))?,
             _ => IgnoreRules::none(),
         };
-        Ok(Work { solver, plan, step, inputs, taken: None, exclude, source: None, bound: None, content: None })
+        let (taken, source, bound, content) = (None, None, None, None);
+        Ok(Work { solver, plan, step, inputs, taken, exclude, source, bound, content, ahead: None })
     }
 
-    fn parent(&self) -> &[Layer] {
+    pub(crate) fn parent(&self) -> &[Layer] {
         self.inputs.first().map(|tree| tree.layers.as_slice()).unwrap_or_default()
     }
 

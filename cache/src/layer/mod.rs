@@ -260,7 +260,7 @@ impl Store {
 pub(crate) struct DraftDir {
     pub(crate) path: PathBuf,
     /// Open from the beginning: the kernel tells a descriptor of every write that failed since, whoever asked before.
-    directory: Arc<OwnedFd>,
+    pub(crate) directory: Arc<OwnedFd>,
     /// When that was.
     opened: Instant,
     owned: Owned,

@@ -12,7 +12,7 @@ use crate::record::StepRecord;
 use crate::store::{Store, now};
 
 /// Lower layers of one overlay: the kernel's OVL_MAX_STACK, less one for the mount points of a sandbox.
-const OVERLAY_LAYERS: usize = 499;
+pub(super) const OVERLAY_LAYERS: usize = 499;
 /// Layers that become one. Always the lowest, so that a layer more on top finds them done.
 const FLATTENED: usize = 400;
 

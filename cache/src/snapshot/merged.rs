@@ -24,7 +24,7 @@ use crate::tree::{Follow, Kind, Metadata, TreeRoot, metadata_of, read_directory,
 /// Links followed in one path before it counts as a circle; the kernel's own number.
 const LINK_LIMIT: u32 = 40;
 /// Layers whose root stays open.
-const OPEN_ROOTS: usize = 12;
+const OPEN_ROOTS: usize = 40;
 /// Overlay's marks of a directory that hides all below it: of the superuser, and of a user namespace.
 pub(super) const OPAQUE_MARKS: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 
@@ -34,7 +34,7 @@ pub struct MergedTree {
     /// Top first.
     layers: Vec<PathBuf>,
     /// Descriptors of the first ones, once they were used: what a process may hold is bounded, and layers are not.
-    roots: [OnceLock<OwnedFd>; OPEN_ROOTS],
+    roots: Box<[OnceLock<OwnedFd>]>,
     /// Which layers hold a directory, by its path: a path is walked once.
     known: Mutex<HashMap<PathBuf, Arc<Directory>>>,
     /// How many names files have, by layer and inode, where that was asked.
@@ -72,7 +72,13 @@ impl MergedTree {
     }
 
     pub(crate) fn of_directories(top_first: Vec<PathBuf>) -> MergedTree {
-        MergedTree { layers: top_first, roots: Default::default(), known: Mutex::default(), names: Mutex::default() }
+        let roots = top_first.iter().take(OPEN_ROOTS).map(|_| OnceLock::new()).collect();
+        MergedTree { layers: top_first, roots, known: Mutex::default(), names: Mutex::default() }
+    }
+
+    /// The directories, top first.
+    pub(super) fn directories(&self) -> &[PathBuf] {
+        &self.layers
     }
 
     pub(super) fn is_empty(&self) -> bool {

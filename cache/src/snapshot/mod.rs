@@ -11,6 +11,7 @@ mod diff;
 mod flatten;
 mod inherit;
 mod merged;
+mod next;
 mod scan;
 mod view;
 pub(crate) mod work;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 pub use self::container::TreeChange;
 pub(crate) use self::copy::copy_into;
 pub use self::merged::MergedTree;
+pub use self::next::NextSnapshot;
 use self::scan::Scanned;
 pub use self::view::TreeView;
 pub use self::work::Leftover;
@@ -70,8 +72,10 @@ pub struct Snapshot {
     work: PathBuf,
     /// That it goes with the snapshot.
     leftover: Leftover,
-    /// Directories below, top first; all that overlay mounts, and all that a copy was made of.
-    lowers: Vec<PathBuf>,
+    /// The directories below; all that overlay mounts, and all that a copy was made of.
+    lowers: MergedTree,
+    /// One of them is no layer and lies on top.
+    covered: bool,
     driver: StorageDriver,
     /// Of a copy: what it was before anything changed it, where that is known.
     before: Option<Scanned>,
@@ -175,35 +179,38 @@ impl Snapshot {
         let draft = DraftDir::open(path)?;
         let is_overlay = path.join("work").exists();
         let stacked = if is_overlay { store.stackable(lease, layers)? } else { layers.to_vec() };
-        let lowers = around.lowers(&stacked);
+        let covered = around.cover.is_some();
+        let lowers = MergedTree::of_directories(around.lowers(&stacked));
         let driver = if is_overlay { StorageDriver::Overlay } else { StorageDriver::Copy };
         let (work, leftover) = (path.join("work"), Leftover::default());
-        let snapshot = Snapshot { layers: layers.to_vec(), draft, work, leftover, lowers, driver, before: None };
+        let layers = layers.to_vec();
+        let snapshot = Snapshot { layers, draft, work, leftover, lowers, covered, driver, before: None };
         // A mount that ended with its machine may have left marks there.
         snapshot.renew_work()?;
         Ok(snapshot)
     }
 
     fn make(store: &Store, lease: &Lease, layers: &[Layer], place: Place<'_>, around: Around<'_>) -> Result<Snapshot> {
-        failpoint("snapshot.make")?;
+        begun()?;
         let driver = store.storage_driver();
         let stacked = match driver {
             StorageDriver::Overlay => store.stackable(lease, layers)?,
             StorageDriver::Copy => layers.to_vec(),
         };
-        let lowers = around.lowers(&stacked);
+        let covered = around.cover.is_some();
+        let lowers = MergedTree::of_directories(around.lowers(&stacked));
         let draft = match place {
             Place::Draft => DraftDir::make(&lease.draft())?,
             Place::Container(path) => DraftDir::within(path)?,
         };
         let (mut work, mut leftover, mut before) = (draft.path.join("work"), Leftover::default(), None);
-        failpoint("snapshot.work")?;
+        drafted()?;
         match (driver, place) {
             (StorageDriver::Copy, place) => {
                 if let Place::Container(_) = place {
                     draft.make_root()?;
                 }
-                let root = copy::copy_tree(&MergedTree::of_directories(lowers.clone()), &draft.path.join("fs"))?;
+                let root = copy::copy_tree(&lowers, &draft.path.join("fs"))?;
                 before = Some(copy::record(&root)?);
             }
             (StorageDriver::Overlay, Place::Container(_)) => {
@@ -215,7 +222,7 @@ impl Snapshot {
                 (work, leftover) = Leftover::work(lease)?;
             }
         }
-        Ok(Snapshot { layers: layers.to_vec(), draft, work, leftover, lowers, driver, before })
+        Ok(Snapshot { layers: layers.to_vec(), draft, work, leftover, lowers, covered, driver, before })
     }
 
     /// What to mount.
@@ -223,7 +230,8 @@ impl Snapshot {
         match self.driver {
             StorageDriver::Copy => Writable::Directory(self.upper()),
             StorageDriver::Overlay => {
-                Writable::Overlay { lowers: &self.lowers, upper: self.upper(), work: self.work.clone() }
+                let lowers = self.lowers.directories();
+                Writable::Overlay { lowers, upper: self.upper(), work: self.work.clone() }
             }
         }
     }
@@ -246,6 +254,17 @@ impl Snapshot {
         std::fs::create_dir(work).map_err(Error::path("make", work))
     }
 
+    /// Opens what will be compared when it becomes a layer: for who waits for somebody else to write into it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open_lowers(&self) -> Result<()> {
+        if self.driver == StorageDriver::Copy || self.lowers.is_empty() {
+            return Ok(());
+        }
+        self.lowers.root().map(drop)
+    }
+
     /// The layers, bottom first.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
@@ -266,7 +285,7 @@ impl Snapshot {
     pub fn seal(self, store: &Store, lease: &Lease, options: &CommitOptions) -> Result<(Sealed, Leftover)> {
         failpoint("snapshot.commit")?;
         let upper = self.upper();
-        let lowers = MergedTree::of_directories(self.lowers);
+        let lowers = self.lowers;
         if self.driver == StorageDriver::Overlay {
             canonical::canonicalize(&upper, &lowers)?;
             inherit(&upper, options)?;
@@ -293,6 +312,16 @@ impl Snapshot {
     pub fn keep(self) {
         self.draft.release();
     }
+}
+
+/// Nothing of a snapshot is made yet.
+fn begun() -> Result<()> {
+    failpoint("snapshot.make")
+}
+
+/// There is a place for what will be written, and none for overlay's own work.
+fn drafted() -> Result<()> {
+    failpoint("snapshot.work")
 }
 
 fn inherit(upper: &Path, options: &CommitOptions) -> Result<()> {

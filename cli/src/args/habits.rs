@@ -5,12 +5,15 @@ use std::ffi::{OsStr, OsString};
 use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
-use super::Arguments;
 use super::missing::Lacking;
+use super::{Arguments, Often};
 
 /// Parses a command line. One without such words is parsed once.
 pub(super) fn read(mut words: Vec<OsString>) -> Result<Arguments, clap::Error> {
     first_word(&mut words);
+    if let Some(arguments) = Often::read(&words) {
+        return Ok(arguments);
+    }
     loop {
         match Arguments::try_parse_from(&words) {
             // Each turn takes an `=` away, so there is a last one.
@@ -106,6 +109,37 @@ mod tests {
         assert!(
             matches!(parsed("dunnage build --no-cache=true --pull=false ."), Ok(Command::Build(args)) if args.no_cache)
         );
+    }
+
+    #[test]
+    fn commands_that_are_called_often_are_read_as_all_are() {
+        let lines = [
+            "dunnage run --root /r --rm -it -e A=1 -e B --name x --color never image sh -c exit",
+            "dunnage run --rm --rm -v /a:/b:ro -p 80:80 --network none -- image --help",
+            "dunnage run image --root /r",
+            "dunnage exec -it -u 1 box ls --help",
+            "dunnage exec --color=always box ls",
+            "dunnage build -q --no-cache -t a -t b --build-arg A=1 --root=/r .",
+            "dunnage build -f - --progress=plain --target x -",
+        ];
+        for line in lines {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let all = Arguments::try_parse_from(&words).unwrap();
+            assert_eq!(format!("{:?}", Often::read(&words).unwrap()), format!("{all:?}"), "{line}");
+        }
+        for line in [
+            "run --help",
+            "run --version",
+            "run",
+            "run --nonsense x",
+            "build --help",
+            "exec -h",
+            "ps",
+            "--root /r run x",
+        ] {
+            let words: Vec<OsString> = format!("dunnage {line}").split(' ').map(OsString::from).collect();
+            assert!(Often::read(&words).is_none(), "{line}");
+        }
     }
 
     #[test]

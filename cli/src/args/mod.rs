@@ -78,14 +78,57 @@ pub(crate) use why::{WhyArgs, WhyFormat};
     args_override_self = true
 )]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) everywhere: Everywhere,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Everywhere {
     /// Directory of the store [default: $DUNNAGE_ROOT, else /var/lib/dunnage for root, ~/.local/share/dunnage for others]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: Color,
+}
+
+/// The commands that scripts call most, without all the others, whose definitions take longer than the parsing. What it
+/// cannot read is read by [`Arguments`], which tells what is wrong.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, disable_help_subcommand = true, args_override_self = true)]
+struct Often {
+    #[command(flatten)]
+    everywhere: Everywhere,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    command: OftenCalled,
+}
+
+#[derive(Debug, Subcommand)]
+#[command(defer = true)]
+enum OftenCalled {
+    Run(Box<RunArgs>),
+    Exec(ExecArgs),
+    Build(Box<BuildArgs>),
+}
+
+impl Often {
+    /// The arguments, where the first word is one of these commands and all is well.
+    fn read(words: &[std::ffi::OsString]) -> Option<Arguments> {
+        let first = words.get(1).and_then(|word| word.to_str())?;
+        if !["run", "exec", "build"].contains(&first) {
+            return None;
+        }
+        let Often { everywhere, command } = Often::try_parse_from(words).ok()?;
+        let command = match command {
+            OftenCalled::Run(arguments) => Command::Run(arguments),
+            OftenCalled::Exec(arguments) => Command::Verb(Verb::Exec(arguments)),
+            OftenCalled::Build(arguments) => Command::Build(arguments),
+        };
+        Some(Arguments { everywhere, command })
+    }
 }
 
 /// When to use colours.
@@ -268,7 +311,8 @@ struct MonitorLine {
 
 impl From<MonitorLine> for Arguments {
     fn from(line: MonitorLine) -> Arguments {
-        Arguments { root: line.root, color: Color::Never, command: Command::Monitor(line.monitor) }
+        let everywhere = Everywhere { root: line.root, color: Color::Never };
+        Arguments { everywhere, command: Command::Monitor(line.monitor) }
     }
 }
 

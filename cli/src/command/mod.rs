@@ -102,9 +102,9 @@ pub(crate) use oci::oci;
 
 /// Performs a command and gives the process's exit code.
 pub(crate) fn dispatch(arguments: Arguments) -> u8 {
-    ui::set_color(arguments.color);
+    ui::set_color(arguments.everywhere.color);
     // Who this is decides where the store is; in a user namespace everybody is user 0.
-    let store = config::store_root(arguments.root);
+    let store = config::store_root(arguments.everywhere.root);
     if let Err(sentence) = config::arm_failpoints() {
         return Failure::usage(sentence).tell();
     }

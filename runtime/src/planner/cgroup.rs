@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Planner, place};
 use crate::plan::{KernelFilesystem, Op, Preparation, Slot};
+use crate::prepare::fresh::Fresh;
 use crate::sandbox::Namespace;
 
 impl Planner<'_> {
@@ -30,7 +31,7 @@ impl Planner<'_> {
         }
         let name = |view: &str| view.strip_prefix("name=").unwrap_or(view).to_owned();
         let names = views.iter().filter_map(|view| CString::new(name(view)).ok()).collect();
-        self.attach(Slot::Cgroup, Preparation::Directories(names), at);
+        self.attach(Slot::Cgroup, Preparation::Fresh(Fresh::Directories(names)), at);
         for view in views {
             let options = view.split(',').filter_map(|option| CString::new(option).ok()).collect();
             let at = place(Slot::Cgroup, &name(&view));

@@ -6,6 +6,7 @@ use super::{Planner, c_string, place, usual_devices};
 use crate::error::{Error, Result};
 use crate::given::{GivenDevice, GivenLayout, GivenMount, GivenSource, NodeKind};
 use crate::plan::{Device, DeviceKind, Missing, Op, Place, Preparation, Slot, StagePlace};
+use crate::prepare::fresh::Fresh;
 use crate::sandbox::{Namespace, Stdio};
 use crate::sys::mount::{ATTR_RDONLY, Reach};
 use crate::target::Target;
@@ -30,7 +31,8 @@ impl Planner<'_> {
         if self.sandbox.ids.is_some() {
             devices.extend(layout.devices.iter().enumerate().filter_map(staged));
         }
-        self.prepare.push((Slot::Stage, Preparation::Stage { files: Vec::new(), devices, places: Vec::new() }));
+        self.prepare
+            .push((Slot::Stage, Preparation::Fresh(Fresh::Stage { files: Vec::new(), devices, places: Vec::new() })));
         self.stage();
         self.push(Op::Stage(Slot::Root, StagePlace::Root));
         let mut read_only = Vec::new();
@@ -125,7 +127,7 @@ impl Planner<'_> {
             propagation: mount.propagation,
         };
         let Some(cgroup) = &self.sandbox.cgroup else {
-            self.prepare.push((Slot::Cgroup, Preparation::Directories(Vec::new())));
+            self.prepare.push((Slot::Cgroup, Preparation::Fresh(Fresh::Directories(Vec::new()))));
             self.push(Op::MountGiven { slot: Slot::Cgroup, target, over_proc: false, links: false });
             return Ok(());
         };
@@ -139,7 +141,7 @@ impl Planner<'_> {
             cgroup.views().map(|(view, directory)| (view.to_owned(), directory.to_owned())).collect();
         let name = |view: &str| view.strip_prefix("name=").unwrap_or(view).to_owned();
         let names = views.iter().filter_map(|(view, _)| CString::new(name(view)).ok()).collect();
-        self.prepare.push((Slot::Cgroup, Preparation::Directories(names)));
+        self.prepare.push((Slot::Cgroup, Preparation::Fresh(Fresh::Directories(names))));
         self.push(Op::MountGiven { slot: Slot::Cgroup, target, over_proc: false, links: false });
         for (number, (view, directory)) in (0_u8..).zip(views) {
             let at = place(Slot::Cgroup, &name(&view));

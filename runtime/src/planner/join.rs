@@ -7,6 +7,7 @@ use super::{Planner, QUIET};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::plan::{Birth, Op, Preparation, Slot};
+use crate::prepare::fresh::Fresh;
 use crate::running::Running;
 use crate::sandbox::{Base, Namespace, NetworkMode, Sandbox, Stdio};
 use crate::sys::clone::{Cloneable, NewNamespaces};
@@ -112,7 +113,9 @@ impl Planner<'_> {
                 let source = PathBuf::from("/dev/shm").into();
                 Preparation::Bind { source, attributes: QUIET, reach: Reach::One, mapped: false }
             }
-            (None, _) => Preparation::Tmpfs { size: Some(sandbox.shm_size), mode: 0o1777, executable: false },
+            (None, _) => {
+                Preparation::Fresh(Fresh::Tmpfs { size: Some(sandbox.shm_size), mode: 0o1777, executable: false })
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Planner;
 use crate::error::{Error, Result};
 use crate::plan::{Op, Preparation, Slot};
+use crate::prepare::fresh::Fresh;
 use crate::sandbox::{Base, Sandbox, Stdio};
 use crate::userns::UserNamespace;
 
@@ -42,7 +43,7 @@ impl Planner<'_> {
 
     pub(super) fn terminals(&self) -> Preparation {
         let group = self.sandbox.inner_ids().map_or(Some(TTY), |ids| ids.group(TTY));
-        Preparation::Pts { group }
+        Preparation::Fresh(Fresh::Pts { group })
     }
 
     /// Files on mounts with mapped owners are of somebody whom these know.

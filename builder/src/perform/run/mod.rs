@@ -1,6 +1,7 @@
 //! RUN: one process in a sandbox over the parent's tree.
 
 mod agent;
+mod ahead;
 mod cover;
 mod devices;
 mod failure;
@@ -15,9 +16,11 @@ mod users;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use cache::{Attributes, Layer, MergedTree, Owner, Snapshot, TreeRoot, TreeView, failpoint};
-use runtime::{Mount, Sandbox, Stdio};
+use cache::{Attributes, Layer, MergedTree, NextSnapshot, Owner, Snapshot, TreeRoot, TreeView, failpoint};
+use runtime::{Mount, Rootfs, Sandbox, Stdio};
 
+use self::ahead::Ready;
+pub(crate) use self::ahead::{Ahead, Coming};
 pub(super) use self::cover::looks;
 pub use self::devices::{DeviceChanges, machine_devices};
 use self::mask::Mask;
@@ -39,9 +42,8 @@ impl Work<'_> {
         let bound = self.bound_content(op)?;
         let mut opened = self.open_mounts(op)?;
         runtime::mount_point_layer(&self.solver.store.mount_points_dir())?;
-        let cover = opened.places.as_ref().map(|(layer, _)| layer.as_path());
-        let snapshot = self.solver.store.sandbox_snapshot(self.solver.lease, self.parent(), cover)?;
-        let mut sandbox = self.sandbox(op, &snapshot, &opened)?;
+        let (snapshot, root) = self.root_of_step(&opened)?;
+        let mut sandbox = self.sandbox(op, &snapshot, root, &opened)?;
         let group = self.step_group()?;
         group.iter().for_each(|group| group.hold(&mut sandbox));
         let kills = runtime::out_of_memory_kills();
@@ -52,6 +54,7 @@ impl Work<'_> {
             (self.solver.events)(Event::Note(Some(self.step.id), note.clone()));
         }
         let watched = self.solver.cancel.watch(container.killer());
+        let next = self.ahead_of_time(&snapshot);
         let mask = Mask::new(opened.secrets.iter().map(|secret| secret.bytes()));
         let tail = self.pump(container.take_stdout(), container.take_stderr(), &mask);
         let exit = container.wait()?;
@@ -72,8 +75,33 @@ impl Work<'_> {
             }
             return Err(self.failed(op, &exit, &tail, kills));
         }
+        let coming = next.and_then(|next| self.ahead?.mount(next));
         self.unchanged(op, &bound)?;
-        self.seal(snapshot)
+        Ok(self.seal(snapshot)?.followed_by(coming))
+    }
+
+    /// The writable tree of the step, and what it is mounted as where that was done before.
+    fn root_of_step(&self, opened: &Opened) -> Result<(Snapshot, Option<Rootfs>)> {
+        let (store, parent) = (self.solver.store, self.parent());
+        let cover = opened.places.as_ref().map(|(layer, _)| layer.as_path());
+        if cover.is_none()
+            && opened.users.is_none()
+            && let Some(Ready { root, snapshot }) = self.ahead.and_then(|ahead| ahead.take(parent))
+        {
+            return Ok((store.continued_snapshot(snapshot, parent), Some(root)));
+        }
+        Ok((store.sandbox_snapshot(self.solver.lease, parent, cover)?, None))
+    }
+
+    /// What there is time for while the process runs. It is an aid: what fails here is told where it is needed.
+    fn ahead_of_time(&self, snapshot: &Snapshot) -> Option<NextSnapshot> {
+        let awaited = self.ahead.filter(|_| Ahead::is_awaited(self.plan, self.step));
+        let next = awaited.and_then(|ahead| {
+            ahead.spares.restock();
+            snapshot.next(self.solver.lease).ok().flatten()
+        });
+        let _ = snapshot.open_lowers();
+        next
     }
 
     /// What the step sees of the context must be what its key says.
@@ -129,10 +157,10 @@ impl Work<'_> {
     }
 
     /// The step's sandbox; `opened` has to live as long as it runs.
-    fn sandbox(&self, op: &RunOp, snapshot: &Snapshot, opened: &Opened) -> Result<Sandbox> {
+    fn sandbox(&self, op: &RunOp, snapshot: &Snapshot, root: Option<Rootfs>, opened: &Opened) -> Result<Sandbox> {
         let users = opened.users.as_ref().map(|users| &users.namespace);
         // What is found and made in the tree on the way is by the stage's own ids, whatever the step's are.
-        let mut root_of_step = rootfs(snapshot, users.is_none())?;
+        let mut root_of_step = root.map_or_else(|| rootfs(snapshot, users.is_none()), Ok)?;
         let root = tree_of(&root_of_step)?;
         let user = self.user(&root, &op.user)?;
         self.make_working_directory(op, &root, Owner { uid: user.ids.uid, gid: user.ids.gid })?;
@@ -166,6 +194,10 @@ impl Work<'_> {
             sandbox.shm_size = size;
         }
         sandbox.mounts.clone_from(&opened.mounts);
+        // What is mounted may be secret, and is shown once.
+        if op.mounts.is_empty() && op.script.is_none() {
+            sandbox.spares = self.ahead.map(|ahead| Arc::clone(&ahead.spares));
+        }
         if let Some(script) = &op.script {
             let source = self.script_file(&script.body)?.into();
             let target = script.path.as_str().into();

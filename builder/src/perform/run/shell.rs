@@ -49,7 +49,7 @@ impl Solver<'_> {
         failed.snapshot.renew_work()?;
         let work = Work::prepare(self, plan, step, &failed.inputs)?;
         let opened = work.open_mounts(op)?;
-        let mut sandbox = work.sandbox(op, &failed.snapshot, &opened)?;
+        let mut sandbox = work.sandbox(op, &failed.snapshot, None, &opened)?;
         sandbox.argv = vec!["/bin/sh".into()];
         terminal(&mut sandbox, size);
         drop(work);
@@ -80,7 +80,7 @@ impl Solver<'_> {
         runtime::mount_point_layer(&self.store.mount_points_dir())?;
         let cover = opened.places.as_ref().map(|(layer, _)| layer.as_path());
         let snapshot = self.store.sandbox_snapshot(self.lease, work.parent(), cover)?;
-        let sandbox = work.sandbox(&op, &snapshot, &opened)?;
+        let sandbox = work.sandbox(&op, &snapshot, None, &opened)?;
         let places = opened.places.take().map(|(_, scratch)| scratch);
         drop(work);
         Ok(Shell { sandbox, held: Held { _opened: opened, _snapshot: snapshot, _places: places } })

@@ -1,0 +1,70 @@
+//! Parts of sandboxes that are made while nobody waits for them: what the last one was made of, the next one will need.
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::prepare::fresh::Fresh;
+
+/// What a sandbox finds ready when it is made. One serves many sandboxes, also at once.
+#[derive(Debug, Default)]
+pub struct Spares {
+    shelf: Mutex<Shelf>,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    ready: Vec<(Fresh, OwnedFd)>,
+    /// What was asked for since the last restocking.
+    asked: Vec<Fresh>,
+}
+
+impl Spares {
+    /// Most that lie ready: each of them costs a descriptor and a mount.
+    const MOST: usize = 16;
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn take(&self, wanted: &Fresh) -> Option<OwnedFd> {
+        let mut shelf = self.shelf();
+        if shelf.asked.len() < Spares::MOST {
+            shelf.asked.push(wanted.clone());
+        }
+        let place = shelf.ready.iter().position(|(ready, _)| ready == wanted)?;
+        Some(shelf.ready.swap_remove(place).1)
+    }
+
+    /// Makes anew what was asked for; what was ready and nobody asked for goes. For who has just started a sandbox and has
+    /// nothing to do until that ends.
+    pub fn restock(&self) {
+        let Shelf { asked, ready } = std::mem::take(&mut *self.shelf());
+        drop(ready);
+        // Who needs what could not be made is told why.
+        let made: Vec<(Fresh, OwnedFd)> =
+            asked.into_iter().filter_map(|fresh| fresh.make().ok().map(|fd| (fresh, fd))).collect();
+        let mut shelf = self.shelf();
+        let room = Spares::MOST.saturating_sub(shelf.ready.len());
+        shelf.ready.extend(made.into_iter().take(room));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_is_ready_the_next_time_and_once() {
+        let tmpfs = |mode| Fresh::Tmpfs { size: Some(1 << 20), mode, executable: false };
+        let spares = Spares::default();
+        assert!(spares.take(&tmpfs(0o700)).is_none());
+        spares.restock();
+        let able = tmpfs(0o700).make().is_ok();
+        assert!(spares.take(&tmpfs(0o711)).is_none());
+        assert_eq!(spares.take(&tmpfs(0o700)).is_some(), able, "a spare is there wherever one can be made");
+        assert!(spares.take(&tmpfs(0o700)).is_none());
+        spares.restock();
+        spares.restock();
+        assert!(spares.take(&tmpfs(0o711)).is_none(), "nobody asked for it between the two");
+    }
+}
