@@ -239,19 +239,15 @@ impl Planner<'_> {
     /// and the usual devices are bound one by one from a mount that it cannot reach.
     fn devices(&mut self) {
         let console = matches!(self.sandbox.stdio, Stdio::Terminal(_));
-        let mut places: Vec<CString> = Vec::new();
         let bound = self.bound_devices();
-        let (own, attributes) = if self.makes_devices() {
-            (self.host.devices.clone(), ATTR_NOSUID)
-        } else {
-            places.extend(bound.iter().map(|device| device.name.clone()));
-            (Vec::new(), ATTR_NOSUID | ATTR_NOEXEC | self.nodev())
+        let dev = match self.makes_devices() {
+            true => {
+                let places = if console { vec![c"console".to_owned()] } else { Vec::new() };
+                Fresh::Dev { places, devices: self.host.devices.clone(), attributes: ATTR_NOSUID }
+            }
+            false => device_places(&bound, console, self.nodev()),
         };
-        if console {
-            places.push(c"console".to_owned());
-        }
-        let dev = Preparation::Fresh(Fresh::Dev { places, devices: own, attributes });
-        self.attach(Slot::Dev, dev, place(Slot::Root, "dev"));
+        self.attach(Slot::Dev, Preparation::Fresh(dev), place(Slot::Root, "dev"));
         for (number, device) in (0_u8..).zip(bound) {
             let at = Place { base: Slot::Dev, path: device.name };
             if self.host.user_namespace {
@@ -684,6 +680,24 @@ fn kernel_place(path: &Path, field: &'static str) -> Result<Place> {
         return Err(Error::invalid(field, format!("{}: name something below it", path.display())));
     }
     Ok(Place { base, path: c_string(field, rest.as_os_str())? })
+}
+
+/// The /dev of a sandbox that makes no nodes.
+fn device_places(bound: &[Device], console: bool, nodev: u64) -> Fresh {
+    let mut places: Vec<CString> = bound.iter().map(|device| device.name.clone()).collect();
+    if console {
+        places.push(c"console".to_owned());
+    }
+    Fresh::Dev { places, devices: Vec::new(), attributes: ATTR_NOSUID | ATTR_NOEXEC | nodev }
+}
+
+/// What nearly every sandbox has, whatever it is for and whatever it is called.
+pub(crate) fn usual_parts(shm_size: u64, console: bool) -> [Fresh; 3] {
+    [
+        device_places(&usual_devices(), console, ATTR_NODEV),
+        Fresh::Pts { group: Some(users::TTY) },
+        join::own_shared_memory(shm_size),
+    ]
 }
 
 fn usual_devices() -> Vec<Device> {

@@ -2,6 +2,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::planner::usual_parts;
 use crate::prepare::fresh::Fresh;
 
 /// What a sandbox finds ready when it is made. One serves many sandboxes, also at once.
@@ -34,6 +35,16 @@ impl Spares {
         Some(shelf.ready.swap_remove(place).1)
     }
 
+    /// Makes what nearly every sandbox has; `console` where it has a terminal. For who knows that one will be made, and no
+    /// more than that.
+    pub fn stock_usual(&self, shm_size: u64, console: bool) {
+        for fresh in usual_parts(shm_size, console) {
+            if let Ok(fd) = fresh.make() {
+                self.shelf().ready.push((fresh, fd));
+            }
+        }
+    }
+
     /// Makes anew what was asked for; what was ready and nobody asked for goes. For who has just started a sandbox and has
     /// nothing to do until that ends.
     pub fn restock(&self) {
@@ -51,7 +62,16 @@ impl Spares {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::plan::Preparation;
+
+    impl Preparation {
+        fn fresh(&self) -> Option<&Fresh> {
+            if let Preparation::Fresh(fresh) = self { Some(fresh) } else { None }
+        }
+    }
 
     #[test]
     fn what_was_asked_for_is_ready_the_next_time_and_once() {
@@ -66,5 +86,20 @@ mod tests {
         spares.restock();
         spares.restock();
         assert!(spares.take(&tmpfs(0o711)).is_none(), "nobody asked for it between the two");
+    }
+
+    #[test]
+    fn what_is_usual_is_what_a_plain_sandbox_asks_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let rootfs = Arc::new(crate::Rootfs::directory(directory.path()).unwrap());
+        let mut sandbox = crate::Sandbox::new(rootfs, ["true"]);
+        for stdio in [crate::Stdio::Pipes, crate::Stdio::Terminal(crate::TerminalSize { rows: 24, columns: 80 })] {
+            sandbox.stdio = stdio;
+            let plan = sandbox.plan().unwrap();
+            let asked: Vec<&Fresh> = plan.prepare.iter().filter_map(|(_, what)| what.fresh()).collect();
+            for usual in usual_parts(sandbox.shm_size, matches!(stdio, crate::Stdio::Terminal(_))) {
+                assert!(asked.contains(&&usual), "{usual:?} is not in {asked:?}");
+            }
+        }
     }
 }

@@ -48,6 +48,11 @@ impl Sandbox {
     }
 }
 
+/// The /dev/shm of an ipc namespace of its own.
+pub(super) fn own_shared_memory(size: u64) -> Fresh {
+    Fresh::Tmpfs { size: Some(size), mode: 0o1777, executable: false }
+}
+
 impl Namespace {
     fn joined(&self) -> Option<&Arc<OwnedFd>> {
         match self {
@@ -113,9 +118,7 @@ impl Planner<'_> {
                 let source = PathBuf::from("/dev/shm").into();
                 Preparation::Bind { source, attributes: QUIET, reach: Reach::One, mapped: false }
             }
-            (None, _) => {
-                Preparation::Fresh(Fresh::Tmpfs { size: Some(sandbox.shm_size), mode: 0o1777, executable: false })
-            }
+            (None, _) => Preparation::Fresh(own_shared_memory(sandbox.shm_size)),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::sandbox::{Base, Sandbox, Stdio};
 use crate::userns::UserNamespace;
 
 /// The group of terminals (devpts of docker, podman and all distributions).
-const TTY: u32 = 5;
+pub(super) const TTY: u32 = 5;
 
 impl Sandbox {
     /// Whether the new process makes its user namespace itself.
