@@ -51,7 +51,10 @@ fn a_chain_gives_the_same_layers_whether_its_roots_are_begun_before_or_not() {
     let dunnage = chain(CHAIN);
     dunnage.run(["build", "-q", "-t", "app", "context"]).ok();
     let begun = layers(&dunnage);
-    assert_eq!(dunnage.run(["run", "--rm", "--network", "none", "app"]).ok().stdout, "copied\n1000\n3\n/d:\ne\n\n/w:\nfile\n");
+    assert_eq!(
+        dunnage.run(["run", "--rm", "--network", "none", "app"]).ok().stdout,
+        "copied\n1000\n3\n/d:\ne\n\n/w:\nfile\n"
+    );
     // Nothing is begun before its time with this driver. What is the same keeps its times.
     dunnage.run(["build", "-q", "-t", "app", "--no-cache", "--storage-driver", "copy", "context"]).ok();
     assert_eq!(layers(&dunnage), begun);

@@ -126,10 +126,18 @@ pub fn seal_program(words: &[std::ffi::OsString]) {
     }
 }
 
+/// A file of the kernel's, which says of itself that it is empty: without room from the beginning it is read in many small parts.
+pub(crate) fn read_whole(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(16 << 10);
+    fs::File::open(path)?.read_to_end(&mut content)?;
+    Ok(content)
+}
+
 /// How many processes the kernel has ended so far because memory ran out, on the whole machine.
 #[must_use]
 pub fn out_of_memory_kills() -> u64 {
-    let text = fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let text = read_whole(Path::new("/proc/vmstat")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
     line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
+use crate::host::read_whole;
 
 /// What a control group can limit or count, in the kernel's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,7 +112,7 @@ impl Hierarchies {
             return Ok(found);
         }
         let path = Path::new("/proc/thread-self/mountinfo");
-        let text = fs::read(path).map_err(|source| Error::cgroup(path, "reading what is mounted")(source))?;
+        let text = read_whole(path).map_err(|source| Error::cgroup(path, "reading what is mounted")(source))?;
         Ok(FOUND.get_or_init(|| Hierarchies::parse(&String::from_utf8_lossy(&text))))
     }
 

@@ -46,7 +46,6 @@ impl Work<'_> {
         let mut sandbox = self.sandbox(op, &snapshot, root, &opened)?;
         let group = self.step_group()?;
         group.iter().for_each(|group| group.hold(&mut sandbox));
-        let kills = runtime::out_of_memory_kills();
         failpoint("step.start")?;
         let mut container = sandbox.start().map_err(|error| self.not_started(op, error))?;
         // Whoever asks for limits is told where they are not what was asked for.
@@ -54,6 +53,8 @@ impl Work<'_> {
             (self.solver.events)(Event::Note(Some(self.step.id), note.clone()));
         }
         let watched = self.solver.cancel.watch(container.killer());
+        // Asked while it runs: nothing is ended for want of memory as early as that.
+        let kills = runtime::out_of_memory_kills();
         let next = self.ahead_of_time(&snapshot);
         let mask = Mask::new(opened.secrets.iter().map(|secret| secret.bytes()));
         let tail = self.pump(container.take_stdout(), container.take_stderr(), &mask);
