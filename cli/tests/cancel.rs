@@ -27,7 +27,7 @@ fn interrupted(signal: &str, seconds: &str) -> Option<(Dunnage, Option<i32>)> {
         if left.stdout.is_empty() {
             break;
         }
-        assert!(attempt < 50, "the step outlived the build");
+        assert!(attempt < 600, "the step outlived the build");
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     assert_eq!(mounts(), before);

@@ -21,7 +21,7 @@ fn swept(dunnage: &Dunnage, moment: &str) {
         if left.is_empty() {
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(10), "{moment}: {left:?}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{moment}: {left:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -191,7 +191,7 @@ fn security_f14_kills_of_run_and_build_leave_the_machine_as_it_was() {
         before.expect_after(&dunnage.root(), || drop(dunnage.run(["images", "-q"])));
         let begun = Instant::now();
         while containers() > 0 {
-            assert!(begun.elapsed() < Duration::from_secs(10), "{moment}: a container stayed");
+            assert!(begun.elapsed() < Duration::from_secs(60), "{moment}: a container stayed");
             dunnage.run(["images", "-q"]).ok();
         }
     }
@@ -249,7 +249,7 @@ fn ended(child: &mut Child, moment: &str) -> ExitStatus {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
         }
-        assert!(begun.elapsed() < Duration::from_secs(8), "{moment}: it goes on");
+        assert!(begun.elapsed() < Duration::from_secs(30), "{moment}: it goes on");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -257,7 +257,7 @@ fn ended(child: &mut Child, moment: &str) -> ExitStatus {
 fn gone(command: &str, moment: &str) {
     let begun = Instant::now();
     while Command::new("pgrep").args(["-fx", command]).stdout(Stdio::null()).status().unwrap().success() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{moment}: `{command}` goes on");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{moment}: `{command}` goes on");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -319,7 +319,7 @@ fn descendant(child: &Child, command: &str) -> String {
                 open.extend(children.split_whitespace().map(str::to_owned));
             }
         }
-        assert!(begun.elapsed() < Duration::from_secs(10), "`{command}` never began");
+        assert!(begun.elapsed() < Duration::from_secs(60), "`{command}` never began");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

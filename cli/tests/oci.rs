@@ -95,7 +95,7 @@ impl Bundle {
     fn wait_for(&self, id: &str, status: &str) {
         let begun = Instant::now();
         while self.state(id)["status"] != status {
-            assert!(begun.elapsed() < Duration::from_secs(20), "{id} is {}", self.state(id));
+            assert!(begun.elapsed() < Duration::from_secs(120), "{id} is {}", self.state(id));
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -340,7 +340,7 @@ fn a_user_namespace_has_its_own_ids() {
     bundle.run(["start", "one"]).ok();
     let begun = Instant::now();
     while !bundle.output().contains("null") {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{}", bundle.output());
+        assert!(begun.elapsed() < Duration::from_secs(120), "{}", bundle.output());
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(bundle.output(), "7\n 0 100000 1000\n0:0\n0:0\nnull\n");
@@ -420,7 +420,7 @@ impl Drop for Daemon {
         signal(self.child.id(), "TERM");
         let begun = Instant::now();
         while self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            if begun.elapsed() > Duration::from_secs(20) {
+            if begun.elapsed() > Duration::from_secs(120) {
                 let _ = self.child.kill();
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -494,7 +494,7 @@ fn runtime_o04_docker_runs_its_containers_with_it() {
     let begun = Instant::now();
     while docker(&socket, &["version"]).code != 0 {
         let said = || std::fs::read_to_string(directory.join("log")).unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(60), "{}", said());
+        assert!(begun.elapsed() < Duration::from_secs(120), "{}", said());
         std::thread::sleep(Duration::from_millis(50));
     }
     let docker = |args: &[&str]| docker(&socket, args);

@@ -15,7 +15,7 @@ fn serve(machine: &Machine, name: &str, flags: &[&str]) {
 }
 
 fn fetch(machine: &Machine, from: &str, name: &str) -> String {
-    let script = format!("timeout 3 wget -q -O - http://{name}/ 2>/dev/null");
+    let script = format!("timeout 30 wget -q -O - http://{name}/ 2>/dev/null");
     machine.run(&["exec", from, "sh", "-c", &script]).stdout
 }
 
@@ -86,7 +86,7 @@ fn a_container_that_does_not_run_has_its_networks_at_the_next_start() {
     let Some(machine) = machine() else { return };
     machine.run(&["network", "create", "--subnet", "10.77.0.0/24", "web"]).ok();
     serve(&machine, "server", &["--network", "web"]);
-    let script = "timeout 3 wget -q -O - http://server/; ls /sys/class/net | tr '\\n' ' '";
+    let script = "timeout 30 wget -q -O - http://server/; ls /sys/class/net | tr '\\n' ' '";
     machine.run(&["create", "--name", "later", "base", "sh", "-c", script]).ok();
     machine.run(&["network", "connect", "--ip", "10.77.0.7", "--alias", "it", "web", "later"]).ok();
     machine.run(&["network", "disconnect", "bridge", "later"]).ok();

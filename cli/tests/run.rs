@@ -181,7 +181,7 @@ fn a_killed_run_leaves_no_process() {
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    for _ in 0..50 {
+    for _ in 0..600 {
         let left = std::process::Command::new("pgrep").args(["-f", "sleep 4242"]).output().unwrap();
         if left.stdout.is_empty() {
             return;

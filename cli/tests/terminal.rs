@@ -8,7 +8,7 @@ use std::process::Command;
 use testdata::{BASE, Dunnage, Need, Ran, skipped, until};
 
 /// Longest time until something shows.
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(20);
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// A shell in a window of 100 columns and 30 rows.
 struct Screen {

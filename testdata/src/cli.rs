@@ -78,6 +78,7 @@ impl Dunnage {
     /// # Panics
     /// When no temporary directory can be made.
     pub fn new(binary: &str) -> Self {
+        crate::watchdog::begin();
         // Not on a tmpfs: overlay needs an upper directory with extended attributes.
         let base = crate::workspace().join("target").join("test-stores");
         std::fs::create_dir_all(&base).expect("a directory for stores");

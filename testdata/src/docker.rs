@@ -35,7 +35,7 @@ impl Docker {
         let begun = Instant::now();
         while docker.command(&["version"]).output().is_ok_and(|output| !output.status.success()) {
             let log = std::fs::read_to_string(directory.join("log")).unwrap_or_default();
-            assert!(begun.elapsed() < Duration::from_secs(60), "dockerd does not start: {log}");
+            assert!(begun.elapsed() < Duration::from_secs(120), "dockerd does not start: {log}");
             std::thread::sleep(Duration::from_millis(100));
         }
         docker

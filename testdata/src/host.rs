@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// Longest time in which what a killed process had goes.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// Mounts, control groups, network namespaces and interfaces, and temporary files that have to do with a store.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Host {
@@ -49,9 +52,7 @@ impl Host {
         let mut now = Host::look(store);
         // Containers of other stores come and go meanwhile: what stays all the time was left behind.
         let mut left: Vec<String> = now.cgroups.iter().filter(|group| !self.cgroups.contains(group)).cloned().collect();
-        while !(left.is_empty() && now.without_groups() == self.without_groups())
-            && begun.elapsed() < Duration::from_secs(10)
-        {
+        while !(left.is_empty() && now.without_groups() == self.without_groups()) && begun.elapsed() < LONGEST {
             step();
             std::thread::sleep(Duration::from_millis(20));
             now = Host::look(store);

@@ -15,6 +15,7 @@ mod repository;
 mod served;
 mod server;
 mod user;
+mod watchdog;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -136,6 +137,7 @@ pub enum Need {
 
 /// True when the test must be skipped; says why. Where `DUNNAGE_TESTS_REQUIRE=all` is set, as in CI, a skip is a failure.
 pub fn skipped(needs: &[Need]) -> bool {
+    watchdog::begin();
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() {
         return false;

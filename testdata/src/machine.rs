@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::{Dunnage, Need, Ran, skipped};
 
 /// Longest time in which the kernel takes away what nobody holds.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A store, and a network namespace that stands for the machine.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Machine {
     /// When there is no busybox.
     pub fn page(&self, address: &str) -> Ran {
         self.inside("busybox")
-            .args(["timeout", "2", "busybox", "wget", "-q", "-O", "-", &format!("http://{address}/")])
+            .args(["timeout", "20", "busybox", "wget", "-q", "-O", "-", &format!("http://{address}/")])
             .output()
             .unwrap()
             .into()

@@ -27,7 +27,7 @@ impl ObjectStore {
         let store = ObjectStore { child: child.expect("moto_server"), port };
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "moto_server does not listen");
+            assert!(begun.elapsed() < Duration::from_secs(120), "moto_server does not listen");
             std::thread::sleep(Duration::from_millis(50));
         }
         assert!(store.ask("PUT /bucket").contains("200 OK"));
@@ -54,6 +54,7 @@ impl ObjectStore {
     /// When it does not answer.
     pub fn ask(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a socket");
         write!(stream, "{request} HTTP/1.0\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", self.host()).expect("a request");
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).expect("an answer");

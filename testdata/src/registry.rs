@@ -69,7 +69,7 @@ impl DebianRegistry {
         let registry = DebianRegistry { directory, port, child };
         let begun = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "docker-registry does not listen");
+            assert!(begun.elapsed() < Duration::from_secs(120), "docker-registry does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
         registry
@@ -102,10 +102,26 @@ impl Drop for DebianRegistry {
     }
 }
 
-/// A port that nobody listens at now.
+/// A port that nobody listens at, nor will but who asked for it: the kernel gives none of these to those who ask for any,
+/// and no other test is given it as long as this process lives.
+///
+/// # Panics
+/// When there is none.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("an address").port()
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 10_000;
+    let locks = crate::workspace().join("target/test-ports");
+    std::fs::create_dir_all(&locks).expect("a directory");
+    let begin = (std::process::id() % u32::from(COUNT)) as u16;
+    for port in (begin..COUNT).chain(0..begin).map(|at| FIRST + at) {
+        let lock = std::fs::File::create(locks.join(port.to_string())).expect("a file");
+        if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            // Held to the end.
+            std::mem::forget(lock);
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// An authority, and a certificate of it for this machine: `ca.crt`, `server.crt`, `server.key`.

@@ -1,9 +1,8 @@
 //! A git repository, and a daemon on loopback that serves it.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -22,8 +21,7 @@ impl GitDaemon {
     /// When git is not there or does not come up.
     pub fn start() -> GitDaemon {
         let directory = tempfile::tempdir().expect("a directory");
-        // The port is free again when the listener is dropped; nothing else takes it at once.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+        let port = crate::free_port();
         let child = Command::new("git")
             .args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}")])
             .arg(format!("--base-path={}", directory.path().display()))
@@ -34,13 +32,8 @@ impl GitDaemon {
             .spawn()
             .expect("git daemon starts");
         let daemon = GitDaemon { directory, port, child };
-        for _ in 0..500 {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return daemon;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("git daemon does not listen");
+        crate::until("git daemon listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        daemon
     }
 
     /// The URL of a repository.

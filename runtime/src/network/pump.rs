@@ -101,13 +101,20 @@ fn carry(one: &TcpStream, other: &TcpStream, stopped: &OwnedFd) -> io::Result<()
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::net::TcpListener;
+    use std::time::Duration;
 
     use super::*;
 
     fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (one, listener.accept().unwrap().0)
+        let other = listener.accept().unwrap().0;
+        // What does not come ends the test, and the test what it waits for.
+        for stream in [&one, &other] {
+            stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+            stream.set_write_timeout(Some(Duration::from_secs(120))).unwrap();
+        }
+        (one, other)
     }
 
     #[test]

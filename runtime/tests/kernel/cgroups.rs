@@ -233,9 +233,7 @@ fn a_limit_that_comes_later_brings_its_hierarchy() {
     let mut sandbox = image.sandbox(["sh", "-c", "head -c 8000000 /dev/zero | tail -n 1 | sleep 100"]);
     sandbox.cgroup = Some(Arc::clone(&group));
     let container = sandbox.start().unwrap();
-    while group.processes().unwrap().len() < 3 {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    testdata::until("three processes are in the group", || group.processes().unwrap().len() >= 3);
     let stats = group.stats();
     assert!(stats.memory.usage > 0 && stats.cpu.total.as_nanos() > 0 && stats.pids >= 3, "{stats:?}");
     group.freeze().unwrap();
