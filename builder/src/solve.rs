@@ -122,6 +122,18 @@ struct Shared<'a> {
     ahead: &'a Ahead,
 }
 
+/// A worker. When a defect ends it, the others do not wait for what it had begun.
+struct Leaving<'a>(&'a Shared<'a>);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(self.0.queue).error.get_or_insert(Error::WorkerLost);
+            self.0.changed.notify_all();
+        }
+    }
+}
+
 #[derive(Default)]
 struct Queue {
     ready: BTreeSet<StepId>,
@@ -168,8 +180,10 @@ impl Solver<'_> {
             let (queue, changed, settler, ahead) = (&queue, &changed, &settler, &ahead);
             for worker in 0..workers {
                 scope.spawn(move || {
+                    let shared = Shared { plan, queue, changed, settler, ahead };
                     let _adding = settler.worker();
-                    self.work(&Shared { plan, queue, changed, settler, ahead }, worker);
+                    let _leaving = Leaving(&shared);
+                    self.work(&shared, worker);
                 });
             }
             settler.run(self)

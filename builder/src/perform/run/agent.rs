@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use cache::TreeRoot;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::scratch::Scratch;
 use crate::mounts::FileRights;
@@ -90,7 +91,7 @@ fn accept(listener: &UnixListener, agent: &Path, shared: &Arc<Shared>) {
             continue;
         }
         // A step whose agent is gone sees a connection that closes, as it would without us.
-        let (Ok(inner), Ok(outer)) = (stream, UnixStream::connect(agent)) else { continue };
+        let (Ok(inner), Ok(outer)) = (stream, reach(agent)) else { continue };
         let (Ok(kept_inner), Ok(kept_outer)) = (inner.try_clone(), outer.try_clone()) else { continue };
         // Asked again under the lock: who ends us closes what is in the list, and nobody would close what comes after.
         let mut open = shared.open();
@@ -110,57 +111,107 @@ fn accept(listener: &UnixListener, agent: &Path, shared: &Arc<Shared>) {
     }
 }
 
+/// A connection to the agent. One that takes none is not waited for: neither would be the end of the step.
+fn reach(agent: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(agent)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 fn carry(mut from: &UnixStream, mut to: &UnixStream) {
     let _ = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::time::Duration;
 
-    #[test]
-    fn connections_are_carried_on_and_end_with_the_step() {
-        // Often: one that comes while the step ends is met at a different moment each time.
-        (0..200).for_each(|_| one_step());
-    }
-
-    fn one_step() {
+    /// A socket of a step, where its agent listens, and what both lie in.
+    fn step() -> (AgentSocket, UnixListener, (cache::Lease, tempfile::TempDir)) {
         let directory = tempfile::tempdir().unwrap();
         let agent = directory.path().join("outer");
         let listener = UnixListener::bind(&agent).unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut asked = [0; 3];
-                stream.read_exact(&mut asked).unwrap();
-                stream.write_all(&[asked.as_slice(), b"!"].concat()).unwrap();
-            }
-        });
         let store = cache::Store::open(&directory.path().join("store")).unwrap();
-        let lease = store.lease().unwrap();
         let rights = FileRights {
             mode: Some(0o640),
             uid: Some(rustix::process::getuid().as_raw()),
             gid: Some(rustix::process::getgid().as_raw()),
         };
+        let lease = store.lease().unwrap();
         let socket = AgentSocket::listen(Scratch::make(&lease).unwrap(), &agent, &rights).unwrap();
+        (socket, listener, (lease, directory))
+    }
+
+    fn connected(path: &Path) -> UnixStream {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        stream
+    }
+
+    #[track_caller]
+    fn ends(mut stream: UnixStream) {
+        match stream.read(&mut [0; 1]) {
+            Ok(count) => assert_eq!(count, 0),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "the connection outlived its step"),
+        }
+    }
+
+    /// Does it on a thread, and waits for no longer than it may take.
+    #[track_caller]
+    fn soon(what: &str, work: impl FnOnce() + Send + 'static) {
+        let (done, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            work();
+            done.send(()).unwrap();
+        });
+        told.recv_timeout(Duration::from_secs(120)).unwrap_or_else(|_| panic!("{what} does not come to an end"));
+    }
+
+    #[test]
+    fn connections_are_carried_on_and_end_with_the_step() {
+        // Often: one that comes while the step ends is met at a different moment each time.
+        (0..200).for_each(|_| soon("a step with an agent", one_step));
+    }
+
+    fn one_step() {
+        let (socket, listener, _held) = step();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().take(2) {
+                let mut stream = stream.unwrap();
+                let mut asked = [0; 3];
+                if stream.read_exact(&mut asked).is_ok() {
+                    stream.write_all(&[asked.as_slice(), b"!"].concat()).unwrap();
+                }
+            }
+        });
         let path = socket_path(&socket.directory);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
-        let mut inner = UnixStream::connect(&path).unwrap();
+        let mut inner = connected(&path);
         inner.write_all(b"key").unwrap();
         let mut answer = String::new();
         inner.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "key!");
-        let mut idle = UnixStream::connect(&path).unwrap();
-        idle.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let idle = connected(&path);
         drop(socket);
-        match idle.read(&mut [0; 1]) {
-            Ok(count) => assert_eq!(count, 0),
-            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "the connection outlived its step"),
-        }
+        ends(idle);
+    }
+
+    #[test]
+    fn an_agent_that_takes_no_connections_keeps_no_step() {
+        let (socket, listener, _held) = step();
+        // The queue of those who wait is as short as it can be, and full.
+        rustix::net::listen(&listener, 0).unwrap();
+        let path = listener.local_addr().unwrap().as_pathname().unwrap().to_owned();
+        let _waiting = UnixStream::connect(path).unwrap();
+        let inside = connected(&socket_path(&socket.directory));
+        ends(inside);
+        soon("a step whose agent is stuck", move || drop(socket));
     }
 }
