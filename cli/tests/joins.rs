@@ -2,8 +2,11 @@
 //! of its own (`--link`).
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::io::Write;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use testdata::{BASE, Dunnage, Machine, Ran, until};
 
@@ -47,6 +50,33 @@ fn the_streams_that_are_named_lead_here_and_no_others() {
     dunnage.run(["run", "-d", "-a", "stdout", "base", "true"]).fails(125, "contradict");
     dunnage.run(["run", "-a", "stdwrong", "base", "true"]).fails(125, "stdwrong");
     dunnage.run(["create", "-a", "stdin", "--name", "made", "base", "true"]).ok();
+}
+
+/// A container that does not read keeps what is typed waiting, and nothing else of who types.
+#[test]
+fn a_signal_reaches_a_container_that_does_not_read() {
+    let Some(dunnage) = Dunnage::with_base(BINARY, &BASE) else { return };
+    let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut command = dunnage.command(["run", "-i", "base", "sh", "-c", script]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    let (mut stdin, sent) = (child.stdin.take().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let typed = Arc::clone(&sent);
+    std::thread::spawn(move || {
+        while let Ok(count) = stdin.write(&[b'x'; 4096]) {
+            typed.fetch_add(count, Ordering::SeqCst);
+        }
+    });
+    let mut before = 0;
+    until("the way to the container is full", || {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = sent.load(Ordering::SeqCst);
+        now > 0 && std::mem::replace(&mut before, now) == now
+    });
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    until("the signal is heard", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(3));
 }
 
 #[test]

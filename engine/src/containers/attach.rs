@@ -3,8 +3,9 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use runtime::{ForwardedSignals, RawMode, terminal_size};
 
@@ -66,16 +67,44 @@ impl Engine {
         info.running()?;
         let hello = hello(&info, request.streams);
         let conversation = self.converse(&info, hello)?;
-        talk(conversation, info.spec.tty, request, ForwardedSignals::catch()?, false)
+        talk(conversation, &info, self.aside(&info), request, ForwardedSignals::catch()?, false)
+    }
+
+    /// A way to the monitor of a container beside the one that what is typed goes.
+    pub(super) fn aside(&self, info: &ContainerInfo) -> Aside {
+        Aside { directory: self.store.container_dir(&info.record.id), stream: None }
     }
 
     /// Begins a talk with the monitor of a container.
     pub(super) fn converse(&self, info: &ContainerInfo, hello: Hello) -> Result<Conversation> {
         let no_monitor = |_| Error::NoMonitor { name: info.name() };
-        let directory = short(&self.store.container_dir(&info.record.id)).map_err(no_monitor)?;
-        let stream = UnixStream::connect(directory.path()).map_err(no_monitor)?;
-        Frame::Hello(hello).send(&stream).map_err(no_monitor)?;
+        let stream = reach(&self.store.container_dir(&info.record.id), hello).map_err(no_monitor)?;
         Ok(Conversation { stream, received: Vec::new(), notes: Vec::new() })
+    }
+}
+
+fn reach(directory: &Path, hello: Hello) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(short(directory)?.path())?;
+    Frame::Hello(hello).send(&stream)?;
+    Ok(stream)
+}
+
+/// For what is to be heard at once: a container that does not read keeps what is typed waiting, and all that comes after it
+/// on the same way.
+pub(super) struct Aside {
+    directory: PathBuf,
+    /// Made when there is something to say.
+    stream: Option<UnixStream>,
+}
+
+impl Aside {
+    fn send(&mut self, frame: &Frame) {
+        let quiet = Hello { input: false, output: false, window: None };
+        // A monitor that is gone is found by who listens to it.
+        if self.stream.is_none() {
+            self.stream = reach(&self.directory, quiet).ok();
+        }
+        let _ = self.stream.as_ref().map(|stream| frame.send(stream));
     }
 }
 
@@ -90,27 +119,30 @@ pub(super) fn hello(info: &ContainerInfo, streams: Streams) -> Hello {
 /// `starts`: the container is this client's, and so is the end of its input.
 pub(super) fn talk(
     mut conversation: Conversation,
-    tty: bool,
+    info: &ContainerInfo,
+    mut aside: Aside,
     request: &AttachRequest,
     signals: ForwardedSignals,
     starts: bool,
 ) -> Result<Left> {
     let failed = |source| Error::Monitor { doing: "talking to it", source };
-    let writer = Arc::new(Mutex::new(conversation.stream.try_clone().map_err(failed)?));
+    let tty = info.spec.tty;
+    let whole = conversation.stream.try_clone().map_err(failed)?;
+    let writer = conversation.stream.try_clone().map_err(failed)?;
     let detached = Arc::new(AtomicBool::new(false));
     let stdin = io::stdin();
     let raw = if tty && request.streams.stdin { RawMode::enter(stdin.as_fd())? } else { None };
-    let (forward, sender) = (request.signals, Arc::clone(&writer));
+    let forward = request.signals;
     std::thread::spawn(move || {
         signals.each(|signal| {
             let frame = match signal {
                 Some(signal) if forward => Frame::Signal(signal.number()),
                 // Without it they mean this client; leaving it leaves the container alone.
-                Some(signal) => return leave(&sender, signal.number()),
+                Some(_) => return drop(whole.shutdown(std::net::Shutdown::Both)),
                 None if tty => Frame::Resize(terminal_size()),
                 None => return,
             };
-            send(&sender, &frame);
+            aside.send(&frame);
         });
     });
     if request.streams.stdin {
@@ -123,11 +155,6 @@ pub(super) fn talk(
     let left = listen(&mut conversation, &detached, request.streams);
     drop(raw);
     left
-}
-
-fn leave(writer: &Mutex<UnixStream>, _signal: i32) {
-    let stream = writer.lock().unwrap_or_else(PoisonError::into_inner);
-    let _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
 fn listen(conversation: &mut Conversation, detached: &AtomicBool, streams: Streams) -> Result<Left> {
@@ -150,14 +177,14 @@ fn listen(conversation: &mut Conversation, detached: &AtomicBool, streams: Strea
     }
 }
 
-fn send(writer: &Mutex<UnixStream>, frame: &Frame) {
+fn send(writer: &UnixStream, frame: &Frame) {
     // A monitor that is gone is found by who listens to it.
-    let _ = frame.send(&*writer.lock().unwrap_or_else(PoisonError::into_inner));
+    let _ = frame.send(writer);
 }
 
 /// What the user types, on its way to the container.
 struct Keyboard {
-    writer: Arc<Mutex<UnixStream>>,
+    writer: UnixStream,
     keys: Vec<u8>,
     detached: Arc<AtomicBool>,
     tty: bool,
@@ -199,8 +226,7 @@ impl Keyboard {
 
     fn leave(&self) {
         self.detached.store(true, Ordering::SeqCst);
-        let stream = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = stream.shutdown(std::net::Shutdown::Both);
+        let _ = self.writer.shutdown(std::net::Shutdown::Both);
     }
 }
 

@@ -117,7 +117,7 @@ impl Engine {
         let signals = ForwardedSignals::catch()?;
         let mut conversation = self.spawn_monitor(place, hello(&info, request.streams))?;
         std::mem::take(&mut conversation.notes).into_iter().for_each(notes);
-        talk(conversation, info.spec.tty, request, signals, true)
+        talk(conversation, &info, self.aside(&info), request, signals, true)
     }
 
     /// Nothing for one that runs.

@@ -86,7 +86,8 @@ impl Clients {
         let mut waiting = vec![(None, self.listener.as_fd(), PollFlags::IN)];
         for (number, client) in self.clients.iter().enumerate() {
             let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, takes_input);
+            // Who types waits for the container to read; who does not is heard all the same.
+            flags.set(PollFlags::IN, takes_input || client.hello.as_ref().is_none_or(|hello| !hello.input));
             flags.set(PollFlags::OUT, !client.waiting.is_empty());
             waiting.push((Some(number), client.stream.as_fd(), flags));
         }
