@@ -1,6 +1,6 @@
 //! Docker's credential helpers: programs that keep passwords, `docker-credential-NAME get|store|erase`.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,12 @@ use registry::Credential;
 use serde::{Deserialize, Serialize};
 
 use crate::SearchPath;
+use crate::said::Said;
 
 /// Longest that a helper may take: it may ask its user something.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Most that a helper may say.
-const OUTPUT_LIMIT: u64 = 1 << 20;
+const OUTPUT_LIMIT: usize = 1 << 20;
 /// How often a helper is looked after.
 const SLICE: Duration = Duration::from_millis(5);
 /// The user of an identity token.
@@ -87,14 +88,7 @@ fn ask(programs: &SearchPath, name: &str, verb: &str, input: &[u8]) -> Result<(b
         .stderr(Stdio::null())
         .spawn()
         .map_err(cannot)?;
-    let output = child.stdout.take().map(|pipe| {
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            // What cannot be read is as if it were not said.
-            let _ = pipe.take(OUTPUT_LIMIT).read_to_end(&mut bytes);
-            bytes
-        })
-    });
+    let output = child.stdout.take().map(|pipe| Said::listen(pipe, OUTPUT_LIMIT));
     if let Some(mut pipe) = child.stdin.take() {
         // One that does not listen may still answer.
         let _ = pipe.write_all(input);
@@ -102,8 +96,7 @@ fn ask(programs: &SearchPath, name: &str, verb: &str, input: &[u8]) -> Result<(b
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().map_err(cannot)? {
-            let output = output.and_then(|thread| thread.join().ok()).unwrap_or_default();
-            return Ok((status.success(), output));
+            return Ok((status.success(), output.map(Said::all).unwrap_or_default()));
         }
         if begun.elapsed() > PATIENCE {
             // It is ours, and nobody waits for it any more.

@@ -4,7 +4,6 @@
 //! What a repository holds decides nothing on the host: it is checked out below the lease's drafts, and read by descriptor.
 
 use std::ffi::OsStr;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -13,13 +12,14 @@ use builder::{Credentials, FetchScope, SourceError};
 use cache::{Follow, Kind, TreeRoot};
 use grammar::GitSource;
 
+use crate::said::Said;
 use crate::source_secrets::Authorization;
 use crate::sources::{FetchOptions, source_error};
 
 /// What git may speak. `file` and `ext` read this machine and run its programs.
 const PROTOCOLS: &str = "https:http:ssh:git";
 /// Most of git's output that is kept.
-const OUTPUT_LIMIT: u64 = 16 << 20;
+const OUTPUT_LIMIT: usize = 16 << 20;
 /// How often a running git is looked after.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -128,8 +128,8 @@ impl<'a> Git<'a> {
         let mut command = self.command(directory.unwrap_or(&self.home));
         command.args(args);
         let mut child = command.spawn().map_err(|error| SourceError::new(format!("cannot start git: {error}")))?;
-        let stdout = child.stdout.take().map(reader);
-        let stderr = child.stderr.take().map(reader);
+        let stdout = child.stdout.take().map(|pipe| Said::listen(pipe, OUTPUT_LIMIT));
+        let stderr = child.stderr.take().map(|pipe| Said::listen(pipe, OUTPUT_LIMIT));
         let status = loop {
             match child.try_wait().map_err(source_error)? {
                 Some(status) => break status,
@@ -142,8 +142,8 @@ impl<'a> Git<'a> {
                 None => std::thread::sleep(POLL),
             }
         };
-        let text = |reader: Option<std::thread::JoinHandle<Vec<u8>>>| {
-            let bytes = reader.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let text = |said: Option<Said>| {
+            let bytes = said.map(Said::all).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
         let (stdout, stderr) = (text(stdout), text(stderr));
@@ -268,18 +268,6 @@ pub(crate) fn real_directory(root: &TreeRoot, directory: &str) -> Result<TreeRoo
         }
     }
     root.subtree(&path).map_err(source_error)
-}
-
-fn reader(pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut pipe = pipe;
-        let mut bytes = Vec::new();
-        // What cannot be read is not told; git's exit code still is.
-        let _ = Read::by_ref(&mut pipe).take(OUTPUT_LIMIT).read_to_end(&mut bytes);
-        // Git must not wait for a reader that has enough.
-        let _ = std::io::copy(&mut pipe, &mut std::io::sink());
-        bytes
-    })
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ mod recorder;
 mod registries;
 mod remote;
 mod remote_caches;
+mod said;
 mod serve;
 mod source_secrets;
 mod sources;

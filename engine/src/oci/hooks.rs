@@ -1,11 +1,13 @@
 //! Hooks on the host's side: before the container is ready, after it has started, and after it is gone.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use runtime::HookCall;
+
+use crate::said::Said;
 
 /// Runs hooks one after the other, with the container's state as their input.
 pub(super) fn run(name: &str, hooks: &[HookCall], state: &[u8]) -> Result<(), String> {
@@ -26,13 +28,7 @@ fn one(hook: &HookCall, state: &[u8]) -> Result<(), String> {
         // A hook need not read it.
         let _ = input.write_all(state);
     }
-    let errors = child.stderr.take().map(|stderr| {
-        std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.take(4096).read_to_string(&mut text);
-            text
-        })
-    });
+    let errors = child.stderr.take().map(|stderr| Said::listen(stderr, 4096));
     let begun = Instant::now();
     let status = loop {
         match child.try_wait().map_err(|error| error.to_string())? {
@@ -47,8 +43,8 @@ fn one(hook: &HookCall, state: &[u8]) -> Result<(), String> {
     if status.success() {
         return Ok(());
     }
-    let said = errors.and_then(|errors| errors.join().ok()).unwrap_or_default();
-    Err(format!("{status}: {}", said.trim().escape_debug()))
+    let said = errors.map(Said::all).unwrap_or_default();
+    Err(format!("{status}: {}", String::from_utf8_lossy(&said).trim().escape_debug()))
 }
 
 #[cfg(test)]
