@@ -55,6 +55,27 @@ fn builder_c08_security_d02_links_stay_links_below_a_directory() {
     assert_eq!(app(&dunnage), "f\n/etc/shadow\nfile\n");
 }
 
+/// A slash says that it is a directory, and nothing more.
+#[test]
+fn a_new_directory_has_the_same_time_with_and_without_a_slash() {
+    let Some(dunnage) = dunnage() else { return };
+    for name in ["one/sub/f", "two/g"] {
+        dunnage.write(&format!("context/{name}"), name);
+    }
+    dunnage.write("context/file", "file");
+    for (name, time) in [("one/sub", "@1000000001"), ("one", "@1000000002"), ("two", "@1000000003")] {
+        let status = Command::new("touch").args(["-d", time]).arg(dunnage.dir("context").join(name)).status();
+        assert!(status.unwrap().success());
+    }
+    dunnage.build(
+        "FROM base\nRUN mkdir /there && touch -d @5 /there\nCOPY one /plain\nCOPY one /slash/\nCOPY one /deep/er/\n\
+         COPY file two one /several/\nCOPY one /there/\nCOPY --link one /linked/\nCMD stat -c %Y /plain /slash /deep/er \
+         /several /there /linked /slash/sub\n",
+    );
+    let wanted = "1000000002\n1000000002\n1000000002\n1000000003\n5\n1000000002\n1000000001\n";
+    assert_eq!(app(&dunnage), wanted);
+}
+
 #[test]
 fn builder_c10_links_of_the_image_are_followed_inside_it() {
     let Some(dunnage) = dunnage() else { return };

@@ -152,7 +152,8 @@ impl Work<'_> {
         }
         let place = || -> Result<()> {
             if op.into_directory && !taken.is_empty() {
-                placer.make_dirs(destination)?;
+                let first = taken.iter().filter_map(Taken::files).find(|one| one.metadata.kind == Kind::Directory);
+                placer.make_destination(destination, first.filter(|_| !op.parents))?;
             }
             for one in taken {
                 self.place(op, placer, destination, into, one)?;

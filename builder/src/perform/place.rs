@@ -103,6 +103,18 @@ impl Placer<'_> {
         Ok(self.target.make_dirs(path, mode, owner)?)
     }
 
+    /// Makes the directory that sources are put into. One that is new has the time of the first whose content comes into it,
+    /// as it has where that is all that comes.
+    pub(super) fn make_destination(&self, path: &Path, first: Option<&Selected>) -> Result<()> {
+        let made = self.target.metadata(path, Follow::Yes)?.is_none();
+        self.make_dirs(path)?;
+        if let Some(first) = first.filter(|_| made) {
+            let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+            touched.insert(path.to_owned(), first.metadata.mtime_ns);
+        }
+        Ok(())
+    }
+
     /// Gives directories of the tree the times that they had before something was put into them.
     pub(super) fn restore_times(&self) -> Result<()> {
         let touched = std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
