@@ -4,7 +4,7 @@
 //! for cannot be checked: the writable trees of containers, the data of volumes, and to which of two images a name should
 //! point.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -59,7 +59,8 @@ impl Store {
     pub fn check(&self, repair: bool) -> Result<StoreCheck> {
         let _lock = if repair { self.exclusive()? } else { self.shared()? };
         failpoint("check.read")?;
-        let mut checker = Checker { store: self, repair, found: StoreCheck::default(), users: self.users_of_layers()? };
+        let (found, users) = (StoreCheck::default(), self.users_of_layers()?);
+        let mut checker = Checker { store: self, repair, found, users, misled: BTreeSet::new() };
         checker.layers()?;
         checker.deltas()?;
         checker.blobs()?;
@@ -95,6 +96,9 @@ struct Checker<'a> {
     repair: bool,
     found: StoreCheck,
     users: BTreeMap<String, Vec<String>>,
+    /// Layers whose record is damaged and not written anew, for want of leave to repair, and those that stand on them: what
+    /// reads them is misled, and that was told.
+    misled: BTreeSet<String>,
 }
 
 impl Checker<'_> {
@@ -130,10 +134,16 @@ impl Checker<'_> {
             if *sight == Sight::RecordDamaged {
                 if self.repair {
                     self.store.restore_record(path)?;
+                } else {
+                    self.misled.insert(name.clone());
                 }
                 self.note(format!("the record of layer {name} is damaged"), "written anew from its copy");
             }
         }
+        let standing =
+            layers.iter().filter(|(name, _)| self.base(name).is_some_and(|base| self.misled.contains(&base)));
+        let standing: Vec<String> = standing.map(|(name, _)| name.clone()).collect();
+        self.misled.extend(standing);
         let checked: Vec<_> = layers.par_iter().map(|(name, _)| self.store.verify_layer(name)).collect();
         for (((name, path), sight), checked) in layers.into_iter().zip(guards).zip(checked) {
             self.found.layers += 1;
@@ -147,12 +157,16 @@ impl Checker<'_> {
                     self.found.bytes += layer.size;
                     self.renew_guard(&name, &path, &sight)?;
                 }
-                // Without leave to repair, a damaged record misleads the reading: it was told already.
-                Err(_) if sight == Sight::RecordDamaged && !self.repair => {}
+                Err(_) if self.misled.contains(&name) => {}
                 Err(why) => self.damaged_layer(&name, &path, &why)?,
             }
         }
         Ok(())
+    }
+
+    /// What a layer stands on.
+    fn base(&self, name: &str) -> Option<String> {
+        Some(self.store.named_base(&layer_id(name)?)?.hex().to_owned())
     }
 
     fn damaged_layer(&mut self, name: &str, path: &Path, why: &str) -> Result<()> {
@@ -249,7 +263,7 @@ impl Checker<'_> {
 
     fn has_layer(&self, id: &DiffId) -> bool {
         // One whose record cannot be read was told already.
-        !matches!(self.store.read_layer(id), Ok(None))
+        self.misled.contains(id.hex()) || !matches!(self.store.read_layer(id), Ok(None))
     }
 
     fn names(&mut self) -> Result<()> {
@@ -271,6 +285,7 @@ impl Checker<'_> {
         for (tree, path) in entries(&self.store.path("trees"))? {
             let id = std::fs::read_to_string(&path).ok().and_then(|text| text.parse::<DiffId>().ok());
             let layer = match &id {
+                Some(id) if self.misled.contains(id.hex()) => continue,
                 Some(id) if self.has_layer(id) => self.store.read_layer(id).unwrap_or_default(),
                 _ => None,
             };

@@ -70,6 +70,7 @@ mod armed {
         "image.write",
         "import.answer",
         "import.image",
+        "layer.base",
         "layer.commit",
         "layer.dirsync",
         "layer.draft",

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use testdata::{Dunnage, Need};
+use testdata::{Dunnage, Need, Ran};
 
 /// More entries than a layer's guard watches.
 const DIRECTORIES: usize = 11;
@@ -214,6 +214,64 @@ fn security_f12_a_layer_whose_base_is_gone_is_made_again() {
     assert_eq!(build(&dunnage, &context), id);
     assert_eq!(shows(&dunnage, "cat /all/d3/f7 /all/d5/f5"), "again\n5/5\n");
     dunnage.run(["system", "check"]).ok();
+}
+
+/// A record that can be written anew is what is damaged, and not what stands on its layer.
+#[test]
+fn security_f12_a_damaged_record_is_told_of_its_own_layer_alone() {
+    let Some((dunnage, context)) = prepared() else { return };
+    build(&dunnage, &context);
+    let base = layers(&dunnage).pop().unwrap();
+    fs::write(context.join("d3/f7"), "changed\n").unwrap();
+    build(&dunnage, &context);
+    let delta = layers(&dunnage).pop().unwrap();
+    let record = dunnage.root().join("layers").join(&base).join("layer.json");
+    let damages: [(&str, &dyn Fn()); 2] =
+        [("damaged", &|| fs::write(&record, "{").unwrap()), ("gone", &|| fs::remove_file(&record).unwrap())];
+    for (what, damage) in damages {
+        damage();
+        let told = dunnage.run(["system", "check"]).fails(1, "").stdout;
+        assert!(told.contains(&format!("the record of layer {base} is damaged")), "{what}: {told}");
+        assert!(told.contains(" 1 damaged"), "{what}: {told}");
+        let told = dunnage.run(["system", "check", "--repair"]).stdout;
+        assert!(told.contains("written anew from its copy") && !told.contains(&delta), "{what}: {told}");
+        dunnage.run(["system", "check"]).ok();
+        assert_eq!(shows(&dunnage, "cat /all/d3/f7 /all/d3/f8"), "changed\n3/8\n", "{what}");
+    }
+    // What is itself another one is told all the same.
+    fs::write(dunnage.root().join("layers").join(&delta).join("fs/all/d3/f7"), "chang3d\n").unwrap();
+    let told = dunnage.run(["system", "check"]).fails(1, "").stdout;
+    assert!(told.contains(&format!("layer {delta} is damaged")), "{told}");
+}
+
+/// A death, or an error, at each place between the first word of a layer that stands on another and its name.
+#[test]
+fn security_f01_f14_a_death_on_the_way_to_a_layer_that_stands_on_another_loses_nothing() {
+    let Some((dunnage, context)) = prepared() else { return };
+    build(&dunnage, &context);
+    fs::write(context.join("d3/f7"), "changed\n").unwrap();
+    let fresh = Dunnage::new(env!("CARGO_BIN_EXE_dunnage"));
+    fresh.busybox();
+    let id = build(&fresh, &context);
+    for failpoint in ["layer.base", "layer.rename", "layer.dirsync", "layer.pointer"] {
+        for (action, code) in [("abort", 134), ("error:EIO", 3)] {
+            let moment = format!("{failpoint}={action}");
+            let store = dunnage.copy();
+            let mut command = store.command(["build", "-q", "-t", "app"]);
+            command.arg(&context).env("SOURCE_DATE_EPOCH", "0").env("DUNNAGE_FAILPOINTS", &moment);
+            let disturbed: Ran = command.output().unwrap().into();
+            assert_eq!(disturbed.code, code, "{moment}: {}", disturbed.stderr);
+            // What was said of a layer that did not come means nothing, and goes with the prune after the one that takes layers.
+            store.run(["system", "check"]).ok();
+            assert!(store.leftovers().is_empty(), "{moment}: {:?}", store.leftovers());
+            (0..2).for_each(|_| drop(store.run(["system", "prune", "--force"]).ok()));
+            let known = names(store.root().join("layers"));
+            assert!(deltas(&store).iter().all(|delta| known.contains(delta)), "{moment}: {:?}", deltas(&store));
+            assert_eq!(build(&store, &context), id, "{moment}");
+            assert_eq!(shows(&store, "cat /all/d3/f7 /all/d3/f8"), "changed\n3/8\n", "{moment}");
+            store.run(["system", "check"]).ok();
+        }
+    }
 }
 
 /// A file that is no longer what it was does not come into a new layer.

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use super::LayerFile;
 use crate::digest::DiffId;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::lease::entries;
 use crate::store::{Store, sync_directory};
 
@@ -67,8 +68,9 @@ impl Store {
             return Ok(());
         }
         let draft = self.loose_draft()?;
-        let made = std::os::unix::fs::symlink(base.hex(), &draft).and_then(|()| std::fs::rename(&draft, &path));
-        made.map_err(Error::path("write", &path))?;
+        std::os::unix::fs::symlink(base.hex(), &draft).map_err(Error::path("write", &draft))?;
+        failpoint("layer.base")?;
+        std::fs::rename(&draft, &path).map_err(Error::path("write", &path))?;
         sync_directory(&directory)
     }
 
