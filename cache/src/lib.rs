@@ -90,7 +90,7 @@ pub use snapshot::{
     CommitOptions, Leftover, MergedTree, NextSnapshot, Snapshot, StorageDriver, TreeChange, TreeView, Writable,
 };
 pub use stat_table::{StatKey, StatTable};
-pub use store::Store;
+pub use store::{Store, random_hex};
 pub use tree::{Attributes, Follow, Kind, Metadata, Owner, TreeRoot};
 pub use usage::{CacheUsage, ContainerUsage, ImageUsage, Part, Usage, VolumeUsage};
 pub use volumes::Volume;

@@ -358,7 +358,10 @@ pub(crate) fn random_name() -> Result<String> {
 }
 
 /// Random bytes as hexadecimal text.
-pub(crate) fn random_hex(count: usize) -> Result<String> {
+///
+/// # Errors
+/// When the kernel gives none.
+pub fn random_hex(count: usize) -> Result<String> {
     let mut bytes = vec![0_u8; count];
     let mut filled = 0;
     while filled < count {

@@ -30,6 +30,35 @@ fn runtime_x12_added_changed_and_deleted_files_are_told_and_nothing_of_the_runti
     dunnage.run(["diff", "nobody"]).fails(1, "no container `nobody`");
 }
 
+/// Its tree lay one directory further below in stores of before.
+#[test]
+fn a_container_of_an_older_store_is_as_it_was() {
+    let Some(dunnage) = dunnage() else { return };
+    for driver in ["overlay", "copy"] {
+        let name = format!("old-{driver}");
+        let script = "test -e /once && exec cat /d/old; touch /once; echo more >> /d/old; rm /d/gone";
+        let run = ["run", "--storage-driver", driver, "--name", &name, "--network", "none", "app", "sh", "-c", script];
+        dunnage.run(run).ok();
+        let id = dunnage.run(["inspect", "-f", "{{.Id}}", &name]).ok().stdout;
+        let directory = dunnage.root().join("containers").join(id.trim());
+        let parts: Vec<_> =
+            ["fs", "work"].iter().map(|part| directory.join(part)).filter(|part| part.exists()).collect();
+        assert!(!parts.is_empty(), "{driver}: {directory:?}");
+        std::fs::create_dir(directory.join("tree")).unwrap();
+        for part in &parts {
+            std::fs::rename(part, directory.join("tree").join(part.file_name().unwrap())).unwrap();
+        }
+        let changes = "C /d\nD /d/gone\nC /d/old\nA /once\n";
+        assert_eq!(dunnage.run(["diff", &name]).ok().stdout, changes, "{driver}");
+        let mut start = dunnage.command(["start", "-a", &name]);
+        let started: Ran = start.env("DUNNAGE_STORAGE_DRIVER", driver).output().unwrap().into();
+        assert_eq!(started.ok().stdout, "1\nmore\n", "{driver}");
+        assert!(parts.iter().all(|part| !part.exists()), "{driver}: it lies in two places");
+        dunnage.run(["rm", &name]).ok();
+        assert!(!directory.exists(), "{driver}");
+    }
+}
+
 #[test]
 fn a_container_becomes_an_image() {
     let Some(dunnage) = dunnage() else { return };

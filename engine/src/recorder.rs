@@ -250,3 +250,35 @@ pub(crate) fn as_it_is(mut record: BuildRecord, running: bool) -> BuildRecord {
     }
     record
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_written_later_is_told_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let told = Mutex::new(Vec::new());
+        let events = |event: Event| {
+            if let Event::Note(None, sentence) = event {
+                told.lock().unwrap().push(sentence);
+            }
+        };
+        let recorder = Recorder::begin(&store, &BuildRequest::default(), &events);
+        std::fs::remove_dir_all(directory.path().join("builds")).unwrap();
+        // The one before took long: this one has to wait.
+        recorder.lock().written = (Instant::now(), Duration::from_secs(3600));
+        recorder.event(Event::Planned(Vec::new()));
+        assert!(recorder.lock().late && told.lock().unwrap().is_empty());
+        let begun = Instant::now();
+        while recorder.lock().late {
+            assert!(begun.elapsed() < Duration::from_secs(60), "nobody wrote it later");
+            std::thread::sleep(LATE / 4);
+        }
+        recorder.finish(Err(&Error::Usage("wrong".to_owned())));
+        let told = told.into_inner().unwrap();
+        assert!(told.len() == 1 && told[0].contains("leaves no whole record"), "{told:?}");
+    }
+}

@@ -51,10 +51,10 @@ fn filter(text: &str) -> Result<ImageFilter, String> {
         Some(("before", image)) => Ok(ImageFilter::Before(image.to_owned())),
         Some(("since", image)) => Ok(ImageFilter::Since(image.to_owned())),
         Some(("until", when)) => super::prune::until(when, jiff::Timestamp::now()).map(ImageFilter::Until),
-        Some(("label", label)) => Ok(match label.split_once('=') {
-            Some((key, value)) => ImageFilter::Label(key.to_owned(), Some(value.to_owned())),
-            None => ImageFilter::Label(label.to_owned(), None),
-        }),
+        Some(("label", label)) => {
+            let (key, value) = super::prune::label(label)?;
+            Ok(ImageFilter::Label(key, value))
+        }
         _ => {
             Err("filters are dangling=true|false, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, since=IMAGE and \
                   until=AGE"

@@ -158,10 +158,10 @@ fn filter(text: &str) -> Result<NetworkFilter, String> {
         Some(("type", "custom")) => Ok(NetworkFilter::Custom(true)),
         Some(("type", "builtin")) => Ok(NetworkFilter::Custom(false)),
         Some(("scope", scope)) => Ok(NetworkFilter::Scope(scope.to_owned())),
-        Some(("label", label)) => Ok(match label.split_once('=') {
-            Some((key, value)) => NetworkFilter::Label(key.to_owned(), Some(value.to_owned())),
-            None => NetworkFilter::Label(label.to_owned(), None),
-        }),
+        Some(("label", label)) => {
+            let (key, value) = super::prune::label(label)?;
+            Ok(NetworkFilter::Label(key, value))
+        }
         _ => {
             Err("filters are dangling=true|false, driver=NAME, id=PART, label=KEY[=VALUE], name=PART, scope=local and \
                   type=builtin|custom"

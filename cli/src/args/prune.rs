@@ -162,14 +162,20 @@ fn filter(text: &str) -> Result<Filter, String> {
         (None, Some(rest)) => (rest, false),
         (None, None) => return Err("filters are until=AGE, label=KEY[=VALUE] and label!=KEY[=VALUE]".to_owned()),
     };
-    let (key, value) = match rest.split_once('=') {
+    let (key, value) = label(rest)?;
+    Ok(Filter::Label(LabelFilter { key, value, absent }))
+}
+
+/// `KEY[=VALUE]` of a filter by label.
+pub(super) fn label(text: &str) -> Result<(String, Option<String>), String> {
+    let (key, value) = match text.split_once('=') {
         Some((key, value)) => (key, Some(value.to_owned())),
-        None => (rest, None),
+        None => (text, None),
     };
     if key.is_empty() {
         return Err("a label has a name".to_owned());
     }
-    Ok(Filter::Label(LabelFilter { key: key.to_owned(), value, absent }))
+    Ok((key.to_owned(), value))
 }
 
 /// `24h`, `1h30m`, Unix seconds, a date, or RFC 3339.

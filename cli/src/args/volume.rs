@@ -89,10 +89,10 @@ fn filter(text: &str) -> Result<VolumeFilter, String> {
         Some(("dangling", "false" | "0")) => Ok(VolumeFilter::Dangling(false)),
         Some(("driver", name)) => Ok(VolumeFilter::Driver(name.to_owned())),
         Some(("name", part)) => Ok(VolumeFilter::Name(part.to_owned())),
-        Some(("label", label)) => Ok(match label.split_once('=') {
-            Some((key, value)) => VolumeFilter::Label(key.to_owned(), Some(value.to_owned())),
-            None => VolumeFilter::Label(label.to_owned(), None),
-        }),
+        Some(("label", label)) => {
+            let (key, value) = super::prune::label(label)?;
+            Ok(VolumeFilter::Label(key, value))
+        }
         _ => Err("filters are dangling=true|false, driver=NAME, label=KEY[=VALUE] and name=PART".to_owned()),
     }
 }

@@ -26,6 +26,11 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{text}{unit_name}")
 }
 
+/// What was moved, and how long that took: `1.23MB in 4.5s`.
+pub(crate) fn bytes_in(count: u64, took: Duration) -> String {
+    format!("{} in {}", bytes(count), duration(took))
+}
+
 /// Binary units with four digits, as docker tells memory: `1.234MiB`.
 pub(crate) fn binary_bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

@@ -67,8 +67,10 @@ impl Launch {
             drop(rootfs);
             rootfs = Arc::new(users.rootfs(snapshot, spec.remove)?);
         }
-        let named = Named { id, name, hostname: &hostname, users: users.as_ref().map(|users| &*users.namespace) };
-        let network = Network::prepare(engine, spec, image, &named, ahead.filter(|_| users.is_none()))?;
+        let owner = users.as_ref().map(|users| &*users.namespace);
+        let ahead = ahead.filter(|_| owner.is_none());
+        let named = Named { id, name, hostname: &hostname, users: owner, ahead };
+        let network = Network::prepare(engine, spec, image, named)?;
         let group = Group::prepare(&spec.limits, id, extent)?;
         let mut sandbox = Sandbox::new(rootfs, spec.argv(image)?);
         sandbox.pretend = builder::pretended_owners();
@@ -97,7 +99,8 @@ impl Launch {
         spec.walls(&mut sandbox)?;
         engine.share_namespaces(spec, &mut sandbox)?;
         // Without root, and in a user namespace, they are set where the namespace allows them, when it is made.
-        if matches!(sandbox.network, NetworkMode::Join(_)) && !runtime::in_user_namespace() && users.is_none() {
+        let joins = matches!(sandbox.network, NetworkMode::Join(_)) && !network.is_furnished();
+        if joins && !runtime::in_user_namespace() && users.is_none() {
             sandbox.sysctls.splice(0..0, own_network_settings(&spec.sysctls));
         }
         Ok(Launch { sandbox, network, group, users })

@@ -24,6 +24,8 @@ pub(super) struct Named<'a> {
     pub(super) hostname: &'a str,
     /// Whose its network is to be.
     pub(super) users: Option<&'a UserNamespace>,
+    /// What was begun for it.
+    pub(super) ahead: Option<NamespaceAhead>,
 }
 
 /// A network that is ready for a container, for as long as this lives.
@@ -33,6 +35,7 @@ pub(super) struct Network {
     files: EtcFiles,
     notes: Vec<String>,
     attachment: Option<Attachment>,
+    furnished: bool,
 }
 
 impl Network {
@@ -47,40 +50,32 @@ impl Network {
     }
 
     /// Makes it ready.
-    pub(super) fn prepare(
-        engine: &Engine,
-        spec: &ContainerSpec,
-        image: &Image,
-        named: &Named<'_>,
-        ahead: Option<NamespaceAhead>,
-    ) -> Result<Network> {
+    pub(super) fn prepare(engine: &Engine, spec: &ContainerSpec, image: &Image, named: Named<'_>) -> Result<Network> {
         match &spec.network {
             NetworkChoice::None => {
                 // Where it could not be made the sandbox tries once more, and tells what is in the way.
-                let own = ahead.and_then(|ahead| ahead.finish().ok());
-                Ok(Network::alone(own.map_or(NetworkMode::None, |own| NetworkMode::Join(own.fd())), spec))
+                let own = named.ahead.and_then(|ahead| ahead.finish().ok());
+                let furnished = own.as_ref().is_some_and(NetworkNamespace::is_furnished);
+                let mode = own.map_or(NetworkMode::None, |own| NetworkMode::Join(own.fd()));
+                Ok(Network { furnished, ..Network::alone(mode, spec) })
             }
             NetworkChoice::Host => Ok(Network::alone(NetworkMode::Host, spec)),
-            NetworkChoice::Default if runtime::in_user_namespace() => {
-                Network::of_user(engine, spec, image, named, ahead)
-            }
+            NetworkChoice::Default if runtime::in_user_namespace() => Network::of_user(engine, spec, image, named),
             NetworkChoice::Container(name) => {
                 let namespace = engine.running(name)?.namespace(NamespaceKind::Net)?;
                 Ok(Network::alone(NetworkMode::Join(namespace), spec))
             }
-            NetworkChoice::Networks(memberships) => Network::in_realm(engine, spec, image, named, memberships, ahead),
-            NetworkChoice::Default => {
-                match Network::attached(engine, spec, image, named, &[by_default()], (None, ahead)) {
-                    Err(Error::Sandbox(error @ runtime::Error::Network { .. })) if spec.links.is_empty() => {
-                        let mut network = Network::alone(NetworkMode::None, spec);
-                        network.notes.push(format!(
+            NetworkChoice::Networks(memberships) => Network::in_realm(engine, spec, image, named, memberships),
+            NetworkChoice::Default => match Network::attached(engine, spec, image, named, &[by_default()], None) {
+                Err(Error::Sandbox(error @ runtime::Error::Network { .. })) if spec.links.is_empty() => {
+                    let mut network = Network::alone(NetworkMode::None, spec);
+                    network.notes.push(format!(
                             "the container has no network but loopback, for this machine allows none: {error}; --network none says so without this note, --network host gives it the machine's"
                         ));
-                        Ok(network)
-                    }
-                    other => other,
+                    Ok(network)
                 }
-            }
+                other => other,
+            },
         }
     }
 
@@ -89,28 +84,21 @@ impl Network {
         engine: &Engine,
         spec: &ContainerSpec,
         image: &Image,
-        named: &Named<'_>,
+        named: Named<'_>,
         memberships: &[Membership],
-        ahead: Option<NamespaceAhead>,
     ) -> Result<Network> {
         let realm = engine.realm()?;
         let closed = realm.as_ref().and_then(Realm::closed).map(str::to_owned);
-        let mut network = Network::attached(engine, spec, image, named, memberships, (realm, ahead))?;
+        let mut network = Network::attached(engine, spec, image, named, memberships, realm)?;
         network.notes.extend(closed.map(|why| format!("its networks have no way out of this machine, since {why}")));
         Ok(network)
     }
 
     /// Without root: the default network where a program gives it a way out, else the host's.
-    fn of_user(
-        engine: &Engine,
-        spec: &ContainerSpec,
-        image: &Image,
-        named: &Named<'_>,
-        ahead: Option<NamespaceAhead>,
-    ) -> Result<Network> {
+    fn of_user(engine: &Engine, spec: &ContainerSpec, image: &Image, named: Named<'_>) -> Result<Network> {
         let attached = engine.realm().and_then(|realm| match realm.as_ref().and_then(Realm::closed) {
             Some(why) => Err(Error::Usage(why.to_owned())),
-            None => Network::attached(engine, spec, image, named, &[by_default()], (realm, ahead)),
+            None => Network::attached(engine, spec, image, named, &[by_default()], realm),
         });
         match attached {
             // What is wrong with the store is no reason to go without.
@@ -128,16 +116,16 @@ impl Network {
     fn alone(mode: NetworkMode, spec: &ContainerSpec) -> Network {
         let extra_hosts = hosts(&spec.names, Ipv4Addr::LOCALHOST.into());
         let files = EtcFiles { hosts: Vec::new(), extra_hosts, resolv_conf: resolv_conf(&spec.names) };
-        Network { mode, files, notes: Vec::new(), attachment: None }
+        Network { mode, files, notes: Vec::new(), attachment: None, furnished: false }
     }
 
     fn attached(
         engine: &Engine,
         spec: &ContainerSpec,
         image: &Image,
-        named: &Named<'_>,
+        named: Named<'_>,
         memberships: &[Membership],
-        (realm, ahead): (Option<Realm>, Option<NamespaceAhead>),
+        realm: Option<Realm>,
     ) -> Result<Network> {
         let exposed = if spec.publish_all { exposed(spec, image) } else { Vec::new() };
         let wanted = Wanted {
@@ -153,7 +141,7 @@ impl Network {
             binding: BINDING,
             users: named.users,
         };
-        let attachment = engine.attach_to_networks(&wanted, realm, ahead)?;
+        let attachment = engine.attach_to_networks(&wanted, realm, named.ahead)?;
         let mut files = attachment.files().clone();
         files.extra_hosts = hosts(&spec.names, attachment.gateway().unwrap_or(Ipv4Addr::LOCALHOST.into()));
         files.extra_hosts.extend(engine.linked_hosts(&spec.links, memberships)?);
@@ -162,7 +150,13 @@ impl Network {
             format!("port {port} is open to other machines: -p 127.0.0.1:{port}:… is for this machine alone")
         });
         let notes = notes.collect();
-        Ok(Network { mode, files, notes, attachment: Some(attachment) })
+        let furnished = attachment.namespace().is_furnished();
+        Ok(Network { mode, files, notes, attachment: Some(attachment), furnished })
+    }
+
+    /// Whether all that docker sets in it is set.
+    pub(super) fn is_furnished(&self) -> bool {
+        self.furnished
     }
 
     /// What the sandbox joins.

@@ -243,7 +243,7 @@ impl Engine {
         };
         let mac = membership.mac.unwrap_or_else(|| hardware_address(&addresses));
         let leads_out = leads_out && !gateways.is_empty();
-        let port = Port { number, mac: mac.0, addresses, gateways, label: label(id) };
+        let port = Port { number, mac: mac.0, addresses, gateways, label: label(id)? };
         bridge.connect(namespace, &port, leads_out)?;
         let endpoint = EndpointRecord {
             container: id.to_owned(),
@@ -292,7 +292,7 @@ impl Engine {
         let number = |name: &str| record.options.get(name).and_then(|text| text.parse::<u32>().ok());
         let device = match record.options.get(BRIDGE_NAME) {
             Some(name) => name.clone(),
-            None => format!("{own}{}", four_digits()),
+            None => format!("{own}{}", four_digits()?),
         };
         let gateway = |subnet: &cache::NetworkSubnet| Prefixed { address: subnet.gateway, length: subnet.length };
         let options = BridgeOptions {
@@ -326,14 +326,13 @@ impl Link {
 
 /// What a container's device is called in the network, never the same twice: the kernel may still be taking the one away
 /// that the container had until it ended a moment ago.
-fn label(id: &str) -> String {
-    format!("c{}{}", id.get(..10).unwrap_or(id), four_digits())
+fn label(id: &str) -> Result<String> {
+    Ok(format!("c{}{}", id.get(..10).unwrap_or(id), four_digits()?))
 }
 
 /// Others each time.
-fn four_digits() -> String {
-    let now = format!("{}{:?}", std::process::id(), std::time::Instant::now());
-    cache::Digest::sha256_of(now.as_bytes()).hex().get(..4).unwrap_or_default().to_owned()
+fn four_digits() -> Result<String> {
+    Ok(cache::random_hex(2)?)
 }
 
 /// The digits of an id by which the kernel's objects are called.

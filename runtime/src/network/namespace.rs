@@ -21,6 +21,7 @@ use crate::userns::UserNamespace;
 pub struct NetworkNamespace {
     fd: Arc<OwnedFd>,
     pub(super) links: Socket,
+    furnished: bool,
 }
 
 impl NetworkNamespace {
@@ -64,9 +65,17 @@ impl NetworkNamespace {
     fn furnish() -> Result<NetworkNamespace> {
         sys::network::loopback_up().map_err(failed("bringing the loopback device up"))?;
         // As docker sets them: there is nothing in it yet that could be protected. A kernel without them is as good.
-        let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
-        let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
-        NetworkNamespace::here()
+        let settings = [("ping_group_range", "0 2147483647"), ("ip_unprivileged_port_start", "0")];
+        let written = settings.map(|(name, value)| std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value));
+        let furnished = written.iter().all(io::Result::is_ok);
+        Ok(NetworkNamespace { furnished, ..NetworkNamespace::here()? })
+    }
+
+    /// Whether it was made here, and every user may ping and listen below port 1024 in it. Where /proc/sys cannot be written
+    /// to, the sandbox may still set that by its own.
+    #[must_use]
+    pub fn is_furnished(&self) -> bool {
+        self.furnished
     }
 
     /// A new one whose devices have no addresses, not even such as they would give themselves.
@@ -93,7 +102,7 @@ impl NetworkNamespace {
     /// When it is none, or may not be entered.
     pub fn from_fd(fd: OwnedFd) -> Result<NetworkNamespace> {
         let links = within(fd.as_fd(), || Socket::open(Family::Route).map_err(failed("opening a netlink socket")))?;
-        Ok(NetworkNamespace { fd: Arc::new(fd), links })
+        Ok(NetworkNamespace { fd: Arc::new(fd), links, furnished: false })
     }
 
     /// The descriptor, for a sandbox that joins it.
@@ -144,7 +153,7 @@ impl NetworkNamespace {
         let fd = File::open("/proc/thread-self/ns/net")
             .map_err(|source| Error::Network { doing: "opening a network namespace".to_owned(), source })?;
         let links = Socket::open(Family::Route).map_err(failed("opening a netlink socket"))?;
-        Ok(NetworkNamespace { fd: Arc::new(fd.into()), links })
+        Ok(NetworkNamespace { fd: Arc::new(fd.into()), links, furnished: false })
     }
 }
 

@@ -67,7 +67,7 @@ impl Plain {
             TransferState::Stopped => drop(self.transfers.remove(blob)),
             TransferState::Ended(size) => {
                 let took = self.transfers.remove(blob).map_or(Duration::ZERO, |begun| begun.elapsed());
-                let how = format!("{} in {}", units::bytes(size), units::duration(took));
+                let how = units::bytes_in(size, took);
                 self.say(None, format!("{}: {GREEN}{how}{GREEN:#}", foreign::line(blob)));
             }
         }

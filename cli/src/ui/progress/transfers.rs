@@ -113,7 +113,7 @@ impl Inner {
             BlobState::Mounted(from) => self.end(id, &format!("taken over from {}", foreign::line(from))),
             BlobState::Done => {
                 let (bytes, took) = (blob.moved.max(size.unwrap_or(0)), blob.begun.elapsed());
-                self.end(id, &format!("{} in {}", units::bytes(bytes), units::duration(took)));
+                self.end(id, &units::bytes_in(bytes, took));
             }
         }
     }

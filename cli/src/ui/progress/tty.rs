@@ -124,7 +124,7 @@ impl Tty {
                     bar.finish_and_clear();
                     bar.elapsed()
                 });
-                let how = format!("{} in {}", units::bytes(size), units::duration(took));
+                let how = units::bytes_in(size, took);
                 self.print(&format!("{GREEN}✓{GREEN:#} {blob} {CYAN}{how}{CYAN:#}"));
             }
             TransferState::Stopped => {
