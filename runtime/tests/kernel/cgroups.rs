@@ -243,7 +243,9 @@ fn a_limit_that_comes_later_brings_its_hierarchy() {
     opened.update(&Resources { pids: Some(Bound::At(20)), ..Resources::default() }).unwrap();
     let wider = Cgroup::open(&path).unwrap().unwrap();
     assert!(wider.has(Controller::Pids));
-    assert_eq!((wider.stats().pids_limit, wider.stats().pids), (Some(20), 4));
+    // The one that writes first may have ended.
+    let stats = wider.stats();
+    assert!(stats.pids_limit == Some(20) && matches!(stats.pids, 3 | 4), "{stats:?}");
     group.kill(Signal::KILL).unwrap();
     drop(container);
     group.remove().unwrap();
