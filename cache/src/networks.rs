@@ -45,6 +45,9 @@ pub struct NetworkRecord {
     pub created: u64,
     /// No way out of it.
     pub internal: bool,
+    /// It was asked for as docker's swarm asks for networks that containers may come on; all here are.
+    #[serde(default)]
+    pub attachable: bool,
     /// Its addresses: IPv4 first.
     pub subnets: Vec<NetworkSubnet>,
     /// Nobody asked for these addresses: others will do.

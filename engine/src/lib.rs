@@ -86,7 +86,7 @@ pub use login::Kept;
 pub use manifests::ListAnnotation;
 pub use networks::{
     DEFAULT as DEFAULT_NETWORK, HostEntry, MacAddress, Membership, NameFiles, NetworkChoice, NetworkDriver,
-    NetworkInfo, NewNetwork, PortBinding, PortSpec, Protocol,
+    NetworkInfo, NewNetwork, PortBinding, PortSpec, Protocol, is_link_local,
 };
 pub use outline::{outline, targets};
 pub use outputs::{Destination, Output};

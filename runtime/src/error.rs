@@ -1,6 +1,6 @@
 //! The one error of this crate. Variants say what the user was doing; `exit_code` follows Docker's 125, 126, 127.
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::network::Transport;
@@ -142,6 +142,26 @@ pub enum Error {
         transport: Transport,
         /// Who has it, where that can be found.
         holder: Option<String>,
+    },
+    /// All ports of the host that would do are taken.
+    #[error("all ports from {} to {last}/{transport} are in use; give a larger range, or end what has them", SocketAddr::new(*address, *first))]
+    PortsInUse {
+        /// Of the host.
+        address: IpAddr,
+        /// The first of the range.
+        first: u16,
+        /// The last of it.
+        last: u16,
+        /// TCP or UDP.
+        transport: Transport,
+    },
+    /// A file system cannot be made.
+    #[error("cannot mount a file system of the type {kind}: {reason}")]
+    Filesystem {
+        /// Its type.
+        kind: String,
+        /// What the kernel says.
+        reason: String,
     },
     /// A limit cannot be had: the controller is missing, or the kernel refuses the value.
     #[error("{limit}: {reason}")]

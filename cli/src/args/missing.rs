@@ -22,13 +22,11 @@ const BUILD: [&str; 13] = [
 ];
 
 /// Of `run` and `create`; those of Windows too.
-const RUN: [&str; 12] = [
-    "--volume-driver",
+const RUN: [&str; 10] = [
     "--kernel-memory",
     "--isolation",
     "--runtime",
     "--storage-opt",
-    "--link-local-ip",
     "--use-api-socket",
     "--disable-content-trust",
     "--cpu-count",

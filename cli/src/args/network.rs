@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::{Args, Subcommand};
 
-use super::networking::alias;
+use super::networking::{alias, link_local};
 use super::prune::NetworkPruneArgs;
 
 #[derive(Debug, Subcommand)]
@@ -40,6 +40,9 @@ pub(crate) struct NetworkConnectArgs {
     /// IPv6 address there
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) ip6: Option<Ipv6Addr>,
+    /// Address besides, of 169.254.0.0/16 or fe80::/10; can be repeated
+    #[arg(long, value_name = "ADDRESS", value_parser = link_local)]
+    pub(crate) link_local_ip: Vec<IpAddr>,
     /// Name or id of the network
     pub(crate) network: String,
     /// Name or id of the container
@@ -86,6 +89,9 @@ pub(crate) struct NetworkCreateArgs {
     /// IPv6 addresses too
     #[arg(long)]
     pub(crate) ipv6: bool,
+    /// Shown by `inspect`, and nothing else: containers may come on any network anyway, as on docker's outside of a swarm
+    #[arg(long)]
+    pub(crate) attachable: bool,
     /// KEY=VALUE to find it by
     #[arg(long, value_name = "LABEL")]
     pub(crate) label: Vec<String>,

@@ -23,11 +23,14 @@ pub(crate) struct NetworkArgs {
     /// IPv6 address on the network
     #[arg(long, value_name = "ADDRESS")]
     ip6: Option<Ipv6Addr>,
+    /// Address on the network besides, of 169.254.0.0/16 or fe80::/10; can be repeated
+    #[arg(long, value_name = "ADDRESS", value_parser = link_local)]
+    link_local_ip: Vec<IpAddr>,
     /// Hardware address, as 02:42:ac:11:00:02
     #[arg(long, value_name = "ADDRESS")]
     mac_address: Option<MacAddress>,
-    /// Port of this machine that leads to the container, as [ADDRESS:][HOST:]CONTAINER[/udp], or ranges of them; can be
-    /// repeated. Without an address it is reached from this machine only (127.0.0.1): 0.0.0.0:8080:80 is for everybody.
+    /// Port of this machine that leads to the container, as [ADDRESS:][HOST:]CONTAINER[/udp], or ranges of them; of a range
+    /// for one port, as 8000-8010:80, one that is free; can be repeated. Without an address it is reached from this machine only (127.0.0.1): 0.0.0.0:8080:80 is for everybody.
     /// $DUNNAGE_PUBLISH_ADDRESS has another default
     #[arg(short, long, value_name = "PORT")]
     publish: Vec<PortSpec>,
@@ -78,8 +81,11 @@ impl NetworkArgs {
     /// # Errors
     /// The sentence to show when flags contradict each other.
     pub(crate) fn choice(&self) -> Result<NetworkChoice, String> {
-        let own =
-            !self.network_alias.is_empty() || self.ip.is_some() || self.ip6.is_some() || self.mac_address.is_some();
+        let own = !self.network_alias.is_empty()
+            || self.ip.is_some()
+            || self.ip6.is_some()
+            || self.mac_address.is_some()
+            || !self.link_local_ip.is_empty();
         let publishes = !self.publish.is_empty() || self.publish_all;
         let mut memberships: Vec<Membership> = Vec::new();
         for flag in &self.network {
@@ -93,7 +99,7 @@ impl NetworkArgs {
                 alone if self.network.len() > 1 => return Err(format!("--network {} stands alone", alone.word())),
                 alone if own => {
                     return Err(format!(
-                        "--network {} has no addresses and names of its own: --network-alias, --ip, --ip6 and --mac-address need another network",
+                        "--network {} has no addresses and names of its own: --network-alias, --ip, --ip6, --link-local-ip and --mac-address need another network",
                         alone.word()
                     ));
                 }
@@ -121,6 +127,7 @@ impl NetworkArgs {
             first.ip = self.ip.or(first.ip);
             first.ip6 = self.ip6.or(first.ip6);
             first.mac = self.mac_address.or(first.mac);
+            first.link_local.extend(&self.link_local_ip);
         }
         Ok(NetworkChoice::Networks(memberships))
     }
@@ -202,7 +209,12 @@ fn network(text: &str) -> Result<NetworkFlag, String> {
             "ip" => membership.ip = Some(value.parse().map_err(bad)?),
             "ip6" => membership.ip6 = Some(value.parse().map_err(bad)?),
             "mac-address" => membership.mac = Some(value.parse()?),
-            _ => return Err(format!("`{key}` is not supported: name, alias, ip, ip6 and mac-address are")),
+            "link-local-ip" => membership.link_local.push(link_local(value)?),
+            _ => {
+                return Err(format!(
+                    "`{key}` is not supported: name, alias, ip, ip6, link-local-ip and mac-address are"
+                ));
+            }
         }
     }
     match membership.network.is_empty() {
@@ -217,6 +229,14 @@ pub(super) fn alias(text: &str) -> Result<String, String> {
     match (1..=253).contains(&text.len()) && text.bytes().all(valid) {
         true => Ok(text.to_owned()),
         false => Err(format!("`{text}` is no name: it has letters, digits, `-`, `_` and `.`")),
+    }
+}
+
+/// Docker takes several for one container, and finds none by them.
+pub(super) fn link_local(text: &str) -> Result<IpAddr, String> {
+    match text.parse() {
+        Ok(address) if engine::is_link_local(address) => Ok(address),
+        _ => Err(format!("`{text}` is no address of 169.254.0.0/16 or fe80::/10")),
     }
 }
 

@@ -36,6 +36,7 @@ fn create(root: Option<PathBuf>, args: &NetworkCreateArgs) -> Outcome {
         ranges: args.ip_range.clone(),
         internal: args.internal,
         ipv6: args.ipv6,
+        attachable: args.attachable,
         labels: super::build::pairs(&args.label),
         options: super::build::pairs(&args.opt),
     };
@@ -45,7 +46,8 @@ fn create(root: Option<PathBuf>, args: &NetworkCreateArgs) -> Outcome {
 
 fn connect(root: Option<PathBuf>, args: &NetworkConnectArgs) -> Outcome {
     let (network, aliases) = (args.network.clone(), args.alias.clone());
-    let membership = Membership { network, aliases, ip: args.ip, ip6: args.ip6, mac: None };
+    let link_local = args.link_local_ip.clone();
+    let membership = Membership { network, aliases, ip: args.ip, ip6: args.ip6, mac: None, link_local };
     open(root)?.connect_to_network(&args.container, membership)?;
     Ok(0)
 }
@@ -133,7 +135,7 @@ pub(super) fn shown(network: &NetworkInfo) -> Value {
         "EnableIPv6": record.subnets.iter().any(|subnet| subnet.address.is_ipv6()),
         "IPAM": {"Driver": "default", "Options": {}, "Config": record.subnets.iter().map(subnet).collect::<Vec<_>>()},
         "Internal": record.internal,
-        "Attachable": false,
+        "Attachable": record.attachable,
         "Ingress": false,
         "ConfigOnly": false,
         "Containers": containers(network),

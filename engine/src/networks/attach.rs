@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::addresses::{choose, free_subnet, prefixed};
 use super::names::{HostResolvers, NetworkNames, Scope, Upstreams};
 use super::realm::Realm;
-use super::spec::{MacAddress, Membership, PortBinding, PortSpec, Protocol};
+use super::spec::{MacAddress, Membership, PortBinding, PortSpec, Protocol, is_link_local};
 use super::{BRIDGE_NAME, HOST_BINDING, MASQUERADE, MTU, is_on};
 use crate::Engine;
 use crate::error::{Error, Result};
@@ -138,7 +138,7 @@ impl Engine {
         let published = match (&realm, reachable(&links)) {
             (Some(_), own) => reserved.carry(&namespace, &own)?,
             (None, own) if own.is_empty() => reserved.hold(),
-            (None, own) => reserved.publish(short(wanted.id), &own)?,
+            (None, own) => reserved.publish(short(wanted.id), &namespace, &own)?,
         };
         let scope = Scope::default();
         scope.set(scopes(&links), upstreams(&links, wanted.servers));
@@ -162,14 +162,15 @@ impl Engine {
             let (transport, address) = (port.protocol.transport(), port.address.unwrap_or(binding));
             match port.host {
                 Some(host_port) => {
-                    let (container_port, count) = (port.container, port.count);
-                    found.push(PublishedPort { transport, address, host_port, container_port, count });
+                    let PortSpec { host_last, container: container_port, count, .. } = *port;
+                    found.push(PublishedPort { transport, address, host_port, host_last, container_port, count });
                 }
                 // Each gets whatever is free.
                 None => found.extend((0..port.count).map(|at| PublishedPort {
                     transport,
                     address,
                     host_port: 0,
+                    host_last: None,
                     container_port: port.container.saturating_add(at),
                     count: 1,
                 })),
@@ -183,7 +184,8 @@ impl Engine {
                         .contains(&container_port)
             };
             if !found.iter().any(has) {
-                found.push(PublishedPort { transport, address: binding, host_port: 0, container_port, count: 1 });
+                let (address, host_last) = (binding, None);
+                found.push(PublishedPort { transport, address, host_port: 0, host_last, container_port, count: 1 });
             }
         }
         Ok(found)
@@ -237,11 +239,15 @@ impl Engine {
                 return Err(Error::Usage(format!("{address}: network `{name}` has no {kind} addresses")));
             }
         }
+        // Docker's lengths of these networks.
+        let length = |address: &IpAddr| if address.is_ipv4() { 16 } else { 64 };
+        let own = addresses.clone();
+        addresses.extend(membership.link_local.iter().map(|own| Prefixed { address: *own, length: length(own) }));
         let gateways = match record.internal {
             true => Vec::new(),
             false => record.subnets.iter().map(|subnet| subnet.gateway).collect::<Vec<_>>(),
         };
-        let mac = membership.mac.unwrap_or_else(|| hardware_address(&addresses));
+        let mac = membership.mac.unwrap_or_else(|| hardware_address(&own));
         let leads_out = leads_out && !gateways.is_empty();
         let port = Port { number, mac: mac.0, addresses, gateways, label: label(id)? };
         bridge.connect(namespace, &port, leads_out)?;
@@ -249,7 +255,7 @@ impl Engine {
             container: id.to_owned(),
             name: Some(name.to_owned()),
             aliases: membership.aliases.clone(),
-            addresses: port.addresses.iter().map(|own| own.address).collect(),
+            addresses: own.iter().map(|own| own.address).collect(),
             mac: mac.to_string(),
             ports: ports.to_vec(),
             hold: Hold::write(&bridge.handle()?),
@@ -319,8 +325,9 @@ pub(super) struct Joining<'a> {
 }
 
 impl Link {
+    /// Those by which it is found.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.port.addresses.iter().map(|own| own.address)
+        self.port.addresses.iter().map(|own| own.address).filter(|address| !is_link_local(*address))
     }
 }
 

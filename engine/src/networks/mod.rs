@@ -21,7 +21,9 @@ use crate::error::{Error, Result};
 
 pub(crate) use self::attach::{Attachment, Wanted};
 pub(crate) use self::realm::Realm;
-pub use self::spec::{HostEntry, MacAddress, Membership, NameFiles, NetworkChoice, PortBinding, PortSpec, Protocol};
+pub use self::spec::{
+    HostEntry, MacAddress, Membership, NameFiles, NetworkChoice, PortBinding, PortSpec, Protocol, is_link_local,
+};
 pub(crate) use self::uplink::UplinkProgram;
 
 /// The network of containers that name none; made when it is first used.
@@ -48,6 +50,8 @@ pub struct NewNetwork {
     pub internal: bool,
     /// `--ipv6`.
     pub ipv6: bool,
+    /// `--attachable`.
+    pub attachable: bool,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// `--opt`.
@@ -223,6 +227,7 @@ impl Engine {
             id,
             created: time.as_secs(),
             internal: new.internal,
+            attachable: new.attachable,
             subnets,
             automatic,
             labels: new.labels.clone(),
@@ -312,6 +317,7 @@ fn bare(name: &str) -> NetworkRecord {
         id: cache::Digest::sha256_of(format!("network {name}").as_bytes()).hex().to_owned(),
         created: 0,
         internal: false,
+        attachable: false,
         subnets: Vec::new(),
         automatic: true,
         labels: BTreeMap::new(),

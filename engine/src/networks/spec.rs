@@ -20,6 +20,17 @@ pub struct Membership {
     pub ip6: Option<Ipv6Addr>,
     /// `--mac-address`.
     pub mac: Option<MacAddress>,
+    /// `--link-local-ip`.
+    pub link_local: Vec<IpAddr>,
+}
+
+/// Addresses that count on one network alone, whatever it is.
+#[must_use]
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
 }
 
 /// `--network`.
@@ -138,6 +149,9 @@ pub struct PortSpec {
     pub address: Option<IpAddr>,
     /// The first of the host; a free one when it is not said.
     pub host: Option<u16>,
+    /// Where one port is published and a range of the host's would do: the last of these.
+    #[serde(default)]
+    pub host_last: Option<u16>,
     /// The first of the container.
     pub container: u16,
     /// How many in a row.
@@ -165,23 +179,26 @@ impl std::str::FromStr for PortSpec {
             None => (None, rest),
         };
         let (container, count) = range(container)?;
-        let host = match host.filter(|host| !host.is_empty()) {
-            None => None,
-            Some(host) => {
-                let (first, length) = range(host)?;
-                if length != count {
+        let (host, host_last) = match host.filter(|host| !host.is_empty()) {
+            None => (None, None),
+            Some(host) => match range(host)? {
+                (0, 1) => (None, None),
+                (0, _) => return Err("ports of this machine are numbers from 1 to 65535".to_owned()),
+                (first, length) if length == count => (Some(first), None),
+                // Docker's meaning: whichever of them is free.
+                (first, length) if count == 1 => (Some(first), Some(first + (length - 1))),
+                (_, length) => {
                     return Err(format!(
-                        "the ranges of `{text}` have {length} and {count} ports: they must have equally many"
+                        "the ranges of `{text}` have {length} and {count} ports: they must have equally many, or lead to one port"
                     ));
                 }
-                (first != 0).then_some(first)
-            }
+            },
         };
         if container == 0 {
             return Err("a port of a container is a number from 1 to 65535".to_owned());
         }
         let address = address.filter(|address| !address.is_empty()).map(host_address).transpose()?;
-        Ok(PortSpec { address, host, container, count, protocol })
+        Ok(PortSpec { address, host, host_last, container, count, protocol })
     }
 }
 
@@ -264,7 +281,11 @@ mod tests {
         assert_eq!(short("127.0.0.1::80"), (Some("127.0.0.1".to_owned()), None, 80, 1, "tcp"));
         assert_eq!(short("127.0.0.1:0:80"), (Some("127.0.0.1".to_owned()), None, 80, 1, "tcp"));
         assert_eq!(short("[::1]:8080:80"), (Some("::1".to_owned()), Some(8080), 80, 1, "tcp"));
-        for bad in ["", "x", "80:", "70000", "0", "8000-8001:80", "9-8", "80/sctp", "host:80:80", "1:2:3:4", "-1"] {
+        let one_of = spec("8000-8010:80").unwrap();
+        assert_eq!((one_of.host, one_of.host_last, one_of.count), (Some(8000), Some(8010), 1));
+        for bad in
+            ["", "x", "80:", "70000", "0", "8000-8001:80-82", "0-9:80", "9-8", "80/sctp", "host:80:80", "1:2:3:4", "-1"]
+        {
             assert!(spec(bad).is_err(), "{bad}");
         }
     }

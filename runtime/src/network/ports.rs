@@ -1,5 +1,5 @@
 //! Published ports: the host's port is taken first, by a socket that nobody else can have, then the packet filter sends
-//! what comes for it to the container.
+//! what comes for it to the container. Between IPv6 and IPv4 it cannot: there a thread carries what comes.
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -24,6 +24,8 @@ pub struct PublishedPort {
     pub address: IpAddr,
     /// The first of the host; 0 takes a free one.
     pub host_port: u16,
+    /// Where a single port is published: the first that is free from `host_port` to this one is taken.
+    pub host_last: Option<u16>,
     /// The first of the container.
     pub container_port: u16,
     /// How many in a row.
@@ -49,6 +51,13 @@ impl ReservedPorts {
         }
         for port in wanted {
             let mut port = port.clone();
+            if let Some(last) = port.host_last.take() {
+                let (socket, number) = take_one_of(&port, last)?;
+                (port.host_port, port.count) = (number, 1);
+                taken.sockets.push(socket);
+                taken.ports.push(port);
+                continue;
+            }
             for at in 0..port.count {
                 let number = match port.host_port {
                     0 => 0,
@@ -74,46 +83,58 @@ impl ReservedPorts {
     /// Keeps them, and sends what comes for them nowhere.
     #[must_use]
     pub fn hold(self) -> Published {
-        Published { reserved: self, firewall: None, proxy: None }
+        let led = self.ports.iter().filter(|port| can_be_led(port)).cloned().collect();
+        Published { led, reserved: self, firewall: None, proxy: None }
     }
 
-    /// Sends what comes for them to the container, under a name that no other container has.
+    /// Sends what comes for them to the container, under a name that no other container has. What comes to an address of a
+    /// kind that the container has none of, or to the loopback of IPv6, is carried.
     ///
     /// # Errors
-    /// When the packet filter refuses, or the container has no address of the kind that a port's address is.
-    pub fn publish(self, name: &str, container: &[IpAddr]) -> Result<Published> {
-        if self.ports.is_empty() {
-            return Ok(self.hold());
+    /// When the packet filter refuses, or there are no threads.
+    pub fn publish(self, name: &str, namespace: &NetworkNamespace, container: &[IpAddr]) -> Result<Published> {
+        let is_led = |port: &PublishedPort| can_be_led(port) && address_for(port, container).is_some();
+        if self.ports.iter().all(is_led) {
+            let mut published = self.hold();
+            published.lead(name, container)?;
+            return Ok(published);
         }
-        let mut led = Vec::new();
-        for port in &self.ports {
-            let to = container.iter().find(|address| address.is_ipv4() == port.address.is_ipv4());
-            let to = to.ok_or_else(|| {
-                let kind = if port.address.is_ipv4() { "IPv4" } else { "IPv6" };
-                Error::invalid("ports", format!("{} is an {kind} address, and the container has none", port.address))
-            })?;
-            led.push((port, *to));
-        }
-        let firewall = Some(Firewall::new(&ports_table(format!("dunnage-{name}"), &led))?);
-        Ok(Published { reserved: self, firewall, proxy: None })
+        let mut published = self.carry_some(namespace, container, |port| !is_led(port))?;
+        published.lead(name, container)?;
+        Ok(published)
     }
 
     /// Carries what comes for them into the container's namespace, to one of its addresses, without a packet filter.
     ///
     /// # Errors
     /// When there are no threads for it.
-    pub fn carry(mut self, namespace: &NetworkNamespace, container: &[IpAddr]) -> Result<Published> {
+    pub fn carry(self, namespace: &NetworkNamespace, container: &[IpAddr]) -> Result<Published> {
+        self.carry_some(namespace, container, |_| true)
+    }
+
+    fn carry_some(
+        mut self,
+        namespace: &NetworkNamespace,
+        container: &[IpAddr],
+        is_carried: impl Fn(&PublishedPort) -> bool,
+    ) -> Result<Published> {
         let mut sockets = std::mem::take(&mut self.sockets).into_iter();
-        let mut ways = Vec::new();
+        let (mut ways, mut led) = (Vec::new(), Vec::new());
         for port in &self.ports {
-            for (at, socket) in (0..port.count).zip(sockets.by_ref()) {
+            let own = sockets.by_ref().take(usize::from(port.count));
+            if !is_carried(port) {
+                led.push(port.clone());
+                self.sockets.extend(own);
+                continue;
+            }
+            for (at, socket) in (0..port.count).zip(own) {
                 let to = port.container_port.saturating_add(at);
                 let to = Target { port: to, is_ipv4: port.address.is_ipv4() };
                 ways.push(Way { socket, transport: port.transport, to });
             }
         }
         let proxy = if ways.is_empty() { None } else { Some(Proxy::start(namespace, ways, container)?) };
-        Ok(Published { reserved: self, firewall: None, proxy })
+        Ok(Published { reserved: self, led, firewall: None, proxy })
     }
 }
 
@@ -121,6 +142,8 @@ impl ReservedPorts {
 #[derive(Debug)]
 pub struct Published {
     reserved: ReservedPorts,
+    /// Those that the packet filter leads on.
+    led: Vec<PublishedPort>,
     firewall: Option<Firewall>,
     proxy: Option<Proxy>,
 }
@@ -140,13 +163,15 @@ impl Published {
     pub fn redirect(&mut self, name: &str, container: &[IpAddr]) -> Result<()> {
         if let Some(proxy) = &self.proxy {
             proxy.lead_to(container);
-            return Ok(());
         }
         if let Some(firewall) = self.firewall.take() {
             firewall.remove()?;
         }
-        let address = |port: &PublishedPort| container.iter().find(|own| own.is_ipv4() == port.address.is_ipv4());
-        let led: Vec<_> = self.reserved.ports.iter().filter_map(|port| Some((port, *address(port)?))).collect();
+        self.lead(name, container)
+    }
+
+    fn lead(&mut self, name: &str, container: &[IpAddr]) -> Result<()> {
+        let led: Vec<_> = self.led.iter().filter_map(|port| Some((port, *address_for(port, container)?))).collect();
         if !led.is_empty() {
             self.firewall = Some(Firewall::new(&ports_table(format!("dunnage-{name}"), &led))?);
         }
@@ -171,6 +196,28 @@ impl Drop for Published {
             let _ = firewall.remove();
         }
     }
+}
+
+/// The container's address of the kind that the port's is.
+fn address_for<'a>(port: &PublishedPort, container: &'a [IpAddr]) -> Option<&'a IpAddr> {
+    container.iter().find(|own| own.is_ipv4() == port.address.is_ipv4())
+}
+
+/// Packets that are of the machine's IPv6 loopback the kernel sends nowhere else.
+fn can_be_led(port: &PublishedPort) -> bool {
+    port.address.is_ipv4() || !port.address.is_loopback()
+}
+
+/// The first that is free.
+fn take_one_of(port: &PublishedPort, last: u16) -> Result<(OwnedFd, u16)> {
+    for number in port.host_port..=last {
+        match take(port.transport, SocketAddr::new(port.address, number)) {
+            Err(Error::PortInUse { .. }) => {}
+            taken => return taken,
+        }
+    }
+    let (address, first, transport) = (port.address, port.host_port, port.transport);
+    Err(Error::PortsInUse { address, first, last, transport })
 }
 
 fn take(transport: Transport, address: SocketAddr) -> Result<(OwnedFd, u16)> {

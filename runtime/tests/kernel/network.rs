@@ -155,7 +155,7 @@ fn ipv6_and_internal_networks() {
 }
 
 fn published(transport: Transport, address: &str, host_port: u16, container_port: u16, count: u16) -> PublishedPort {
-    PublishedPort { transport, address: address.parse().unwrap(), host_port, container_port, count }
+    PublishedPort { transport, address: address.parse().unwrap(), host_port, host_last: None, container_port, count }
 }
 
 #[test]
@@ -169,7 +169,8 @@ fn runtime_n03_published_ports_lead_to_the_container() {
             published(Transport::Tcp, "0.0.0.0", 7000, 7000, 3),
             published(Transport::Udp, "127.0.0.1", 53, 5353, 1),
         ];
-        let ports = ReservedPorts::take(&wanted).unwrap().publish("test", &["10.1.0.2".parse().unwrap()]).unwrap();
+        let ports = ReservedPorts::take(&wanted).unwrap();
+        let ports = ports.publish("test", &a, &["10.1.0.2".parse().unwrap()]).unwrap();
         let chosen = ports.ports()[0].host_port;
         for (host, inside) in [
             (format!("127.0.0.1:{chosen}"), "10.1.0.2:80"),
@@ -202,6 +203,44 @@ fn runtime_n03_published_ports_lead_to_the_container() {
         server.send_to(b"pong", from).unwrap();
         client.recv_from(&mut buffer).unwrap();
         assert_eq!(&buffer[..4], b"pong");
+    });
+}
+
+#[test]
+fn what_comes_by_ipv6_is_carried_where_the_container_has_ipv4_alone() {
+    on_a_host(|| {
+        let bridge = Bridge::new(&options("dn-four", &["10.1.0.1/24"])).unwrap();
+        let a = container(&bridge, 2, &["10.1.0.2/24", "10.1.0.3/24"], &["10.1.0.1"]);
+        let wanted = [
+            published(Transport::Tcp, "::1", 8080, 80, 2),
+            published(Transport::Tcp, "127.0.0.1", 8080, 80, 1),
+            published(Transport::Udp, "::1", 53, 5353, 1),
+        ];
+        let ports = ReservedPorts::take(&wanted).unwrap();
+        let mut ports = ports.publish("six", &a, &["10.1.0.2".parse().unwrap()]).unwrap();
+        let reaches = |inside: &str| {
+            let all = [("[::1]:8080", "80"), ("[::1]:8081", "81"), ("127.0.0.1:8080", "80")];
+            for (host, port) in all {
+                let server = serve(&a, &format!("{inside}:{port}"));
+                ask(host).unwrap();
+                server.join().unwrap();
+            }
+            let server = a.within(|| Ok(UdpSocket::bind(format!("{inside}:5353")).unwrap())).unwrap();
+            let client = UdpSocket::bind("[::1]:0").unwrap();
+            client.set_read_timeout(Some(SOON)).unwrap();
+            client.send_to(b"ping", "[::1]:53").unwrap();
+            let mut buffer = [0; 8];
+            let (_, from) = server.recv_from(&mut buffer).unwrap();
+            server.send_to(b"pong", from).unwrap();
+            client.recv_from(&mut buffer).unwrap();
+            assert_eq!(&buffer[..4], b"pong");
+        };
+        reaches("10.1.0.2");
+        ports.redirect("six", &["10.1.0.3".parse().unwrap()]).unwrap();
+        reaches("10.1.0.3");
+        TcpListener::bind("[::1]:8080").unwrap_err();
+        drop(ports);
+        TcpListener::bind("[::1]:8080").unwrap();
     });
 }
 
@@ -277,6 +316,7 @@ fn ports_are_carried_without_a_packet_filter() {
             transport,
             address: "127.0.0.1".parse().unwrap(),
             host_port: 0,
+            host_last: None,
             container_port,
             count: 1,
         };
