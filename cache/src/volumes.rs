@@ -1,6 +1,7 @@
 //! Where volumes live: `volumes/NAME/_data` is what containers mount, `volume.json` beside it what is known of it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,9 @@ pub struct Volume {
     pub labels: BTreeMap<String, String>,
     /// Nobody gave it its name.
     pub anonymous: bool,
+    /// What is mounted in place of its own directory, in docker's words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
 }
 
 impl Store {
@@ -42,6 +46,19 @@ impl Store {
     /// # Errors
     /// When the name is not valid or the disk fails.
     pub fn create_volume(&self, name: Option<&str>, labels: BTreeMap<String, String>) -> Result<Volume> {
+        self.create_volume_with(name, labels, BTreeMap::new())
+    }
+
+    /// The same, with options that say what is mounted in place of its own directory.
+    ///
+    /// # Errors
+    /// When the name is not valid or the disk fails.
+    pub fn create_volume_with(
+        &self,
+        name: Option<&str>,
+        labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
+    ) -> Result<Volume> {
         let (name, anonymous) = match name {
             Some(name) => (name.to_owned(), false),
             None => (random_hex(32)?, true),
@@ -51,7 +68,7 @@ impl Store {
         if let Some(volume) = self.volume(&name)? {
             return Ok(volume);
         }
-        let volume = Volume { name, created: now(), labels, anonymous };
+        let volume = Volume { name, created: now(), labels, anonymous, options };
         let draft = self.loose_draft()?;
         for (path, mode) in [(draft.clone(), 0o711), (draft.join("_data"), 0o755)] {
             std::fs::DirBuilder::new().mode(mode).create(&path).map_err(Error::path("make", &path))?;
@@ -63,6 +80,17 @@ impl Store {
         std::fs::rename(&draft, &target).map_err(Error::path("make the volume", &target))?;
         sync_directory(&self.path("volumes"))?;
         Ok(volume)
+    }
+
+    /// Held while a container with it starts: who comes at the same time finds what the first one mounted.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn lock_volume(&self, volume: &Volume) -> Result<File> {
+        let path = self.volume_dir(&volume.name).join("volume.json");
+        let file = File::open(&path).map_err(Error::path("open", &path))?;
+        file.lock().map_err(Error::path("lock", &path))?;
+        Ok(file)
     }
 
     /// Looks a volume up. One whose record is damaged is there still, with its data: it lost only its labels.
@@ -133,7 +161,7 @@ fn has(record: &crate::ContainerRecord, name: &str) -> bool {
 pub(crate) fn bare_volume(name: &str, directory: &Path) -> Volume {
     use std::os::unix::fs::MetadataExt;
     let created = std::fs::metadata(directory).map_or(0, |metadata| metadata.mtime().max(0).unsigned_abs());
-    Volume { name: name.to_owned(), created, labels: BTreeMap::new(), anonymous: false }
+    Volume { name: name.to_owned(), created, labels: BTreeMap::new(), anonymous: false, options: BTreeMap::new() }
 }
 
 /// Docker's rule.

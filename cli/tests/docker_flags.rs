@@ -131,6 +131,20 @@ fn names_ports_and_notes_are_those_that_were_given() {
 }
 
 #[test]
+fn shared_memory_is_not_there_where_nobody_wants_any() {
+    let Some(dunnage) = dunnage() else { return };
+    let script = "grep -c ' /dev/shm ' /proc/self/mounts; readlink /proc/self/ns/ipc";
+    let told = run(&dunnage, &["--ipc", "none"], script);
+    let own = std::fs::read_link("/proc/self/ns/ipc").unwrap();
+    assert!(told.starts_with("0\nipc:") && !told.contains(own.to_str().unwrap()), "{told}");
+    assert!(run(&dunnage, &["--ipc", "private"], script).starts_with("1\nipc:"));
+    assert!(run(&dunnage, &["--shm-size", "0"], "df -k /dev/shm | tail -n 1").contains(" 65536 "));
+    dunnage.run(["run", "-d", "--name", "alone", "--ipc", "none", "base", "sleep", "600"]).ok();
+    assert_eq!(inspected(&dunnage, "alone")["HostConfig"]["IpcMode"], "none");
+    dunnage.run(["run", "--rm", "--ipc", "container:alone", "base", "true"]).fails(125, "--ipc none");
+}
+
+#[test]
 fn restart_policies_and_configurations_change() {
     let Some(dunnage) = dunnage() else { return };
     let script = "echo x >> /runs; sleep 0.2; exit 3";
@@ -188,7 +202,7 @@ fn limits_of_disks_swap_and_real_time_are_set_or_refused() {
     dunnage.run(["run", "--rm", "--device-write-iops", "/dev/no-disk:10", "base", "true"]).fails(125, "/dev/no-disk");
     dunnage.run(["run", "--rm", "--blkio-weight-device", "/dev/sda:5", "base", "true"]).fails(125, "10 to 1000");
     dunnage.run(["run", "--rm", "--device-read-iops", "x", "base", "true"]).fails(125, "a disk and a number");
-    for flag in ["--runtime", "--isolation", "--storage-opt", "--volume-driver", "--kernel-memory"] {
+    for flag in ["--runtime", "--isolation", "--storage-opt", "--kernel-memory"] {
         let ran = dunnage.run(["run", flag, "x", "base", "true"]).fails(125, "is not supported by this version");
         assert_eq!(ran.stderr.lines().count(), 1, "{flag}: {}", ran.stderr);
     }
@@ -199,6 +213,7 @@ fn devices_have_names_where_the_machine_describes_them() {
     let Some(dunnage) = dunnage() else { return };
     dunnage.write("cdi/a.json", r#"{"cdiVersion": "0.6.0", "kind": "nvidia.com/gpu", "containerEdits": {"env": ["ALL=1"]}, "devices": [
         {"name": "0", "containerEdits": {"deviceNodes": [{"path": "/dev/gpu0", "hostPath": "/dev/zero"}], "env": ["GPU=0"]}},
+        {"name": "1", "containerEdits": {"deviceNodes": [{"path": "/dev/gpu0", "hostPath": "/dev/kmsg", "permissions": "w"}]}},
         {"name": "all", "containerEdits": {"hooks": [{"hookName": "createContainer", "path": "/bin/true"}]}}]}"#);
     let run = |flags: &[&str]| -> testdata::Ran {
         let all =
@@ -208,6 +223,9 @@ fn devices_have_names_where_the_machine_describes_them() {
     };
     assert_eq!(run(&["--gpus", "device=0"]).ok().stdout, "3\n10\n");
     assert_eq!(run(&["--device", "nvidia.com/gpu=0", "-e", "GPU=mine"]).ok().stdout, "3\n1mine\n");
+    // For writing alone, which the control group sees to.
+    let ran = run(&["--cap-add", "SYSLOG", "--gpus", "device=1"]).ok();
+    assert!(ran.stdout == "0\n1\n" && ran.stderr.contains("/dev/gpu0: Operation not permitted"), "{ran:?}");
     run(&["--gpus", "all"]).fails(125, "hooks");
     run(&["--gpus", "device=7"]).fails(125, "nvidia.com/gpu=7");
 }

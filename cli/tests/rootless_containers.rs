@@ -90,3 +90,25 @@ fn all_that_work_with_a_store_share_a_namespace_for_as_long_as_any_does() {
     namespace("again");
     user.run(["rm", "-f", "again"]).ok();
 }
+
+#[test]
+fn a_user_has_the_options_of_mounts_and_no_rights_on_parts_of_devices() {
+    if skipped(&NEEDS) {
+        return;
+    }
+    let user = user(Granted::Ranges);
+    let run =
+        |flags: &[&str], script: &str| user.run([&["run", "--rm"], flags, &["base", "sh", "-c", script]].concat());
+    let told = run(&["--tmpfs", "/t:uid=5,gid=6,mode=750,noatime,nr_inodes=9,dev"], "stat -c '%u:%g %a' /t");
+    assert_eq!(told.ok().stdout, "5:6 750\n");
+    run(&["--tmpfs", "/t:uid=4000000"], "true").fails(125, "uid");
+    // Memory that containers share, by the namespace that they share.
+    user.run(["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "fast"]).ok();
+    user.run(["run", "-d", "--name", "one", "-v", "fast:/d", "base", "sh", "-c", &format!("echo own > /d/f; {WAITS}")])
+        .ok();
+    until("it has written", || run(&["-v", "fast:/x"], "cat /x/f").stdout == "own\n");
+    user.run(["rm", "-f", "one"]).ok();
+    assert_eq!(run(&["-v", "fast:/x"], "ls /x").ok().stdout, "");
+    assert_eq!(run(&["--device", "/dev/zero:/dev/z:rw"], "head -c 2 /dev/z | wc -c").ok().stdout, "2\n");
+    run(&["--device", "/dev/zero:/dev/z:r"], "true").fails(125, "without root nothing keeps a container from");
+}

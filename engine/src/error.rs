@@ -85,6 +85,14 @@ pub enum Error {
     /// A hook of an OCI configuration failed.
     #[error("{0}")]
     Hook(String),
+    /// A volume cannot be mounted as its options say.
+    #[error("volume `{name}`: {source}")]
+    Volume {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: Box<Error>,
+    },
     /// No volume has this name.
     #[error("no volume `{0}`: `dunnage volume ls` lists them")]
     VolumeNotFound(String),

@@ -43,6 +43,7 @@ mod source_secrets;
 mod sources;
 mod storage;
 mod userns;
+mod volume_options;
 mod volumes;
 mod watch;
 mod why;
@@ -70,11 +71,12 @@ pub use cache::{
 pub use check::{Checked, check};
 pub use containers::{
     AttachRequest, BindPropagation, CapabilityChange, CommitRequest, ContainerEvent, ContainerInfo, ContainerSpec,
-    ContainerState, ContainerUse, CopyEnd, CopyRequest, CopyStreams, CreateRequest, DETACH_KEYS, DeviceSpec, DiskRate,
-    DiskRateKind, EventWindow, ExecSpec, HOLD_COMMAND, Health, HealthChange, HealthResult, HealthStatus, Left,
-    LimitSpec, LinkSpec, LogChoice, LogDriver, LogLine, LogOutput, LogRequest, MONITOR_COMMAND, MountKind, MountSpec,
-    NamespaceChoice, Phase, ProcessRow, RestartPolicy, RunOutcome, RunRequest, Security, Status, Streams, Ulimit,
-    UsernsMode, VolumesFrom, hold_terminal, parse_detach_keys, parse_duration, parse_moment, rfc3339,
+    ContainerState, ContainerUse, CopyEnd, CopyRequest, CopyStreams, CreateRequest, DETACH_KEYS, DeviceRights,
+    DeviceSpec, DiskRate, DiskRateKind, EventWindow, ExecSpec, HOLD_COMMAND, Health, HealthChange, HealthResult,
+    HealthStatus, Left, LimitSpec, LinkSpec, LogAttributes, LogChoice, LogDriver, LogLine, LogOutput, LogRequest,
+    MONITOR_COMMAND, MountKind, MountSpec, NamespaceChoice, Phase, ProcessRow, RestartPolicy, RunOutcome, RunRequest,
+    Security, Status, Streams, Ulimit, UsernsMode, VolumeDraft, VolumesFrom, check_log_pattern, check_log_tag,
+    hold_terminal, parse_detach_keys, parse_duration, parse_moment, rfc3339,
 };
 pub use contexts::{ContextSource, DockerfileSource, NamedSource};
 pub use debug::DebugRequest;

@@ -7,14 +7,26 @@ use cache::Volume;
 
 use crate::Engine;
 use crate::error::{Error, Result};
+use crate::volume_options::VolumeMount;
 
 impl Engine {
-    /// Makes a volume, or gives the one of that name; without a name it gets one.
+    /// Makes a volume, or gives the one of that name; without a name it gets one. With options it is what these say:
+    /// docker's `type`, `device` and `o`.
     ///
     /// # Errors
-    /// When the name is not valid or the disk fails.
-    pub fn create_volume(&self, name: Option<&str>, labels: BTreeMap<String, String>) -> Result<Volume> {
-        Ok(self.store.create_volume(name, labels)?)
+    /// When the name or an option is not valid, another one with this name has other options, or the disk fails.
+    pub fn create_volume(
+        &self,
+        name: Option<&str>,
+        labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
+    ) -> Result<Volume> {
+        VolumeMount::read(&options)?;
+        let volume = self.store.create_volume_with(name, labels, options.clone())?;
+        if !options.is_empty() && volume.options != options {
+            return Err(Error::Usage(format!("volume `{}` is there already, with other options", volume.name)));
+        }
+        Ok(volume)
     }
 
     /// All volumes, by name, and whether a container has each.

@@ -13,6 +13,7 @@ mod cgroup;
 mod classic;
 mod container;
 mod emulation;
+mod filesystem;
 mod given;
 mod hooks;
 mod host;
@@ -51,6 +52,7 @@ pub use container::{Container, Killer, Terminal};
 pub use emulation::Emulation;
 pub use error::{Error, Result};
 pub use exit::{Exit, Usage};
+pub use filesystem::NewFilesystem;
 pub use given::{
     GivenDevice, GivenLayout, GivenMount, GivenSource, MountAttributes, NodeKind, Propagation, PropagationKind,
 };

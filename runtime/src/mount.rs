@@ -37,6 +37,15 @@ pub enum Mount {
         /// Whether what is in it may be executed.
         executable: bool,
     },
+    /// A mount that is attached nowhere yet, with all its attributes but this.
+    Detached {
+        /// The mount.
+        mount: Arc<OwnedFd>,
+        /// Where to attach it.
+        target: PathBuf,
+        /// Whether writing is refused, once all is mounted that lies below it.
+        read_only: bool,
+    },
     /// A file that lives in memory, for as long as the sandbox does, and on no disk.
     File {
         /// Its content.
@@ -70,6 +79,7 @@ impl Mount {
         match self {
             Mount::Bind { target, .. }
             | Mount::Tmpfs { target, .. }
+            | Mount::Detached { target, .. }
             | Mount::File { target, .. }
             | Mount::Tree { target, .. } => target,
         }

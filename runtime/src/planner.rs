@@ -260,7 +260,9 @@ impl Planner<'_> {
             }
         }
         self.attach(Slot::Pts, self.terminals(), place(Slot::Dev, "pts"));
-        self.attach(Slot::Shm, self.shared_memory(), place(Slot::Dev, "shm"));
+        if self.sandbox.shm_size > 0 || self.sandbox.shared_memory.is_some() {
+            self.attach(Slot::Shm, self.shared_memory(), place(Slot::Dev, "shm"));
+        }
         self.kernel(KernelFilesystem::Mqueue, Slot::Mqueue, QUIET, place(Slot::Dev, "mqueue"));
         if console {
             self.bind(place(Slot::Pts, "0"), place(Slot::Dev, "console"), 0, Missing::Fail);
@@ -317,7 +319,7 @@ impl Planner<'_> {
                     files.push(StagedFile { name, content: content.clone(), mode: *mode, uid, gid });
                 }
                 Mount::Tree { .. } => places.push(name),
-                Mount::Bind { .. } | Mount::Tmpfs { .. } => {}
+                Mount::Bind { .. } | Mount::Tmpfs { .. } | Mount::Detached { .. } => {}
             }
         }
         let devices = if self.host.user_namespace { Vec::new() } else { self.bound_devices() };
@@ -373,6 +375,7 @@ impl Planner<'_> {
         }
         let outer: HashSet<PathBuf> = mounts.iter().map(|(target, ..)| target.relative().to_owned()).collect();
         let sandbox_users = self.sandbox.users.is_some();
+        let mut restricted = Vec::new();
         for (target, slot, mount) in mounts {
             let nodev = self.nodev();
             match mount {
@@ -413,6 +416,10 @@ impl Planner<'_> {
                     let tmpfs = Preparation::Fresh(Fresh::Tmpfs { size: *size, mode: *mode, executable: *executable });
                     self.prepare.push((slot, tmpfs));
                 }
+                Mount::Detached { mount, read_only, .. } => {
+                    self.prepare.push((slot, Preparation::Mounted(Arc::clone(mount))));
+                    restricted.extend(read_only.then_some(slot));
+                }
             }
             // What lies inside another mount is made after that mount is there, by the new process.
             let inside = |path: &Path| outer.contains(path) || path.starts_with("dev") || path.starts_with("sys");
@@ -420,6 +427,9 @@ impl Planner<'_> {
                 self.points.push(MountPoint { target: target.clone(), kind: PointKind::LikeSource(slot) });
             }
             self.push(Op::Mount { slot, target });
+        }
+        for slot in restricted {
+            self.push(Op::Restrict { slot, attributes: ATTR_RDONLY });
         }
         Ok(())
     }

@@ -1,7 +1,10 @@
 //! `Running`: a running container seen from another process. It is held by descriptors, which never mean a stranger that
 //! got the same process number.
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,9 +179,25 @@ impl Running {
     /// A mount can be cloned only from within its own namespace: a thread goes there, and ends there.
     pub fn shared_memory(&self) -> Result<Arc<OwnedFd>> {
         let mounts = self.namespace(NamespaceKind::Mount)?;
-        let cloned =
-            std::thread::scope(|scope| scope.spawn(|| clone_shared_memory(&mounts)).join().unwrap_or(Err(Errno::INTR)));
+        let clone = || clone_memory(&mounts, c"dev/shm", ResolveFlags::NO_SYMLINKS);
+        let cloned = std::thread::scope(|scope| scope.spawn(clone).join().unwrap_or(Err(Errno::INTR)));
         cloned.map(Arc::new).map_err(Error::container("opening /dev/shm of the container"))
+    }
+
+    /// What it has mounted in memory at this place, for another sandbox to show too; nothing where something else is there.
+    pub fn mounted_memory(&self, target: &Path) -> Result<Option<OwnedFd>> {
+        let mounts = self.namespace(NamespaceKind::Mount)?;
+        let relative = target.strip_prefix("/").unwrap_or(target);
+        let path = CString::new(relative.as_os_str().as_bytes())
+            .map_err(|_| Error::invalid("mount", "contains a zero byte"))?;
+        let cloned = std::thread::scope(|scope| {
+            scope.spawn(|| clone_memory(&mounts, &path, ResolveFlags::empty())).join().unwrap_or(Err(Errno::INTR))
+        });
+        match cloned {
+            Ok(mount) => Ok(Some(mount)),
+            Err(Errno::NODEV | Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::container("opening a mount of the container")(errno)),
+        }
     }
 
     /// Its set of terminals.
@@ -198,15 +217,15 @@ impl AsFd for Running {
     }
 }
 
-fn clone_shared_memory(mounts: &OwnedFd) -> Result<OwnedFd, Errno> {
+fn clone_memory(mounts: &OwnedFd, path: &CStr, how: ResolveFlags) -> Result<OwnedFd, Errno> {
     separate_directory()?;
     move_into_link_name_space(mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
     let root = openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let shm = resolve(root.as_fd(), c"dev/shm", ResolveFlags::NO_SYMLINKS)?;
-    if fstatfs(&shm)?.f_type != TMPFS_MAGIC {
+    let memory = resolve(root.as_fd(), path, how)?;
+    if fstatfs(&memory)?.f_type != TMPFS_MAGIC {
         return Err(Errno::NODEV);
     }
-    clone_tree(shm.as_fd(), Reach::One)
+    clone_tree(memory.as_fd(), Reach::One)
 }
 
 /// When a process started, in ticks since the machine did: with its number, it is one process and no other.

@@ -87,7 +87,7 @@ pub struct Sandbox {
     pub exposed: bool,
     /// Programs that run inside before the root is changed, and before the program starts.
     pub hooks: SandboxHooks,
-    /// Size of /dev/shm in bytes.
+    /// Size of /dev/shm in bytes; with 0 nothing is mounted there, unless it is another's.
     pub shm_size: u64,
     /// Limits to set; a hard limit that may not be raised is clamped and noted.
     pub rlimits: Vec<Rlimit>,

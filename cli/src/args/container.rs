@@ -220,6 +220,9 @@ pub(crate) struct LogsArgs {
     /// With the time of each line
     #[arg(short, long)]
     pub(crate) timestamps: bool,
+    /// With what `--log-opt tag`, `labels` and `env` wrote beside each line
+    #[arg(long)]
+    pub(crate) details: bool,
     #[command(flatten)]
     pub(crate) container: NameArg,
 }

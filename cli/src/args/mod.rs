@@ -21,6 +21,7 @@ mod prune;
 mod registry;
 mod run;
 mod system;
+mod tmpfs;
 mod volume;
 mod why;
 

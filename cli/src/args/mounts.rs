@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::{BindPropagation, MountKind, MountSpec};
+use engine::{BindPropagation, MountKind, MountSpec, VolumeDraft};
 
-use super::lent::size;
+use super::tmpfs::Tmpfs;
 
 /// `[SOURCE:]TARGET[:OPTIONS]`.
 pub(super) fn volume(text: &str) -> Result<MountSpec, String> {
@@ -44,11 +44,14 @@ pub(super) fn volume(text: &str) -> Result<MountSpec, String> {
     }
     let target = target_of(target)?;
     let kind = match source {
-        None => MountKind::Volume { name: None, no_copy, subpath: None },
+        None => MountKind::Volume { name: None, no_copy, subpath: None, made_with: VolumeDraft::default() },
         Some(source) if source.starts_with(['/', '.', '~']) => {
             MountKind::Bind { source: absolute(source)?, make: true, recursive: true, propagation, mapped }
         }
-        Some(name) => MountKind::Volume { name: Some(volume_name(name)?), no_copy, subpath: None },
+        Some(name) => {
+            let (name, made_with) = (Some(volume_name(name)?), VolumeDraft::default());
+            MountKind::Volume { name, no_copy, subpath: None, made_with }
+        }
     };
     if propagation != BindPropagation::default() && !matches!(kind, MountKind::Bind { .. }) {
         return Err(format!("`{}` is for directories of this machine, not for volumes", propagation.word()));
@@ -81,14 +84,16 @@ struct Fields<'a> {
     mapped: bool,
     propagation: Option<BindPropagation>,
     subpath: Option<PathBuf>,
-    size: Option<u64>,
-    mode: Option<u32>,
+    made_with: VolumeDraft,
+    /// Options of a tmpfs, as `--tmpfs` has them.
+    tmpfs: Vec<String>,
 }
 
 /// `type=bind|volume|tmpfs,KEY=VALUE,…`.
 pub(super) fn mount(text: &str) -> Result<MountSpec, String> {
     let mut fields = Fields::default();
-    for field in text.split(',') {
+    let columns = columns(text)?;
+    for field in columns.iter().map(String::as_str) {
         let (key, value) = field.split_once('=').map_or((field, None), |(key, value)| (key, Some(value)));
         fields.set(key.trim(), value)?;
     }
@@ -107,17 +112,54 @@ pub(super) fn mount(text: &str) -> Result<MountSpec, String> {
             name: fields.source.map(volume_name).transpose()?,
             no_copy: fields.no_copy,
             subpath: fields.subpath.take(),
+            made_with: std::mem::take(&mut fields.made_with),
         },
         "tmpfs" if fields.source.is_some() => return Err("a tmpfs has no source".to_owned()),
-        "tmpfs" if fields.read_only => return Err("a tmpfs is empty: it cannot be read-only".to_owned()),
-        "tmpfs" => MountKind::Tmpfs { size: fields.size, mode: fields.mode, executable: false },
+        "tmpfs" => {
+            let mut tmpfs = Tmpfs::default();
+            fields.tmpfs.drain(..).try_for_each(|option| tmpfs.option(&option))?;
+            tmpfs.kind()
+        }
         other => return Err(format!("`{other}` is no type of mount that is supported: bind, volume and tmpfs are")),
     };
+    if fields.made_with != VolumeDraft::default() {
+        return Err("volume-opt and volume-label are for volumes".to_owned());
+    }
+    if let Some(option) = fields.tmpfs.first() {
+        return Err(format!("`{option}` is for a tmpfs"));
+    }
     if fields.propagation.is_some() && !matches!(kind, MountKind::Bind { .. }) {
         return Err("bind-propagation is for binds".to_owned());
     }
     check_mapped(fields.mapped, fields.propagation.unwrap_or_default(), &kind)?;
     Ok(MountSpec { target, read_only: fields.read_only, kind })
+}
+
+/// As of a file of comma-separated values: what is in quotes is one field, commas included.
+fn columns(text: &str) -> Result<Vec<String>, String> {
+    let (mut found, mut rest) = (Vec::new(), text);
+    loop {
+        let (field, behind) = match rest.strip_prefix('"') {
+            None => rest.split_once(',').map_or((rest, None), |(field, behind)| (field, Some(behind))),
+            Some(quoted) => {
+                let (field, behind) = quoted.split_once('"').ok_or("a quote is not closed")?;
+                match behind.strip_prefix(',') {
+                    None if !behind.is_empty() => return Err("a comma is missing behind a quote".to_owned()),
+                    behind => (field, behind),
+                }
+            }
+        };
+        found.push(field.to_owned());
+        match behind {
+            Some(behind) => rest = behind,
+            None => return Ok(found),
+        }
+    }
+}
+
+fn pair(text: &str) -> (String, String) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (name.to_owned(), value.to_owned())
 }
 
 impl<'a> Fields<'a> {
@@ -137,8 +179,9 @@ impl<'a> Fields<'a> {
             "idmap" => self.mapped = flag()?,
             "bind-create-src" => self.make = flag()?,
             "volume-subpath" => self.subpath = Some(subpath(needed()?)?),
-            "tmpfs-size" => self.size = Some(size(needed()?)?),
-            "tmpfs-mode" => self.mode = Some(octal(needed()?)?),
+            "tmpfs-size" | "tmpfs-mode" => {
+                self.tmpfs.push(format!("{}={}", key.trim_start_matches("tmpfs-"), needed()?));
+            }
             "bind-recursive" => match needed()? {
                 "enabled" | "readonly" | "writable" => {}
                 "disabled" => self.not_recursive = true,
@@ -151,6 +194,12 @@ impl<'a> Fields<'a> {
                 self.propagation = Some(parsed.ok_or_else(|| format!("`{word}` is no propagation: {known} are"))?);
             }
             "consistency" => {}
+            "volume-label" => drop(self.made_with.labels.insert(pair(needed()?).0, pair(needed()?).1)),
+            "volume-opt" => drop(self.made_with.options.insert(pair(needed()?).0, pair(needed()?).1)),
+            "volume-driver" if needed()? == "local" => {}
+            _ if Tmpfs::knows(key) => {
+                self.tmpfs.push(value.map_or_else(|| key.to_owned(), |value| format!("{key}={value}")));
+            }
             _ => return Err(format!("`{key}` is not known: type, src, dst and readonly are")),
         }
         Ok(())
@@ -160,19 +209,9 @@ impl<'a> Fields<'a> {
 /// `TARGET[:OPTIONS]`.
 pub(super) fn tmpfs(text: &str) -> Result<MountSpec, String> {
     let (target, options) = text.split_once(':').unwrap_or((text, ""));
-    let (mut bytes, mut mode, mut executable) = (None, None, false);
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option.split_once('=') {
-            Some(("size", value)) => bytes = Some(size(value)?),
-            Some(("mode", value)) => mode = Some(octal(value)?),
-            None if option == "exec" => executable = true,
-            // How it is mounted anyway.
-            None if matches!(option, "rw" | "noexec" | "nosuid" | "nodev") => {}
-            _ => return Err(format!("the option `{option}` is not supported: size, mode and exec are")),
-        }
-    }
-    let kind = MountKind::Tmpfs { size: bytes, mode, executable };
-    Ok(MountSpec { target: target_of(target)?, read_only: false, kind })
+    let mut tmpfs = Tmpfs::default();
+    options.split(',').try_for_each(|option| tmpfs.option(option))?;
+    Ok(MountSpec { target: target_of(target)?, read_only: tmpfs.read_only, kind: tmpfs.kind() })
 }
 
 fn target_of(text: &str) -> Result<PathBuf, String> {
@@ -196,10 +235,6 @@ fn subpath(text: &str) -> Result<PathBuf, String> {
     if inside { Ok(path) } else { Err(format!("the subpath `{text}` must be a path below the volume")) }
 }
 
-fn octal(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or(format!("`{text}` is no mode, as 1777 is"))
-}
-
 fn volume_name(name: &str) -> Result<String, String> {
     let valid = name.len() > 1
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -221,7 +256,11 @@ mod tests {
     fn volumes_are_paths_names_or_nothing() {
         assert!(matches!(volume("/a:/b:ro").unwrap(), MountSpec { read_only: true, kind: MountKind::Bind { .. }, .. }));
         let named = volume("data:/b:nocopy").unwrap();
-        assert_eq!(named.kind, MountKind::Volume { name: Some("data".into()), no_copy: true, subpath: None });
+        let made_with = VolumeDraft::default();
+        assert_eq!(
+            named.kind,
+            MountKind::Volume { name: Some("data".into()), no_copy: true, subpath: None, made_with }
+        );
         assert!(matches!(volume("/b").unwrap().kind, MountKind::Volume { name: None, .. }));
         for bad in [
             "a:/b",
@@ -254,12 +293,23 @@ mod tests {
         );
         assert!(bind.read_only);
         let tmpfs = mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700").unwrap();
-        assert_eq!(tmpfs.kind, MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o700), executable: false });
+        assert_eq!(tmpfs.kind, self::tmpfs("/t:size=1m,mode=700").unwrap().kind);
+        assert_eq!(mount("type=tmpfs,dst=/t,ro,uid=5,noatime").unwrap(), self::tmpfs("/t:ro,uid=5,noatime").unwrap(),);
         let part = mount("src=vol,dst=/v,volume-subpath=a/b").unwrap();
         assert!(matches!(part.kind, MountKind::Volume { subpath: Some(_), .. }));
+        let made =
+            mount("src=vol,dst=/v,volume-label=a=b,volume-opt=type=tmpfs,\"volume-opt=o=size=1m,uid=5\"").unwrap();
+        let MountKind::Volume { made_with, .. } = made.kind else { unreachable!() };
+        assert_eq!(made_with.options.get("o").unwrap(), "size=1m,uid=5");
+        assert_eq!((made_with.labels.len(), made_with.options.len()), (1, 2));
         for bad in [
+            "src=vol,dst=/v,\"volume-opt=o=x",
+            "src=vol,dst=/v,\"volume-opt=o=x\"y",
+            "type=bind,src=/,dst=/v,volume-opt=type=tmpfs",
             "type=bind,dst=/m",
             "type=tmpfs,dst=/m,idmap",
+            "type=volume,src=vol,dst=/m,uid=5",
+            "type=bind,src=/,dst=/m,tmpfs-size=1m",
             "type=bind,src=/missing-source,dst=/m",
             "type=npipe,src=/a,dst=/m",
             "src=vol",
@@ -276,7 +326,11 @@ mod tests {
     #[test]
     fn a_tmpfs_has_options() {
         let spec = tmpfs("/t:size=1m,mode=700,exec").unwrap();
-        assert_eq!(spec.kind, MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o700), executable: true });
-        assert!(tmpfs("t").is_err() && tmpfs("/t:size=x").is_err() && tmpfs("/t:uid=1").is_err());
+        let (options, attributes) = (Vec::new(), Vec::new());
+        assert_eq!(
+            spec.kind,
+            MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o700), executable: true, options, attributes }
+        );
+        assert!(tmpfs("t").is_err() && tmpfs("/t:size=x").is_err() && tmpfs("/t:uid=x").is_err());
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use engine::{
-    DeviceSpec, LogDriver, MountSpec, NamespaceChoice, Platform, RestartPolicy, Security, Signal, Ulimit, UsernsMode,
-    VolumesFrom,
+    DeviceRights, DeviceSpec, LogDriver, MountSpec, NamespaceChoice, Platform, RestartPolicy, Security, Signal, Ulimit,
+    UsernsMode, VolumesFrom,
 };
 
 use super::container::{detach_keys, signal, timeout};
@@ -151,7 +151,8 @@ pub(crate) struct CreateArgs {
     /// What keeps the output: json-file, local or none
     #[arg(long, value_name = "DRIVER", default_value = "json-file", value_parser = log_driver)]
     pub(crate) log_driver: LogDriver,
-    /// max-size=BYTES [default: 20m], max-file=NUMBER [default: 5]; can be repeated
+    /// max-size=BYTES [default: 20m], max-file=NUMBER [default: 5], compress=true for old files; and what each line gets
+    /// besides: tag=TEMPLATE as {{.Name}}/{{.ID}}, labels=NAME,…, labels-regex=, env= and env-regex=; can be repeated
     #[arg(long, value_name = "OPTION", value_parser = log_option)]
     pub(crate) log_opt: Vec<LogOption>,
     #[command(flatten)]
@@ -210,16 +211,20 @@ pub(crate) struct MountArgs {
     /// The same in words: type=bind|volume|tmpfs,src=SOURCE,dst=TARGET,readonly; can be repeated
     #[arg(long, value_name = "SPEC", value_parser = mount)]
     pub(crate) mount: Vec<MountSpec>,
-    /// A file system in memory, as TARGET[:size=64m,mode=1777,exec]; can be repeated
+    /// A file system in memory, as TARGET[:size=64m,mode=1777,uid=1000,gid=1000,nr_inodes=1k,ro,exec,suid,dev,noatime];
+    /// can be repeated
     #[arg(long, value_name = "SPEC", value_parser = tmpfs)]
     pub(crate) tmpfs: Vec<MountSpec>,
     /// All mounts of another container, as NAME[:ro]; can be repeated
     #[arg(long, value_name = "CONTAINER", value_parser = volumes_from)]
     pub(crate) volumes_from: Vec<VolumesFrom>,
+    /// Only `local` is there: what makes the volumes that are named
+    #[arg(long, value_name = "DRIVER", value_parser = ["local"])]
+    pub(crate) volume_driver: Option<String>,
     /// No writing in the container's root
     #[arg(long)]
     pub(crate) read_only: bool,
-    /// Device of this machine, as SOURCE[:TARGET], or by the name that a specification (CDI) has, as
+    /// Device of this machine, as SOURCE[:TARGET[:rwm]] with what may be done (read, write, make nodes), or by the name that a specification (CDI) has, as
     /// vendor.com/class=name; can be repeated
     #[arg(long, value_name = "DEVICE", value_parser = device)]
     pub(crate) device: Vec<DeviceFlag>,
@@ -251,7 +256,7 @@ pub(crate) struct IsolationArgs {
     /// Process numbers: host, or container:NAME
     #[arg(long, value_name = "MODE", value_parser = pid)]
     pub(crate) pid: Option<NamespaceChoice>,
-    /// Shared memory: private, shareable, host, or container:NAME
+    /// Shared memory: private, shareable, none (without /dev/shm), host, or container:NAME
     #[arg(long, value_name = "MODE", value_parser = ipc)]
     pub(crate) ipc: Option<NamespaceChoice>,
     /// Host name: private, host, or container:NAME
@@ -321,10 +326,16 @@ fn gpus(text: &str) -> Result<Gpus, String> {
 pub(crate) struct Keys(pub(crate) Vec<u8>);
 
 /// One `--log-opt`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LogOption {
     MaxSize(u64),
     MaxFile(u32),
+    Compress(bool),
+    Tag(String),
+    Labels(Vec<String>),
+    LabelsRegex(String),
+    Env(Vec<String>),
+    EnvRegex(String),
 }
 
 /// One `--security-opt`.
@@ -458,8 +469,25 @@ fn log_option(text: &str) -> Result<LogOption, String> {
             Ok(count @ 1..) => Ok(LogOption::MaxFile(count)),
             _ => Err(format!("`{count}` is no number of files")),
         },
-        _ => Err("options are max-size=BYTES and max-file=NUMBER".to_owned()),
+        Some(("compress", "true")) => Ok(LogOption::Compress(true)),
+        Some(("compress", "false")) => Ok(LogOption::Compress(false)),
+        Some(("tag", text)) => engine::check_log_tag(text).map(|()| LogOption::Tag(text.to_owned())),
+        Some(("labels", list)) => Ok(LogOption::Labels(names(list))),
+        Some(("env", list)) => Ok(LogOption::Env(names(list))),
+        Some(("labels-regex", text)) => {
+            engine::check_log_pattern(text).map(|()| LogOption::LabelsRegex(text.to_owned()))
+        }
+        Some(("env-regex", text)) => engine::check_log_pattern(text).map(|()| LogOption::EnvRegex(text.to_owned())),
+        _ => Err(
+            "options are max-size=BYTES, max-file=NUMBER, compress=true|false, tag=TEMPLATE, labels=, labels-regex=, \
+                  env= and env-regex="
+                .to_owned(),
+        ),
     }
+}
+
+fn names(list: &str) -> Vec<String> {
+    list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 fn ulimit(text: &str) -> Result<Ulimit, String> {
@@ -487,24 +515,26 @@ fn device(text: &str) -> Result<DeviceFlag, String> {
         };
     }
     let parts: Vec<&str> = text.split(':').collect();
-    let is_mode = |text: &str| !text.is_empty() && text.bytes().all(|byte| b"rwm".contains(&byte));
-    let (source, target, mode) = match parts.as_slice() {
-        [source] => (*source, *source, None),
-        [source, mode] if is_mode(mode) => (*source, *source, Some(*mode)),
-        [source, target] => (*source, *target, None),
-        [source, target, mode] if is_mode(mode) => (*source, *target, Some(*mode)),
+    let usual = DeviceRights::default();
+    let (source, target, rights) = match parts.as_slice() {
+        [source] => (*source, *source, usual),
+        [source, rest] => match DeviceRights::parse(rest) {
+            Some(rights) => (*source, *source, rights),
+            None => (*source, *rest, usual),
+        },
+        [source, target, rights] => {
+            let rights = DeviceRights::parse(rights).ok_or_else(|| format!("`{rights}` must be made of r, w and m"))?;
+            (*source, *target, rights)
+        }
         _ => return Err("it must be SOURCE[:TARGET[:rwm]]".to_owned()),
     };
-    if mode.is_some_and(|mode| !mode.contains('r') || !mode.contains('w')) {
-        return Err("a device for reading or writing alone is not supported by this version: rw and rwm are".to_owned());
-    }
     if !source.starts_with('/') || !target.starts_with('/') {
         return Err("devices are absolute paths, as in /dev/fuse, or names as in vendor.com/class=device".to_owned());
     }
-    Ok(DeviceFlag::Path(DeviceSpec { source: source.into(), target: target.into() }))
+    Ok(DeviceFlag::Path(DeviceSpec { source: source.into(), target: target.into(), rights }))
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("it must be NAME=VALUE".to_owned()),
@@ -533,7 +563,8 @@ fn uts(text: &str) -> Result<NamespaceChoice, String> {
 fn ipc(text: &str) -> Result<NamespaceChoice, String> {
     match text {
         "private" | "shareable" => Ok(NamespaceChoice::Private),
-        _ => shared(text).ok_or_else(|| "it must be private, shareable, host or container:NAME".to_owned()),
+        "none" => Ok(NamespaceChoice::None),
+        _ => shared(text).ok_or_else(|| "it must be none, private, shareable, host or container:NAME".to_owned()),
     }
 }
 
@@ -579,7 +610,7 @@ mod tests {
         assert_eq!(restart("on-failure:3").unwrap(), RestartPolicy::OnFailure(3));
         assert!(restart("sometimes").is_err() && restart("always:2").is_err() && restart("on-failure:x").is_err());
         assert!(pid("private").is_err() && ipc("shareable").is_ok() && host_only("container:x").is_err());
-        assert!(device("/dev/fuse:/dev/f:rwm").is_ok() && device("/dev/fuse:r").is_err() && device("fuse").is_err());
+        assert!(device("/dev/fuse:/dev/f:rwm").is_ok() && device("/dev/fuse:x").is_err() && device("fuse").is_err());
         assert_eq!(device("v.com/c=d").unwrap(), DeviceFlag::Named("v.com/c=d".to_owned()));
         assert!(device("v.com=d").is_err() && gpus("2").is_err() && gpus("device=").is_err());
         assert_eq!(gpus("device=0,1").unwrap().0, ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]);

@@ -23,6 +23,16 @@ pub(crate) enum Volume {
 
 /// Make a volume
 #[derive(Debug, Args)]
+#[command(
+    after_help = "What options name is mounted when a container starts that has the volume, and is gone with it; what is in memory is one
+for all containers that have it, until the last of them has ended.
+
+Examples:
+  dunnage volume create data
+  dunnage volume create -o type=tmpfs -o device=tmpfs -o o=size=100m,uid=1000 cache
+  dunnage volume create -o type=none -o o=bind -o device=/srv/data data
+  dunnage volume create -o type=nfs -o o=addr=10.0.0.1,nfsvers=4 -o device=:/export shared"
+)]
 pub(crate) struct VolumeCreateArgs {
     /// KEY=VALUE to find it by
     #[arg(long, value_name = "LABEL")]
@@ -30,6 +40,9 @@ pub(crate) struct VolumeCreateArgs {
     /// Only `local` is there
     #[arg(short, long, value_name = "DRIVER", default_value = "local", value_parser = ["local"])]
     pub(crate) driver: String,
+    /// What it is in place of a directory of the store: type=, device= and o=, as of mount(8); can be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = super::run::pair)]
+    pub(crate) opt: Vec<(String, String)>,
     /// Its name; one is made up when there is none
     #[arg(conflicts_with = "named")]
     pub(crate) name: Option<String>,

@@ -1,5 +1,6 @@
 //! The verbs of containers. Each tries all the names that it was given, and tells what failed one by one.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use engine::{AttachRequest, Engine, Left, LogOutput, LogRequest, Streams};
@@ -121,11 +122,34 @@ fn rename(root: Option<PathBuf>, args: &RenameArgs) -> Outcome {
     Ok(0)
 }
 
+/// As docker writes them: NAME=VALUE with commas between, in the way of a URL's query.
+fn details(attributes: &BTreeMap<String, String>) -> String {
+    let escaped = |text: &str| {
+        let byte = |byte: u8| match byte {
+            b' ' => "+".to_owned(),
+            byte if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        };
+        text.bytes().map(byte).collect::<String>()
+    };
+    let pairs: Vec<String> =
+        attributes.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
+    pairs.join(",")
+}
+
 /// Standard output and errors go where the container wrote them.
 fn logs(root: Option<PathBuf>, args: &LogsArgs) -> Outcome {
     let request = LogRequest { since: args.since, until: args.until, tail: args.tail.0, follow: args.follow };
     open(root)?.logs(&args.container.name, request, &mut |line| {
-        let text = if args.timestamps { format!("{} {}", line.time, line.log) } else { line.log.clone() };
+        let mut text = String::new();
+        if args.timestamps {
+            text = format!("{} ", line.time);
+        }
+        if args.details {
+            text.push_str(&details(&line.attrs));
+            text.push(' ');
+        }
+        text.push_str(&line.log);
         match line.stream {
             LogOutput::Stdout => ui::bytes(text.as_bytes()),
             LogOutput::Stderr => ui::error_bytes(text.as_bytes()),

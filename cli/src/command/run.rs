@@ -140,6 +140,12 @@ fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
         match option {
             LogOption::MaxSize(bytes) => log.max_size = Some(bytes),
             LogOption::MaxFile(count) => log.max_file = Some(count),
+            LogOption::Compress(on) => log.compress = on,
+            LogOption::Tag(text) => log.attributes.tag = Some(text),
+            LogOption::Labels(names) => log.attributes.labels = names,
+            LogOption::LabelsRegex(text) => log.attributes.labels_regex = Some(text),
+            LogOption::Env(names) => log.attributes.env = names,
+            LogOption::EnvRegex(text) => log.attributes.env_regex = Some(text),
         }
     }
     let mut limits = args.limits.spec();

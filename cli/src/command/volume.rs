@@ -22,8 +22,9 @@ pub(super) fn volume(root: Option<PathBuf>, volume: &Volume) -> Outcome {
 }
 
 fn create(root: Option<PathBuf>, args: &VolumeCreateArgs) -> Outcome {
-    let made =
-        open(root)?.create_volume(args.name.as_deref().or(args.named.as_deref()), super::build::pairs(&args.label))?;
+    let name = args.name.as_deref().or(args.named.as_deref());
+    let options = args.opt.iter().cloned().collect();
+    let made = open(root)?.create_volume(name, super::build::pairs(&args.label), options)?;
     ui::line(&made.name)?;
     Ok(0)
 }
@@ -78,7 +79,7 @@ pub(super) fn shown(volume: &engine::Volume, data: &Path) -> Value {
         "Labels": volume.labels,
         "Mountpoint": data.display().to_string(),
         "Name": volume.name,
-        "Options": null,
+        "Options": if volume.options.is_empty() { Value::Null } else { json!(volume.options) },
         "Scope": "local",
     })
 }

@@ -203,11 +203,21 @@ fn host_config(spec: &ContainerSpec) -> Value {
     security.extend(spec.security.apparmor.iter().map(|profile| format!("apparmor={profile}")));
     security.extend(spec.security.selinux.iter().map(|label| format!("label={label}")));
     security.extend(spec.security.unconfined_seccomp.then(|| "seccomp=unconfined".to_owned()));
-    let log: BTreeMap<&str, String> = [
+    let mut log: BTreeMap<&str, String> = [
         ("max-size", spec.log.max_size.unwrap_or(MAX_SIZE).to_string()),
         ("max-file", spec.log.max_file.unwrap_or(MAX_FILES).to_string()),
     ]
     .into();
+    log.extend(spec.log.compress.then(|| ("compress", "true".to_owned())));
+    let attributes = &spec.log.attributes;
+    for (name, list) in [("labels", &attributes.labels), ("env", &attributes.env)] {
+        log.extend((!list.is_empty()).then(|| (name, list.join(","))));
+    }
+    for (name, text) in
+        [("tag", &attributes.tag), ("labels-regex", &attributes.labels_regex), ("env-regex", &attributes.env_regex)]
+    {
+        log.extend(text.clone().map(|text| (name, text)));
+    }
     let ulimits: Vec<Value> = spec
         .ulimits
         .iter()
@@ -223,7 +233,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
             json!({
                 "PathOnHost": device.source.display().to_string(),
                 "PathInContainer": device.target.display().to_string(),
-                "CgroupPermissions": "rwm",
+                "CgroupPermissions": device.rights.word(),
             })
         })
         .collect();
@@ -281,6 +291,10 @@ fn host_config(spec: &ContainerSpec) -> Value {
         shown.insert("Links".to_owned(), json!(links));
         shown.insert("PublishAllPorts".to_owned(), json!(spec.publish_all));
         shown.insert("VolumeDriver".to_owned(), json!(""));
+        let tmpfs = spec.mounts.iter().filter_map(tmpfs).collect::<Map<_, _>>();
+        if !tmpfs.is_empty() {
+            shown.insert("Tmpfs".to_owned(), Value::Object(tmpfs));
+        }
         shown.insert("Runtime".to_owned(), json!("dunnage"));
     }
     shown
@@ -296,10 +310,24 @@ fn bind(mount: &MountSpec) -> Option<String> {
     Some(format!("{source}:{}{mode}", mount.target.display()))
 }
 
+/// As `--tmpfs` takes it.
+fn tmpfs(mount: &MountSpec) -> Option<(String, Value)> {
+    let MountKind::Tmpfs { size, mode, executable, options, attributes } = &mount.kind else { return None };
+    let mut words: Vec<String> = Vec::new();
+    words.extend(mount.read_only.then(|| "ro".to_owned()));
+    words.extend(size.map(|size| format!("size={size}")));
+    words.extend(mode.map(|mode| format!("mode={mode:o}")));
+    words.extend(executable.then(|| "exec".to_owned()));
+    words.extend(options.iter().map(|(name, value)| format!("{name}={value}")));
+    words.extend(attributes.iter().cloned());
+    Some((mount.target.display().to_string(), json!(words.join(","))))
+}
+
 fn mode(choice: &NamespaceChoice, own: &str) -> String {
     match choice {
         NamespaceChoice::Private => own.to_owned(),
         NamespaceChoice::Host => "host".to_owned(),
+        NamespaceChoice::None => "none".to_owned(),
         NamespaceChoice::Container(name) => format!("container:{name}"),
     }
 }
@@ -327,7 +355,11 @@ fn asked_ports(spec: &ContainerSpec) -> Value {
         for at in 0..port.count {
             let key = format!("{}/{}", port.container.saturating_add(at), port.protocol.word());
             let address = port.address.map_or_else(String::new, |address| address.to_string());
-            let host = port.host.map_or_else(String::new, |host| host.saturating_add(at).to_string());
+            let host = match (port.host, port.host_last) {
+                (None, _) => String::new(),
+                (Some(first), None) => first.saturating_add(at).to_string(),
+                (Some(first), Some(last)) => format!("{first}-{last}"),
+            };
             let binding = json!({ "HostIp": address, "HostPort": host });
             if let Some(list) = ports.entry(key).or_insert_with(|| json!([])).as_array_mut() {
                 list.push(binding);

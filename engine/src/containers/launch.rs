@@ -1,6 +1,7 @@
 //! From a `ContainerSpec` to a `Sandbox`: users are looked up in the image, sources opened, defaults filled in.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub(super) struct Launch {
     pub(super) network: Network,
     pub(super) group: Group,
     pub(super) users: Option<Users>,
+    /// Kept until the state says that it runs.
+    pub(super) turns: Vec<File>,
 }
 
 /// How a container is started.
@@ -61,7 +64,8 @@ impl Launch {
         let cwd = spec.workdir.clone().filter(|dir| !dir.is_empty()).unwrap_or_else(|| config.working_dir.clone());
         let cwd = if cwd.is_empty() { "/".to_owned() } else { cwd };
         make_workdir(&root, &cwd)?;
-        let mounts = engine.mounts(spec, &root)?;
+        let turns = engine.take_turns(spec)?;
+        let mounts = engine.mounts(spec, &root, users.as_ref().map(|users| &*users.namespace))?;
         drop(root);
         if let Some(users) = &users {
             drop(rootfs);
@@ -71,7 +75,7 @@ impl Launch {
         let ahead = ahead.filter(|_| owner.is_none());
         let named = Named { id, name, hostname: &hostname, users: owner, ahead };
         let network = Network::prepare(engine, spec, image, named)?;
-        let group = Group::prepare(&spec.limits, id, extent)?;
+        let group = Group::prepare(&spec.limits, spec.device_rules()?, id, extent)?;
         let mut sandbox = Sandbox::new(rootfs, spec.argv(image)?);
         sandbox.pretend = builder::pretended_owners();
         sandbox.users = users.as_ref().map(|users| Arc::clone(&users.namespace));
@@ -103,7 +107,7 @@ impl Launch {
         if joins && !runtime::in_user_namespace() && users.is_none() {
             sandbox.sysctls.splice(0..0, own_network_settings(&spec.sysctls));
         }
-        Ok(Launch { sandbox, network, group, users })
+        Ok(Launch { sandbox, network, group, users, turns })
     }
 }
 
@@ -132,7 +136,8 @@ impl ContainerSpec {
             sandbox.masked.clear();
             sandbox.read_only_paths.clear();
         }
-        if let Some(size) = self.shm_size {
+        // As docker: 0 is the usual one.
+        if let Some(size) = self.shm_size.filter(|size| *size > 0) {
             sandbox.shm_size = size;
         }
         sandbox.rlimits = self.ulimits.iter().map(Ulimit::rlimit).collect::<Result<_>>()?;
@@ -153,6 +158,8 @@ impl ContainerSpec {
             seccomp::profile(text, self.granted()?)?;
         }
         self.brought_by_devices()?;
+        self.device_rules()?;
+        self.log.check()?;
         for limit in &self.ulimits {
             limit.rlimit()?;
         }
@@ -166,7 +173,7 @@ impl ContainerSpec {
     }
 
     /// What the devices that have names bring.
-    fn brought_by_devices(&self) -> Result<builder::DeviceChanges> {
+    pub(super) fn brought_by_devices(&self) -> Result<builder::DeviceChanges> {
         if self.named_devices.is_empty() {
             return Ok(builder::DeviceChanges::default());
         }
@@ -203,10 +210,20 @@ impl Engine {
         ] {
             *place = match choice {
                 NamespaceChoice::Private => Namespace::New,
+                NamespaceChoice::None => {
+                    sandbox.shm_size = 0;
+                    Namespace::New
+                }
                 NamespaceChoice::Host => Namespace::Host,
                 NamespaceChoice::Container(name) => {
-                    let other = self.running(name)?;
+                    let info = self.container(name)?;
+                    let other = info.running()?;
                     if kind == NamespaceKind::Ipc {
+                        if info.spec.ipc == NamespaceChoice::None {
+                            return Err(Error::Usage(format!(
+                                "container {name} was made with --ipc none: it has nothing that could be shared"
+                            )));
+                        }
                         sandbox.shared_memory = Some(other.shared_memory()?);
                     }
                     Namespace::Join(other.namespace(kind)?)

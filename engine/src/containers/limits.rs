@@ -187,8 +187,8 @@ pub(super) struct Group(Option<Arc<Cgroup>>);
 
 impl Group {
     /// Makes the group. Where nothing is asked for and none may be made, there is none.
-    pub(super) fn prepare(limits: &LimitSpec, id: &str, extent: Extent) -> Result<Group> {
-        let resources = limits.resources()?;
+    pub(super) fn prepare(limits: &LimitSpec, devices: Vec<DeviceRule>, id: &str, extent: Extent) -> Result<Group> {
+        let resources = Resources { devices, ..limits.resources()? };
         match Cgroup::create(limits.cgroup_path(id), extent, &resources) {
             Ok(cgroup) => Ok(Group(Some(Arc::new(cgroup)))),
             Err(_) if resources.is_empty() && limits.cgroup_parent.is_none() => Ok(Group(None)),

@@ -1,20 +1,20 @@
-//! The log of a container: JSON lines as docker's json-file driver writes them, in files of bounded size.
-//!
-//! `log.json` is the newest file, `log.json.1` the one before it, and so on. A line longer than 16 KiB is cut into
-//! pieces, of which only the last ends with a newline.
+//! The log of a container: JSON lines as docker's json-file driver writes them, in files of bounded size. A line longer
+//! than 16 KiB is cut into pieces, of which only the last ends with a newline.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
+use super::log_files::{NAME, move_on, pack};
 use super::spec::{LogChoice, LogDriver};
 use super::state::now;
 use super::time::rfc3339;
 
-const NAME: &str = "log.json";
 const LONGEST_LINE: usize = 16 << 10;
 /// No log fills a disk unless that is asked for.
 pub(crate) const MAX_SIZE: u64 = 20 << 20;
@@ -31,14 +31,27 @@ pub enum Output {
 }
 
 /// One line of the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct LogLine {
     /// What was written, with its newline if it had one.
     pub log: String,
     /// Where.
     pub stream: Output,
+    /// `--log-opt tag` and its like.
+    #[serde(default)]
+    pub attrs: BTreeMap<String, String>,
     /// When, RFC 3339 in UTC.
     pub time: String,
+}
+
+/// The same as it is written.
+#[derive(Serialize)]
+struct Line<'a> {
+    log: &'a str,
+    stream: Output,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    attrs: &'a BTreeMap<String, String>,
+    time: &'a str,
 }
 
 /// Writes the log of a container while it runs.
@@ -49,13 +62,22 @@ pub(super) struct LogWriter {
     size: u64,
     max_size: u64,
     max_files: u32,
+    /// Files that are not written any more are packed, by a thread: the container does not wait for it.
+    packs: bool,
+    packer: Option<JoinHandle<()>>,
+    attributes: BTreeMap<String, String>,
     /// Lines that have no end yet, of either output.
     open: [Vec<u8>; 2],
     lines: Vec<u8>,
 }
 
 impl LogWriter {
-    pub(super) fn open(directory: &Path, choice: &LogChoice) -> io::Result<LogWriter> {
+    /// Opens it. Each line gets these attributes.
+    pub(super) fn open(
+        directory: &Path,
+        choice: &LogChoice,
+        attributes: BTreeMap<String, String>,
+    ) -> io::Result<LogWriter> {
         let file = match choice.driver {
             LogDriver::None => None,
             LogDriver::JsonFile | LogDriver::Local => Some(append(&directory.join(NAME))?),
@@ -67,6 +89,9 @@ impl LogWriter {
             size,
             max_size: choice.max_size.unwrap_or(MAX_SIZE),
             max_files: choice.max_file.unwrap_or(MAX_FILES),
+            packs: choice.compress,
+            packer: None,
+            attributes,
             open: [Vec::new(), Vec::new()],
             lines: Vec::new(),
         })
@@ -86,11 +111,11 @@ impl LogWriter {
                 let (head, tail) = piece.split_at(LONGEST_LINE - open.len());
                 open.extend_from_slice(head);
                 piece = tail;
-                take_line(&mut self.lines, open, stream, &time);
+                take_line(&mut self.lines, open, stream, &self.attributes, &time);
             }
             open.extend_from_slice(piece);
             if open.ends_with(b"\n") {
-                take_line(&mut self.lines, open, stream, &time);
+                take_line(&mut self.lines, open, stream, &self.attributes, &time);
             }
         }
         self.flush();
@@ -102,10 +127,18 @@ impl LogWriter {
         let [stdout, stderr] = &mut self.open;
         for (open, stream) in [(stdout, Output::Stdout), (stderr, Output::Stderr)] {
             if !open.is_empty() {
-                take_line(&mut self.lines, open, stream, &time);
+                take_line(&mut self.lines, open, stream, &self.attributes, &time);
             }
         }
         self.flush();
+        self.wait_for_packer();
+    }
+
+    fn wait_for_packer(&mut self) {
+        if let Some(packer) = self.packer.take() {
+            // What it could not pack is there as it was.
+            let _ = packer.join();
+        }
     }
 
     fn flush(&mut self) {
@@ -143,13 +176,8 @@ impl LogWriter {
     }
 
     fn rotate(&mut self) {
-        for number in (1..self.max_files).rev() {
-            let from = match number {
-                1 => self.directory.join(NAME),
-                _ => rotated(&self.directory, number - 1),
-            };
-            let _ = std::fs::rename(from, rotated(&self.directory, number));
-        }
+        self.wait_for_packer();
+        move_on(&self.directory, self.max_files);
         let path = self.directory.join(NAME);
         if self.max_files <= 1 {
             let _ = std::fs::remove_file(&path);
@@ -158,6 +186,11 @@ impl LogWriter {
         if let Ok(file) = append(&path) {
             self.file = Some(file);
         }
+        if self.packs && self.max_files > 1 {
+            let directory = self.directory.clone();
+            let thread = std::thread::Builder::new().name("log".to_owned()).stack_size(256 << 10);
+            self.packer = thread.spawn(move || drop(pack(&directory))).ok();
+        }
     }
 }
 
@@ -165,41 +198,59 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-fn rotated(directory: &Path, number: u32) -> PathBuf {
-    directory.join(format!("{NAME}.{number}"))
-}
-
-fn take_line(lines: &mut Vec<u8>, open: &mut Vec<u8>, stream: Output, time: &str) {
-    let line = LogLine { log: String::from_utf8_lossy(open).into_owned(), stream, time: time.to_owned() };
-    open.clear();
+fn take_line(lines: &mut Vec<u8>, open: &mut Vec<u8>, stream: Output, attrs: &BTreeMap<String, String>, time: &str) {
+    let line = Line { log: &String::from_utf8_lossy(open), stream, attrs, time };
     if serde_json::to_writer(&mut *lines, &line).is_ok() {
         lines.push(b'\n');
     }
-}
-
-/// The files of a container's log that are there, oldest first.
-pub(super) fn log_files(directory: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> =
-        (1..).map(|number| rotated(directory, number)).take_while(|path| path.exists()).collect();
-    files.reverse();
-    files.push(directory.join(NAME));
-    files
+    open.clear();
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::log_files::{LogFile, log_files};
     use super::*;
 
     fn lines(directory: &Path) -> Vec<LogLine> {
-        let text: String = log_files(directory).iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let mut found = Vec::new();
+        for path in log_files(directory) {
+            let (mut file, mut line) = (LogFile::open(&path).unwrap(), Vec::new());
+            while file.read_line(&mut line).unwrap() > 0 {
+                found.push(serde_json::from_slice(&line).unwrap());
+                line.clear();
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn old_files_are_packed_and_lines_have_what_was_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let choice = LogChoice { max_size: Some(1000), max_file: Some(4), compress: true, ..LogChoice::default() };
+        let attributes = BTreeMap::from([("tag".to_owned(), "t".to_owned())]);
+        let mut log = LogWriter::open(directory.path(), &choice, attributes.clone()).unwrap();
+        for number in 0..100 {
+            log.write(Output::Stdout, format!("line {number}\n").as_bytes());
+        }
+        log.finish();
+        let files = log_files(directory.path());
+        let endings: Vec<_> = files.iter().map(|path| path.extension().unwrap().to_str().unwrap()).collect();
+        assert_eq!(endings, ["gz", "gz", "gz", "json"]);
+        let kept = lines(directory.path());
+        let texts: Vec<&str> = kept.iter().map(|line| line.log.trim()).collect();
+        let first = 100 - kept.len();
+        let wanted: Vec<String> = (first..100).map(|number| format!("line {number}")).collect();
+        assert_eq!(texts, wanted, "nothing is lost or doubled between the files");
+        assert!(kept.len() > 20 && kept.iter().all(|line| line.attrs == attributes));
+        let newest = std::fs::read_to_string(directory.path().join(NAME)).unwrap();
+        assert!(newest.contains(r#""stream":"stdout","attrs":{"tag":"t"},"time":"#), "{newest}");
     }
 
     #[test]
     fn lines_are_cut_at_their_end_and_at_16_kib() {
         let directory = tempfile::tempdir().unwrap();
-        let mut log = LogWriter::open(directory.path(), &LogChoice::default()).unwrap();
+        let mut log = LogWriter::open(directory.path(), &LogChoice::default(), BTreeMap::new()).unwrap();
         log.write(Output::Stdout, b"one\ntw");
         log.write(Output::Stderr, b"err\n");
         log.write(Output::Stdout, b"o\n");
@@ -215,7 +266,7 @@ mod tests {
     fn old_files_make_room() {
         let directory = tempfile::tempdir().unwrap();
         let choice = LogChoice { max_size: Some(1000), max_file: Some(3), ..LogChoice::default() };
-        let mut log = LogWriter::open(directory.path(), &choice).unwrap();
+        let mut log = LogWriter::open(directory.path(), &choice, BTreeMap::new()).unwrap();
         for number in 0..100 {
             log.write(Output::Stdout, format!("line {number}\n").as_bytes());
         }
@@ -230,7 +281,7 @@ mod tests {
     fn nothing_is_kept_where_nothing_is_wanted() {
         let directory = tempfile::tempdir().unwrap();
         let choice = LogChoice { driver: LogDriver::None, ..LogChoice::default() };
-        let mut log = LogWriter::open(directory.path(), &choice).unwrap();
+        let mut log = LogWriter::open(directory.path(), &choice, BTreeMap::new()).unwrap();
         log.write(Output::Stdout, b"x\n");
         log.finish();
         assert!(std::fs::read_dir(directory.path()).unwrap().next().is_none());

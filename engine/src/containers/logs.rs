@@ -1,13 +1,13 @@
 //! `dunnage logs`: reading a container's log, and following it as long as the container runs.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::log::{LogLine, log_files};
+use super::log::LogLine;
+use super::log_files::{LogFile, log_files};
 use super::spec::LogDriver;
 use super::state::Phase;
 use super::time::parse_moment;
@@ -106,7 +106,7 @@ fn is_wanted(line: &LogLine, request: &LogRequest) -> bool {
 struct Reader {
     newest: PathBuf,
     rest: Vec<PathBuf>,
-    file: Option<BufReader<File>>,
+    file: Option<LogFile>,
     line: Vec<u8>,
 }
 
@@ -123,14 +123,14 @@ impl Reader {
         loop {
             let Some(file) = &mut self.file else {
                 let path = self.rest.pop().unwrap_or_else(|| self.newest.clone());
-                match File::open(path) {
-                    Ok(file) => self.file = Some(BufReader::new(file)),
+                match LogFile::open(&path) {
+                    Ok(file) => self.file = Some(file),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                     Err(error) => return Err(error),
                 }
                 continue;
             };
-            if file.read_until(b'\n', &mut self.line)? > 0 {
+            if file.read_line(&mut self.line)? > 0 {
                 if !self.line.ends_with(b"\n") {
                     return Ok(None);
                 }
@@ -141,9 +141,10 @@ impl Reader {
                     None => continue,
                 }
             }
-            let moved = match std::fs::metadata(&self.newest) {
-                Ok(newest) => newest.ino() != file.get_ref().metadata()?.ino(),
-                Err(_) => false,
+            let moved = match (std::fs::metadata(&self.newest), file.growing()) {
+                (Ok(newest), Some(file)) => newest.ino() != file.metadata()?.ino(),
+                (Ok(_), None) => true,
+                (Err(_), _) => false,
             };
             if self.rest.is_empty() && !moved {
                 return Ok(None);

@@ -5,6 +5,7 @@ mod attach;
 mod changes;
 mod copying;
 mod cp;
+mod devices;
 mod events;
 mod exec;
 mod exec_terminal;
@@ -15,6 +16,8 @@ mod launch;
 mod lifecycle;
 mod limits;
 mod log;
+mod log_attributes;
+mod log_files;
 mod logs;
 mod manage;
 mod monitor;
@@ -30,6 +33,7 @@ mod state;
 mod time;
 mod usage;
 mod users;
+mod volumes;
 mod wire;
 
 use std::path::PathBuf;
@@ -49,6 +53,7 @@ use self::wire::Hello;
 pub use self::{
     attach::{AttachRequest, DETACH_KEYS, Left, parse_detach_keys},
     cp::{CopyEnd, CopyRequest, CopyStreams},
+    devices::{DeviceRights, DeviceSpec},
     events::{ContainerEvent, EventWindow},
     exec::ExecSpec,
     exec_terminal::{HOLD_COMMAND, hold_terminal},
@@ -57,12 +62,13 @@ pub use self::{
     lifecycle::CreateRequest,
     limits::{DiskRate, DiskRateKind, LimitSpec},
     log::{LogLine, Output as LogOutput},
+    log_attributes::{LogAttributes, check_log_pattern, check_log_tag},
     logs::LogRequest,
     mounts::VolumesFrom,
     spawn::MONITOR_COMMAND,
     spec::{
-        BindPropagation, CapabilityChange, ContainerSpec, DeviceSpec, HealthChange, LogChoice, LogDriver, MountKind,
-        MountSpec, NamespaceChoice, RestartPolicy, Security, Ulimit,
+        BindPropagation, CapabilityChange, ContainerSpec, HealthChange, LogChoice, LogDriver, MountKind, MountSpec,
+        NamespaceChoice, RestartPolicy, Security, Ulimit, VolumeDraft,
     },
     state::{ContainerInfo, ContainerState, Health, HealthResult, HealthStatus, Phase, Status},
     time::{parse_duration, parse_moment, rfc3339},
@@ -159,6 +165,8 @@ impl Engine {
             let ticks = start_time(pid).unwrap_or(0);
             let (monitor, cgroup) = (std::process::id(), launch.group.delegated_path());
             place.write_state(&State { phase, pid, ticks, monitor, started: now(), cgroup, ..State::default() })?;
+            // Others find what it has mounted.
+            drop(launch.turns);
             self.note_event_of(info, "start", &[]);
             let options = AttachOptions { interactive: info.spec.interactive };
             let exit = runtime::attach(&mut container, signals, options)?;

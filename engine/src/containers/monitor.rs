@@ -91,10 +91,11 @@ impl<'a> Monitor<'a> {
         if spec.remove {
             place.remove_at_end()?;
         }
-        let log =
-            LogWriter::open(place.path(), &spec.log).map_err(|error| Error::file("write", place.path(), error))?;
         let state = engine.store.container_state(&record.id).unwrap_or_default();
         let name = record.name.unwrap_or_else(|| name_of(&record.id));
+        let attributes = spec.log.attributes.of(&record.id, &name, &spec, &image);
+        let log = LogWriter::open(place.path(), &spec.log, attributes)
+            .map_err(|error| Error::file("write", place.path(), error))?;
         Ok(Monitor { engine, lease: place.lease(&engine.store)?, place, spec, image, name, clients, log, state })
     }
 
@@ -149,10 +150,11 @@ impl<'a> Monitor<'a> {
         };
         let start = Start { stdio, extent: Extent::Whole, ahead };
         let names = (self.place.id(), self.name.as_str());
-        let started = Launch::new(self.engine, &self.spec, &self.image, names, &snapshot, start)
-            .and_then(|launch| Ok((launch.sandbox.start()?, (launch.group, launch.network, launch.users))));
+        let started = Launch::new(self.engine, &self.spec, &self.image, names, &snapshot, start).and_then(|launch| {
+            Ok((launch.sandbox.start()?, (launch.group, launch.network, launch.users), launch.turns))
+        });
         snapshot.keep();
-        let (mut container, held) = started?;
+        let (mut container, held, turns) = started?;
         let pid = container.pid();
         self.state = ContainerState {
             phase: Phase::Running,
@@ -170,6 +172,7 @@ impl<'a> Monitor<'a> {
         let health = running.and_then(|running| health::Checks::new(self, running));
         let live = Live::new(&mut container, held, health);
         self.place.write_state(&self.state)?;
+        drop(turns);
         self.note("start", &[]);
         self.clients.started(&notes);
         runtime::give_back_memory();

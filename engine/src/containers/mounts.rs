@@ -1,25 +1,33 @@
-//! What is mounted into a container: binds, volumes with what the image has in their place, tmpfs, devices.
+//! What is mounted into a container: binds, volumes with what the image has in their place, tmpfs.
 
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
-use cache::{Follow, Image, Kind, TreeRoot};
-use runtime::{BindSource, Mount};
+use cache::{Image, TreeRoot};
+use runtime::{BindSource, Mount, MountAttributes, NewFilesystem, UserNamespace};
 
-use super::copying::{attributes_of, below_root, copy_content};
-use super::spec::{ContainerSpec, DeviceSpec, MountKind, MountSpec};
+use super::copying::below_root;
+use super::spec::{ContainerSpec, MountKind, MountSpec, VolumeDraft};
+use super::volumes::fill;
 use crate::Engine;
 use crate::error::{Error, Result};
+use crate::volume_options::VolumeMount;
 
 /// Docker's mode of a tmpfs.
 const TMPFS_MODE: u32 = 0o1777;
 
 impl Engine {
-    /// The mounts of a container on `root`, its own tree.
-    pub(super) fn mounts(&self, spec: &ContainerSpec, root: &TreeRoot) -> Result<Vec<Mount>> {
+    /// The mounts of a container on `root`, its own tree, with owners as its users have them.
+    pub(super) fn mounts(
+        &self,
+        spec: &ContainerSpec,
+        root: &TreeRoot,
+        users: Option<&UserNamespace>,
+    ) -> Result<Vec<Mount>> {
         let mut mounts = Vec::new();
         for mount in &spec.mounts {
-            mounts.push(self.mount(mount, root)?);
+            mounts.push(self.mount(mount, root, users)?);
         }
         for device in &spec.devices {
             device.mounts(&mut mounts)?;
@@ -27,7 +35,7 @@ impl Engine {
         Ok(mounts)
     }
 
-    fn mount(&self, mount: &MountSpec, root: &TreeRoot) -> Result<Mount> {
+    fn mount(&self, mount: &MountSpec, root: &TreeRoot, users: Option<&UserNamespace>) -> Result<Mount> {
         let (target, read_only) = (mount.target.clone(), mount.read_only);
         Ok(match &mount.kind {
             MountKind::Bind { source, make, recursive, propagation, mapped } => {
@@ -37,12 +45,20 @@ impl Engine {
                 let (source, recursive, mapped) = (BindSource::from(source.clone()), *recursive, *mapped);
                 Mount::Bind { source, target, read_only, recursive, propagation: propagation.kernel(), mapped }
             }
-            MountKind::Tmpfs { size, mode, executable } => {
+            MountKind::Tmpfs { size, mode, executable, options, attributes }
+                if !read_only && options.is_empty() && attributes.is_empty() =>
+            {
                 Mount::Tmpfs { target, size: *size, mode: mode.unwrap_or(TMPFS_MODE), executable: *executable }
             }
-            MountKind::Volume { name, no_copy, subpath } => {
+            MountKind::Tmpfs { .. } => {
+                Mount::Detached { mount: Arc::new(tmpfs(&mount.kind, users)?), target, read_only }
+            }
+            MountKind::Volume { name, no_copy, subpath, .. } => {
                 let name = name.as_deref().unwrap_or_default();
                 let volume = self.store.create_volume(Some(name), std::collections::BTreeMap::new())?;
+                if let Some(what) = VolumeMount::read(&volume.options)? {
+                    return self.local_volume(&volume, &what, mount, (root, users));
+                }
                 let data = TreeRoot::open(&self.store.volume_data(&volume))?;
                 if !no_copy && subpath.is_none() {
                     fill(&data, root, &mount.target)?;
@@ -75,14 +91,16 @@ impl Engine {
         for target in image.config.config.volumes.keys() {
             let target = Path::new("/").join(below_root(Path::new(target)));
             if !has_target(spec, &target) && target != Path::new("/") {
-                let kind = MountKind::Volume { name: None, no_copy: false, subpath: None };
+                let made_with = VolumeDraft::default();
+                let kind = MountKind::Volume { name: None, no_copy: false, subpath: None, made_with };
                 spec.mounts.push(MountSpec { target, read_only: false, kind });
             }
         }
         let mut names = Vec::new();
         for mount in &mut spec.mounts {
-            if let MountKind::Volume { name, .. } = &mut mount.kind {
-                let volume = self.store.create_volume(name.as_deref(), std::collections::BTreeMap::new())?;
+            if let MountKind::Volume { name, made_with, .. } = &mut mount.kind {
+                let VolumeDraft { labels, options } = std::mem::take(made_with);
+                let volume = self.create_volume(name.as_deref(), labels, options)?;
                 *name = Some(volume.name.clone());
                 names.push(volume.name);
             }
@@ -106,6 +124,36 @@ impl Engine {
     }
 }
 
+/// A file system in memory that more is asked of than a size.
+fn tmpfs(kind: &MountKind, users: Option<&UserNamespace>) -> Result<OwnedFd> {
+    let MountKind::Tmpfs { size, mode, executable, options, attributes } = kind else {
+        return Err(Error::Usage("it is no tmpfs".to_owned()));
+    };
+    let mut all = vec![("mode".to_owned(), Some(format!("{:o}", mode.unwrap_or(TMPFS_MODE))))];
+    all.extend(size.map(|size| ("size".to_owned(), Some(size.to_string()))));
+    all.extend(options.iter().map(|(name, value)| (name.clone(), Some(value.clone()))));
+    if let Some(users) = users {
+        map_owners(&mut all, users)?;
+    }
+    let usual = ["nosuid", "nodev", if *executable { "exec" } else { "noexec" }];
+    let attributes = usual.into_iter().chain(attributes.iter().map(String::as_str)).filter_map(MountAttributes::option);
+    let attributes = attributes.fold(MountAttributes::default(), MountAttributes::and);
+    let tmpfs = NewFilesystem { kind: "tmpfs", source: "tmpfs", options: &all, attributes };
+    Ok(tmpfs.make(None)?)
+}
+
+/// It is made by this process: the owner is told as this process counts, and the container's root where nobody is named.
+fn map_owners(options: &mut Vec<(String, Option<String>)>, users: &UserNamespace) -> Result<()> {
+    for (name, is_user) in [("uid", true), ("gid", false)] {
+        let at = options.iter().position(|(known, _)| known == name);
+        let inside = at.and_then(|at| options.remove(at).1).and_then(|value| value.parse().ok()).unwrap_or(0);
+        let outside = if is_user { users.ids().user(inside) } else { users.ids().group(inside) };
+        let missing = || Error::Usage(format!("{name}={inside} of a tmpfs is not among the container's ids"));
+        options.push((name.to_owned(), Some(outside.ok_or_else(missing)?.to_string())));
+    }
+    Ok(())
+}
+
 /// `--volumes-from CONTAINER[:ro]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumesFrom {
@@ -117,54 +165,4 @@ pub struct VolumesFrom {
 
 fn has_target(spec: &ContainerSpec, target: &Path) -> bool {
     spec.mounts.iter().any(|mount| mount.target == target)
-}
-
-/// An empty volume begins with what the image has at its place, and with that directory's owner and mode.
-fn fill(data: &TreeRoot, root: &TreeRoot, target: &Path) -> Result<()> {
-    let path = below_root(target);
-    let top = Path::new("");
-    if !data.read_dir(top)?.is_empty() {
-        return Ok(());
-    }
-    match root.metadata(&path, Follow::Yes)? {
-        Some(metadata) if metadata.kind == Kind::Directory => {
-            data.set_attributes(Path::new("."), &attributes_of(&metadata))?;
-            copy_content(&root.subtree(&path)?, data)
-        }
-        _ => Ok(()),
-    }
-}
-
-impl DeviceSpec {
-    /// A device is bound by itself, a directory by the devices in it.
-    fn mounts(&self, mounts: &mut Vec<Mount>) -> Result<()> {
-        let failed = |error| Error::file("use the device", &self.source, error);
-        let kind = std::fs::metadata(&self.source).map_err(failed)?.file_type();
-        if kind.is_char_device() || kind.is_block_device() {
-            mounts.push(Mount::Bind {
-                source: self.source.clone().into(),
-                target: self.target.clone(),
-                read_only: false,
-                recursive: false,
-                propagation: None,
-                mapped: false,
-            });
-            return Ok(());
-        }
-        if !kind.is_dir() {
-            return Err(Error::Usage(format!(
-                "--device {}: it is neither a device nor a directory",
-                self.source.display()
-            )));
-        }
-        for entry in std::fs::read_dir(&self.source).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let kind = entry.file_type().map_err(failed)?;
-            if kind.is_char_device() || kind.is_block_device() || kind.is_dir() {
-                let target = self.target.join(entry.file_name());
-                DeviceSpec { source: entry.path(), target }.mounts(mounts)?;
-            }
-        }
-        Ok(())
-    }
 }

@@ -7,8 +7,10 @@ use cache::Image;
 use runtime::{Propagation, PropagationKind};
 use serde::{Deserialize, Serialize};
 
+use super::devices::DeviceSpec;
 use super::joins::{LinkSpec, Streams};
 use super::limits::LimitSpec;
+use super::log_attributes::LogAttributes;
 use super::users::UsernsMode;
 use crate::error::{Error, Result};
 use crate::networks::{NameFiles, NetworkChoice, PortSpec};
@@ -122,6 +124,8 @@ pub enum NamespaceChoice {
     Host,
     /// Another container's.
     Container(String),
+    /// The container's own, which nobody can share: of shared memory there is none.
+    None,
 }
 
 /// Changes of docker's fourteen capabilities.
@@ -150,15 +154,6 @@ pub struct Security {
     pub no_new_privileges: bool,
     /// `systempaths=unconfined`.
     pub unconfined_paths: bool,
-}
-
-/// `--device HOST[:CONTAINER]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceSpec {
-    /// A device of the machine, or a directory of devices.
-    pub source: PathBuf,
-    /// Where it is in the container.
-    pub target: PathBuf,
 }
 
 /// `--ulimit NAME=SOFT[:HARD]`; no number is unlimited.
@@ -202,6 +197,25 @@ pub struct LogChoice {
     pub max_size: Option<u64>,
     /// `max-file`.
     pub max_file: Option<u32>,
+    /// `compress`: files that are not written any more are packed.
+    pub compress: bool,
+    /// What is written beside each line.
+    #[serde(skip_serializing_if = "LogAttributes::is_empty")]
+    pub attributes: LogAttributes,
+}
+
+impl LogChoice {
+    /// What contradicts itself.
+    pub(super) fn check(&self) -> Result<()> {
+        let usage = |sentence: &str| Err(Error::Usage(sentence.to_owned()));
+        if self.compress && (self.max_file == Some(1) || self.max_size == Some(0)) {
+            return usage("--log-opt compress=true needs old files: max-file of 2 or more, and a max-size");
+        }
+        if self.driver == LogDriver::Local && !self.attributes.is_empty() {
+            return usage("--log-opt tag, labels and env are for --log-driver json-file");
+        }
+        Ok(())
+    }
 }
 
 /// What becomes of the output of a container.
@@ -295,6 +309,9 @@ pub enum MountKind {
         no_copy: bool,
         /// A directory in it.
         subpath: Option<PathBuf>,
+        /// What it is made with, where it is not there yet.
+        #[serde(default, skip_serializing_if = "VolumeDraft::is_empty")]
+        made_with: VolumeDraft,
     },
     /// A fresh file system in memory.
     Tmpfs {
@@ -304,7 +321,29 @@ pub enum MountKind {
         mode: Option<u32>,
         /// What is in it may be executed.
         executable: bool,
+        /// What else it is told, as `uid` and `1000`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        options: Vec<(String, String)>,
+        /// mount(8)'s words for what holds for the mount, where that is not so anyway.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        attributes: Vec<String>,
     },
+}
+
+/// `volume-label` and `volume-opt` of `--mount`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeDraft {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Docker's `type`, `device` and `o`.
+    pub options: BTreeMap<String, String>,
+}
+
+impl VolumeDraft {
+    fn is_empty(&self) -> bool {
+        *self == VolumeDraft::default()
+    }
 }
 
 /// How mounts below a bind spread between this machine and the container.

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use grammar::DeviceRequest;
-use runtime::Mount;
+use runtime::{DeviceAccess, DeviceClass, DeviceRule, DeviceSet, Mount};
 
 use super::mounts::Opened;
 use crate::cdi::{DeviceMount, DeviceNode, Edits, Format, Spec, resolve};
@@ -39,6 +39,8 @@ pub struct DeviceChanges {
     pub env: Vec<(OsString, OsString)>,
     /// Groups that may use them.
     pub groups: Vec<u32>,
+    /// What may be done with each node.
+    pub rules: Vec<DeviceRule>,
 }
 
 /// What this machine's specifications say of devices, by `VENDOR/CLASS=DEVICE`.
@@ -59,8 +61,8 @@ pub fn machine_devices(directories: &[PathBuf], names: &[String]) -> std::result
             apply(edit, &mut opened, &mut Vec::new()).map_err(|reason| format!("{name}: {reason}"))?;
         }
     }
-    let Opened { mounts, env, groups, .. } = opened;
-    Ok(DeviceChanges { mounts, env, groups })
+    let Opened { mounts, env, groups, rules, .. } = opened;
+    Ok(DeviceChanges { mounts, env, groups, rules })
 }
 
 impl Work<'_> {
@@ -82,6 +84,10 @@ impl Work<'_> {
             }
             for edit in edits {
                 apply(edit, opened, &mut places).map_err(failed)?;
+            }
+            if opened.rules.iter().any(|rule| !(rule.access.read && rule.access.write)) {
+                let reason = "a node of it is for reading or writing alone, which steps cannot tell apart";
+                return Err(failed(reason.to_owned()).into());
             }
         }
         Ok(places)
@@ -152,7 +158,8 @@ fn apply(edits: &Edits, opened: &mut Opened, places: &mut Vec<(PathBuf, bool)>) 
     opened.groups.extend(&edits.groups);
     let made = edits.device_nodes.iter().map(node).chain(edits.mounts.iter().map(mount));
     for made in made {
-        let (mount, directory) = made?;
+        let Made { mount, directory, rule } = made?;
+        opened.rules.extend(rule);
         let target = mount.target().clone();
         if !target.is_absolute() || target.parent().is_none() || target.starts_with("/proc") {
             return Err(format!("{} of its specification is no place for a mount", target.display()));
@@ -165,8 +172,16 @@ fn apply(edits: &Edits, opened: &mut Opened, places: &mut Vec<(PathBuf, bool)>) 
     Ok(())
 }
 
+/// What becomes of a part of a specification.
+struct Made {
+    mount: Mount,
+    /// Whether its place is one.
+    directory: bool,
+    rule: Option<DeviceRule>,
+}
+
 /// The host's own node is shown. One that the specification describes otherwise is not what it means.
-fn node(node: &DeviceNode) -> Result<(Mount, bool), String> {
+fn node(node: &DeviceNode) -> Result<Made, String> {
     let source = node.host_path.as_ref().unwrap_or(&node.path);
     let shown = source.display();
     let there = fs::metadata(source).map_err(|error| format!("its node {shown}: {error}"))?;
@@ -187,9 +202,12 @@ fn node(node: &DeviceNode) -> Result<(Mount, bool), String> {
     if !same {
         return Err(format!("its node {shown} has another type, number, mode or owner than its specification says"));
     }
-    if node.permissions.as_deref().is_some_and(|rights| !(rights.contains('r') && rights.contains('w'))) {
-        return Err(format!("its node {shown} is for reading or writing alone, which containers cannot tell apart"));
-    }
+    let rights = node.permissions.as_deref().filter(|rights| !rights.is_empty()).unwrap_or("rwm");
+    let access = DeviceAccess::parse(rights).map_err(|error| format!("its node {shown}: {error}"))?;
+    let class = if kind.is_block_device() { DeviceClass::Block } else { DeviceClass::Character };
+    let devices = DeviceSet { kind: Some(class), major: Some(major), minor: Some(minor) };
+    // A fifo is a file like others.
+    let rule = (!kind.is_fifo()).then_some(DeviceRule { allow: true, devices, access });
     let bind = Mount::Bind {
         source: source.clone().into(),
         target: node.path.clone(),
@@ -198,10 +216,10 @@ fn node(node: &DeviceNode) -> Result<(Mount, bool), String> {
         propagation: None,
         mapped: false,
     };
-    Ok((bind, false))
+    Ok(Made { mount: bind, directory: false, rule })
 }
 
-fn mount(mount: &DeviceMount) -> Result<(Mount, bool), String> {
+fn mount(mount: &DeviceMount) -> Result<Made, String> {
     let shown = mount.host_path.display();
     if let Some(kind) = mount.kind.as_deref().filter(|kind| !matches!(*kind, "" | "bind" | "none")) {
         return Err(format!("its mount {shown} is of the type {kind}: bind can be had"));
@@ -219,5 +237,5 @@ fn mount(mount: &DeviceMount) -> Result<(Mount, bool), String> {
         propagation: None,
         mapped: false,
     };
-    Ok((bind, there.is_dir()))
+    Ok(Made { mount: bind, directory: there.is_dir(), rule: None })
 }

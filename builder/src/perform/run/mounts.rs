@@ -9,7 +9,7 @@ use cache::{
     CacheMount, CacheSharing, CacheSpec, Kind, MergedTree, Owner, Snapshot, StorageDriver, TreeRoot, TreeView,
 };
 use grammar::{Diagnostic, Sharing};
-use runtime::{Content, Mount, MountPoints, OverlayOptions, Rootfs};
+use runtime::{Content, DeviceRule, Mount, MountPoints, OverlayOptions, Rootfs};
 
 use super::agent::AgentSocket;
 use super::cover::{Cover, lead, looks, plain};
@@ -35,6 +35,8 @@ pub(super) struct Opened {
     pub(super) env: Vec<(OsString, OsString)>,
     /// Groups that the process is in besides its user's.
     pub(super) groups: Vec<u32>,
+    /// What may be done with each of its devices.
+    pub(super) rules: Vec<DeviceRule>,
     /// What must not be shown.
     pub(super) secrets: Vec<crate::Secret>,
     /// The layer with the places of mounts that the tree does not have.

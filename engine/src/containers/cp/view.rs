@@ -77,7 +77,7 @@ impl Engine {
         // From here on the tree is the container's, whatever happens.
         snapshot.keep();
         let root = TreeRoot::from_fd(rootfs.fd())?;
-        let mounts = self.mounts(&info.spec, &root)?;
+        let mounts = self.mounts(&info.spec, &root, None)?;
         drop(root);
         let (wait, gate) = std::io::pipe().map_err(|source| Error::Monitor { doing: "making a pipe", source })?;
         let mut sandbox = Sandbox::new(rootfs, [NOBODY]);
