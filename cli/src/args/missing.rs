@@ -36,12 +36,14 @@ const RUN: [&str; 10] = [
 ];
 
 /// Commands of docker, and what there is for them.
-const COMMANDS: [(&str, &str); 22] = [
+const COMMANDS: [(&str, &str); 23] = [
     ("compose", "`run`, `network` and `volume` make what its files describe"),
     ("context", NO_DAEMON),
     ("plugin", NO_DAEMON),
     ("ls", "`dunnage info` tells what builds here"),
     ("use", "nothing has to be set up: `dunnage build` builds"),
+    // Of buildx; containers have one.
+    ("create", "nothing has to be set up: `dunnage build` builds"),
     ("imagetools", "`dunnage manifest` puts images of several platforms together and shows them"),
     ("du", "`dunnage system df -v` tells what the build cache holds"),
     ("dial-stdio", NO_DAEMON),
@@ -87,16 +89,17 @@ pub(super) enum Lacking {
 impl Lacking {
     /// The command that a command line is of, where it is one of these.
     pub(super) fn of(words: impl IntoIterator<Item = OsString>) -> Option<Lacking> {
-        let mut words = words.into_iter().skip(1);
+        let (mut words, mut of_builder) = (words.into_iter().skip(1), false);
         while let Some(word) = words.next() {
             match word.to_str().unwrap_or_default() {
                 // Their values are no commands.
                 "--root" | "--color" => drop(words.next()),
                 "build" | "plan" => return Some(Lacking::Build),
-                "run" | "create" => return Some(Lacking::Run),
+                "run" | "create" if !of_builder => return Some(Lacking::Run),
                 "exec" => return Some(Lacking::Exec),
+                "builder" | "buildx" => of_builder = true,
                 // `image build`, in docker's long spelling.
-                "image" | "builder" | "buildx" | "container" => {}
+                "image" | "container" => {}
                 word if word.starts_with('-') => {}
                 _ => return None,
             }
@@ -150,5 +153,6 @@ mod tests {
         assert_eq!(of("dunnage --color=never image build"), Some(Lacking::Build));
         assert_eq!(of("dunnage --root=x container create --pull"), Some(Lacking::Run));
         assert_eq!(of("dunnage images --memory"), None);
+        assert_eq!((of("dunnage buildx build"), of("dunnage buildx create")), (Some(Lacking::Build), None));
     }
 }
