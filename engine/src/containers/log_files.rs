@@ -71,9 +71,17 @@ pub(super) enum LogFile {
 }
 
 impl LogFile {
+    /// Opens one; it may have been packed since it was found.
     pub(super) fn open(path: &Path) -> io::Result<LogFile> {
-        let file = File::open(path)?;
-        Ok(match path.extension().is_some_and(|ending| ending == PACKED) {
+        let mut is_packed = path.extension().is_some_and(|ending| ending == PACKED);
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_packed => {
+                is_packed = true;
+                File::open(packed(path))?
+            }
+            result => result?,
+        };
+        Ok(match is_packed {
             true => LogFile::Packed(Box::new(BufReader::new(GzDecoder::new(file)))),
             false => LogFile::Plain(BufReader::new(file)),
         })

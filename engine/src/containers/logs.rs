@@ -107,6 +107,8 @@ struct Reader {
     newest: PathBuf,
     rest: Vec<PathBuf>,
     file: Option<LogFile>,
+    /// It is not written any more: what is read of it now is the rest.
+    leaving: bool,
     line: Vec<u8>,
 }
 
@@ -115,7 +117,7 @@ impl Reader {
         let mut rest = log_files(directory);
         let newest = rest.last().cloned().unwrap_or_default();
         rest.reverse();
-        Reader { newest, rest, file: None, line: Vec::new() }
+        Reader { newest, rest, file: None, leaving: false, line: Vec::new() }
     }
 
     /// The next whole line, if there is one yet. One that is damaged is passed over.
@@ -124,7 +126,9 @@ impl Reader {
             let Some(file) = &mut self.file else {
                 let path = self.rest.pop().unwrap_or_else(|| self.newest.clone());
                 match LogFile::open(&path) {
-                    Ok(file) => self.file = Some(file),
+                    Ok(file) => (self.file, self.leaving) = (Some(file), false),
+                    // It was moved on while the ones before it were read.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound && path != self.newest => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                     Err(error) => return Err(error),
                 }
@@ -149,7 +153,11 @@ impl Reader {
             if self.rest.is_empty() && !moved {
                 return Ok(None);
             }
-            self.file = None;
+            // Something may have come between the last look at it and its being moved.
+            if self.leaving {
+                self.file = None;
+            }
+            self.leaving = true;
         }
     }
 }
