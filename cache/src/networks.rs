@@ -351,6 +351,7 @@ mod tests {
             id: blake3::hash(name.as_bytes()).to_hex().to_string(),
             created: 1,
             internal: false,
+            attachable: false,
             subnets: Vec::new(),
             automatic: true,
             labels: BTreeMap::new(),

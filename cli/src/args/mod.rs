@@ -10,6 +10,7 @@ mod habits;
 mod image;
 mod lent;
 mod limits;
+mod logging;
 mod manifest;
 mod missing;
 mod mounts;
@@ -45,6 +46,7 @@ pub(crate) use image::{
     SaveArgs, SaveFormat, TagArgs,
 };
 pub(crate) use lent::{SecretSource, SecretSpec, SshSpec};
+pub(crate) use logging::LogOption;
 pub(crate) use manifest::{ManifestAnnotateArgs, ManifestCommand, ManifestCreateArgs, ManifestPushArgs};
 use missing::Lacking;
 pub(crate) use network::{
@@ -63,7 +65,7 @@ pub(crate) use prune::{
 pub(crate) use registry::{
     LoginArgs, LogoutArgs, Pull, PullArgs, PushArgs, RegistryCommand, SearchArgs, SearchFilter, ServeArgs,
 };
-pub(crate) use run::{CreateArgs, CreateCommand, DeviceFlag, Keys, LogOption, RunArgs, SecurityOption, StreamName};
+pub(crate) use run::{CreateArgs, CreateCommand, DeviceFlag, Keys, RunArgs, SecurityOption, StreamName};
 pub(crate) use system::{DfArgs, InfoArgs, StorageArgs, StorageDriver, StoreCheckArgs, System, VersionArgs};
 pub(crate) use volume::{Volume, VolumeCreateArgs, VolumeFilter, VolumeInspectArgs, VolumeLsArgs, VolumeRmArgs};
 pub(crate) use why::{WhyArgs, WhyFormat};

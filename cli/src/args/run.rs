@@ -12,6 +12,7 @@ use engine::{
 use super::container::{detach_keys, signal, timeout};
 use super::lent::{platform, size};
 use super::limits::{FirstLimitArgs, LimitArgs};
+use super::logging::{LogOption, log_driver, log_option};
 use super::mounts::{mount, tmpfs, volume};
 use super::networking::NetworkArgs;
 use super::{Pull, StorageArgs};
@@ -325,19 +326,6 @@ fn gpus(text: &str) -> Result<Gpus, String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Keys(pub(crate) Vec<u8>);
 
-/// One `--log-opt`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum LogOption {
-    MaxSize(u64),
-    MaxFile(u32),
-    Compress(bool),
-    Tag(String),
-    Labels(Vec<String>),
-    LabelsRegex(String),
-    Env(Vec<String>),
-    EnvRegex(String),
-}
-
 /// One `--security-opt`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SecurityOption {
@@ -450,44 +438,6 @@ pub(super) fn restart(text: &str) -> Result<RestartPolicy, String> {
         }
         Some(_) => Err("only on-failure takes a number of times".to_owned()),
     }
-}
-
-fn log_driver(text: &str) -> Result<LogDriver, String> {
-    match text {
-        "json-file" => Ok(LogDriver::JsonFile),
-        "local" => Ok(LogDriver::Local),
-        "none" => Ok(LogDriver::None),
-        _ => Err("drivers are json-file, local and none".to_owned()),
-    }
-}
-
-fn log_option(text: &str) -> Result<LogOption, String> {
-    match text.split_once('=') {
-        Some(("max-size", "-1")) => Ok(LogOption::MaxSize(0)),
-        Some(("max-size", bytes)) => size(bytes).map(LogOption::MaxSize),
-        Some(("max-file", count)) => match count.parse() {
-            Ok(count @ 1..) => Ok(LogOption::MaxFile(count)),
-            _ => Err(format!("`{count}` is no number of files")),
-        },
-        Some(("compress", "true")) => Ok(LogOption::Compress(true)),
-        Some(("compress", "false")) => Ok(LogOption::Compress(false)),
-        Some(("tag", text)) => engine::check_log_tag(text).map(|()| LogOption::Tag(text.to_owned())),
-        Some(("labels", list)) => Ok(LogOption::Labels(names(list))),
-        Some(("env", list)) => Ok(LogOption::Env(names(list))),
-        Some(("labels-regex", text)) => {
-            engine::check_log_pattern(text).map(|()| LogOption::LabelsRegex(text.to_owned()))
-        }
-        Some(("env-regex", text)) => engine::check_log_pattern(text).map(|()| LogOption::EnvRegex(text.to_owned())),
-        _ => Err(
-            "options are max-size=BYTES, max-file=NUMBER, compress=true|false, tag=TEMPLATE, labels=, labels-regex=, \
-                  env= and env-regex="
-                .to_owned(),
-        ),
-    }
-}
-
-fn names(list: &str) -> Vec<String> {
-    list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 fn ulimit(text: &str) -> Result<Ulimit, String> {
@@ -620,6 +570,5 @@ mod tests {
         assert_eq!(SecurityOption::all(&label).selinux.as_deref(), Some("system_u:system_r:a_t:s0:c1"));
         assert_eq!(security("no-new-privileges:true").unwrap(), SecurityOption::NoNewPrivileges(true));
         assert!(container_name("a").is_err() && container_name("a b").is_err() && container_name("ok.1").is_ok());
-        assert!(log_option("max-file=0").is_err() && log_option("max-size=10k").is_ok() && log_option("x=1").is_err());
     }
 }
