@@ -66,8 +66,8 @@ pub use probe::{Overlay, is_superuser, mount_identity, probe_overlay};
 pub use rootfs::{MountPoints, OverlayInterface, OverlayOptions, Rootfs, joins_by_descriptor, mount_point_layer};
 pub use running::{NamespaceKind, Running, start_time};
 pub use sandbox::{
-    CapabilitySets, DEFAULT_PATH, EtcFiles, Namespace, Namespaces, NetworkMode, Resource, Rlimit, Sandbox,
-    SandboxHooks, Seccomp, Stdio, TerminalSize,
+    CapabilitySets, DEFAULT_PATH, DEFAULT_SHM_SIZE, EtcFiles, Namespace, Namespaces, NetworkMode, Resource, Rlimit,
+    Sandbox, SandboxHooks, Seccomp, Stdio, TerminalSize,
 };
 pub use seccomp::{
     SeccompAbi, SeccompAction, SeccompComparison, SeccompCondition, SeccompProfile, SeccompRule, compile_default_filter,

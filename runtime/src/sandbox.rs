@@ -18,6 +18,9 @@ use crate::spares::Spares;
 use crate::user::UserIds;
 use crate::userns::UserNamespace;
 
+/// Size of /dev/shm in bytes where nobody says another; docker's.
+pub const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+
 /// One process to be, and the walls around it.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
@@ -161,7 +164,7 @@ impl Sandbox {
             gate: None,
             exposed: false,
             hooks: SandboxHooks::default(),
-            shm_size: 64 << 20,
+            shm_size: DEFAULT_SHM_SIZE,
             rlimits: Vec::new(),
             sysctls: Vec::new(),
             oom_score_adj: None,

@@ -266,7 +266,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
             Some(mode) => mode.word(),
         },
         "UTSMode": mode(&spec.uts, ""),
-        "ShmSize": spec.shm_size.unwrap_or(64 << 20),
+        "ShmSize": spec.shm_size.unwrap_or(runtime::DEFAULT_SHM_SIZE),
         "Sysctls": spec.sysctls,
         "Init": spec.init,
         "Memory": limits.memory.unwrap_or(0),

@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cache::{Image, Snapshot, TreeRoot};
-use runtime::network::NamespaceAhead;
 use runtime::{
     CapabilitySet, Extent, Namespace, NamespaceKind, NetworkMode, ResolvedUser, Resource, Rlimit, Running, Sandbox,
     Seccomp, Stdio,
 };
 
 use super::limits::Group;
-use super::network::{Named, Network};
+use super::network::{Begun, Named, Network};
 use super::seccomp;
 use super::spec::{ContainerSpec, NamespaceChoice, Ulimit};
 use super::users::Users;
@@ -40,7 +39,7 @@ pub(super) struct Start {
     /// How much of a control group it gets.
     pub(super) extent: Extent,
     /// See [`Network::begin`].
-    pub(super) ahead: Option<NamespaceAhead>,
+    pub(super) begun: Begun,
 }
 
 impl Launch {
@@ -52,7 +51,7 @@ impl Launch {
         snapshot: &Snapshot,
         start: Start,
     ) -> Result<Launch> {
-        let Start { stdio, extent, ahead } = start;
+        let Start { stdio, extent, begun } = start;
         let users = engine.users(spec, id)?;
         // What is found and made in the tree on the way is by the image's own ids, whatever the container's are.
         let mut rootfs = Arc::new(builder::rootfs(snapshot, spec.remove && users.is_none())?);
@@ -72,7 +71,7 @@ impl Launch {
             rootfs = Arc::new(users.rootfs(snapshot, spec.remove)?);
         }
         let owner = users.as_ref().map(|users| &*users.namespace);
-        let ahead = ahead.filter(|_| owner.is_none());
+        let ahead = begun.network.filter(|_| owner.is_none());
         let named = Named { id, name, hostname: &hostname, users: owner, ahead };
         let network = Network::prepare(engine, spec, image, named)?;
         let group = Group::prepare(&spec.limits, spec.device_rules()?, id, extent)?;
@@ -100,6 +99,7 @@ impl Launch {
         sandbox.cgroup = group.cgroup();
         sandbox.open_devices = !spec.limits.device_rules.is_empty();
         sandbox.stdio = stdio;
+        sandbox.spares = Some(begun.spares);
         spec.walls(&mut sandbox)?;
         engine.share_namespaces(spec, &mut sandbox)?;
         // Without root, and in a user namespace, they are set where the namespace allows them, when it is made.

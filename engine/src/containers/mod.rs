@@ -39,14 +39,13 @@ mod wire;
 use std::path::PathBuf;
 
 use cache::{ContainerPlace, Image, Lease, Snapshot, failpoint};
-use runtime::network::NamespaceAhead;
 use runtime::{AttachOptions, Extent, ForwardedSignals, Stdio, start_time};
 
 pub(crate) use self::changes::changed;
 use self::launch::{Launch, Start};
 use self::lifecycle::write_cidfile;
 use self::monitor::HealthPlan;
-use self::network::Network;
+use self::network::{Begun, Network};
 use self::state::{ContainerState as State, now};
 pub(crate) use self::usage::machine_memory;
 use self::wire::Hello;
@@ -116,13 +115,13 @@ impl Engine {
         let usual = streams == joins::Streams::usual(spec.interactive);
         let alone = !request.detach && usual && is_plain(spec, &image);
         // Before all else: it takes longest.
-        let ahead = if alone { Network::begin(spec) } else { None };
+        let begun = if alone { Network::begin(spec) } else { Begun::default() };
         let (place, info) = self.create_place(&request.create, &image, alone)?;
         if let Some(path) = &request.cidfile {
             write_cidfile(path, place.id())?;
         }
         if alone {
-            return self.run_alone(place, &info, &image, ahead, notes).map(RunOutcome::Ended);
+            return self.run_alone(place, &info, &image, begun, notes).map(RunOutcome::Ended);
         }
         let id = place.id().to_owned();
         if request.detach || (streams.only_types() && !streams.stdin) {
@@ -143,7 +142,7 @@ impl Engine {
         place: ContainerPlace,
         info: &ContainerInfo,
         image: &Image,
-        ahead: Option<NamespaceAhead>,
+        begun: Begun,
         notes: &dyn Fn(String),
     ) -> Result<i32> {
         let lease = place.lease(&self.store)?;
@@ -154,7 +153,7 @@ impl Engine {
         };
         let result = (|| {
             // It is gone before anybody counts what it uses, or says so by a limit.
-            let start = Start { stdio, extent: Extent::Asked, ahead };
+            let start = Start { stdio, extent: Extent::Asked, begun };
             let launch = Launch::new(self, &info.spec, image, (place.id(), &info.name()), &snapshot, start)?;
             launch.network.notes().iter().cloned().for_each(notes);
             let signals = ForwardedSignals::catch()?;

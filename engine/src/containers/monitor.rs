@@ -141,14 +141,14 @@ impl<'a> Monitor<'a> {
 
     fn start(&mut self) -> Result<Live> {
         // Before all else: it takes longest.
-        let ahead = Network::begin(&self.spec);
+        let begun = Network::begin(&self.spec);
         let snapshot = self.engine.container_snapshot(&self.lease, &self.image, &self.place)?;
         let stdio = match (self.spec.tty, self.spec.interactive) {
             (true, _) => Stdio::Terminal(self.clients.window().unwrap_or_default()),
             (false, true) => Stdio::AllPipes,
             (false, false) => Stdio::Pipes,
         };
-        let start = Start { stdio, extent: Extent::Whole, ahead };
+        let start = Start { stdio, extent: Extent::Whole, begun };
         let names = (self.place.id(), self.name.as_str());
         let started = Launch::new(self.engine, &self.spec, &self.image, names, &snapshot, start).and_then(|launch| {
             Ok((launch.sandbox.start()?, (launch.group, launch.network, launch.users), launch.turns))

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use cache::Image;
 use runtime::network::{NamespaceAhead, NetworkNamespace};
-use runtime::{EtcFiles, NamespaceKind, NetworkMode, UserNamespace};
+use runtime::{DEFAULT_SHM_SIZE, EtcFiles, NamespaceKind, NetworkMode, Spares, UserNamespace};
 
 use super::reconnect::NetworkChange;
 use super::spec::ContainerSpec;
@@ -28,6 +29,13 @@ pub(super) struct Named<'a> {
     pub(super) ahead: Option<NamespaceAhead>,
 }
 
+/// What is made of a container while its files are prepared.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    pub(super) network: Option<NamespaceAhead>,
+    pub(super) spares: Arc<Spares>,
+}
+
 /// A network that is ready for a container, for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Network {
@@ -40,13 +48,20 @@ pub(super) struct Network {
 
 impl Network {
     /// Begins to make what a container needs for it, before anything else of the container is prepared.
-    pub(super) fn begin(spec: &ContainerSpec) -> Option<NamespaceAhead> {
-        match spec.network {
+    pub(super) fn begin(spec: &ContainerSpec) -> Begun {
+        let spares = Arc::new(Spares::default());
+        let (stock, shm_size, console) = (Arc::clone(&spares), spec.shm_size.unwrap_or(DEFAULT_SHM_SIZE), spec.tty);
+        let meanwhile = move || {
+            runtime::compile_default_filter();
+            stock.stock_usual(shm_size, console);
+        };
+        let network = match spec.network {
             NetworkChoice::Host | NetworkChoice::Container(_) => None,
             NetworkChoice::None | NetworkChoice::Default | NetworkChoice::Networks(_) => {
-                Some(NetworkNamespace::ahead(runtime::compile_default_filter))
+                Some(NetworkNamespace::ahead(meanwhile))
             }
-        }
+        };
+        Begun { network, spares }
     }
 
     /// Makes it ready.
