@@ -22,7 +22,7 @@ fn buildx_builds_as_build_does() {
         assert!(ran.stderr.contains("1 of 1 steps cached"), "{words:?}: {}", ran.stderr);
         assert_eq!(dunnage.image_id("again"), dunnage.image_id("app"), "{words:?}");
     }
-    let flags = ["--build-arg", "WHO=me", "--output", "type=image", "-t", "mine"];
+    let flags = ["--build-arg", "WHO=me", "--output", "type=docker", "-t", "mine"];
     let ran = dunnage.run([&["buildx", "build", "-q"], &flags[..], &["context"]].concat()).ok();
     assert_ne!(ran.stdout.trim(), plain);
     assert_eq!(dunnage.run(["run", "--rm", "--network", "none", "mine"]).ok().stdout, "me\n");

@@ -32,7 +32,7 @@ pub enum Output {
         /// Where to.
         destination: Destination,
     },
-    /// `type=oci` and `type=docker`: the image as an archive that other tools load.
+    /// `type=oci`, and `type=docker` with a `dest`: the image as an archive that other tools load.
     Archive {
         /// Which.
         format: ArchiveFormat,
@@ -118,6 +118,10 @@ impl FromStr for Output {
             "local" => Output::Local { directory: fields.directory()? },
             "tar" => Output::Tar { destination: fields.destination() },
             "oci" => fields.archive(ArchiveFormat::Oci)?,
+            // Docker's word for its own store, where no file is named.
+            "docker" if !["dest", "tar", "compression", "compression-level"].iter().any(|key| fields.has(key)) => {
+                fields.image()?
+            }
             "docker" => fields.archive(ArchiveFormat::Docker)?,
             "image" => fields.image()?,
             "cacheonly" => Output::CacheOnly,
@@ -418,6 +422,8 @@ mod tests {
         assert!("-".parse::<Output>().unwrap().is_stream());
         assert!("type=tar".parse::<Output>().unwrap().is_stream());
         assert!("type=image,name=a:b".parse::<Output>().unwrap().is_image());
+        assert!("type=docker,name=a:b".parse::<Output>().unwrap().is_image());
+        assert!("type=docker,dest=-".parse::<Output>().unwrap().is_stream());
         assert_eq!("type=cacheonly".parse::<Output>().unwrap(), Output::CacheOnly);
         let Output::Archive { compression, unpacked, .. } =
             "type=oci,dest=x,tar=false,compression=zstd,compression-level=7".parse().unwrap()

@@ -118,8 +118,8 @@ pub(crate) struct BuildArgs {
     /// File to write the image's id to
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
-    /// Where the result goes, as DIRECTORY, - for a tar, or type=local|tar|oci|docker|image|registry|cacheonly,dest=PATH; can be
-    /// repeated [default: an image of the store]
+    /// Where the result goes, as DIRECTORY, - for a tar, or type=local|tar|oci|docker|image|registry|cacheonly,dest=PATH; without
+    /// dest, type=docker is the store; can be repeated [default: an image of the store]
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<Output>,
     /// Keep the image in the store, as is done without --output

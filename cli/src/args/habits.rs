@@ -8,6 +8,9 @@ use clap::error::{ContextKind, ErrorKind};
 use super::missing::Lacking;
 use super::{Arguments, Often};
 
+/// Docker's flag for signatures of its own registry, which are not looked at.
+const TRUST: &str = "--disable-content-trust";
+
 /// Parses a command line. One without such words is parsed once.
 pub(super) fn read(mut words: Vec<OsString>) -> Result<Arguments, clap::Error> {
     first_word(&mut words);
@@ -58,15 +61,27 @@ fn takes_value_away(error: &clap::Error, words: &mut Vec<OsString>) -> bool {
     true
 }
 
-/// Flags of `build` for what is so anyway: nothing of a step stays, and no context is sent that could be compressed.
+/// Flags for what is so anyway: nothing of a step stays, no context is sent that could be compressed, no signatures are
+/// looked at.
 fn asks_for_what_is_so(error: &clap::Error, words: &mut Vec<OsString>) -> bool {
     let Some(flag) = super::unknown_flag(error) else { return false };
-    let is_so = ["--rm", "--force-rm", "--compress", "--disable-content-trust"].contains(&flag.as_str());
-    if !is_so || Lacking::of(words.iter().cloned()) != Some(Lacking::Build) {
+    let is_so: &[&str] = match Lacking::of(words.iter().cloned()) {
+        Some(Lacking::Build) => &["--rm", "--force-rm", "--compress", TRUST],
+        Some(Lacking::Run) => &[TRUST],
+        _ => &[],
+    };
+    if !is_so.contains(&flag.as_str()) {
         return false;
     }
     let found = words.iter().position(|word| word.to_str().is_some_and(|word| word.split('=').next() == Some(&flag)));
-    found.map(|at| words.remove(at)).is_some()
+    let Some(at) = found else { return false };
+    let value = words.get(at).and_then(|word| word.to_str()?.split_once('=')).map(|(_, value)| truth(value));
+    // Signatures are not looked at, and who asks for that is told.
+    if flag == TRUST && !matches!(value, None | Some(Some(true))) {
+        return false;
+    }
+    words.remove(at);
+    true
 }
 
 /// What docker takes for a truth value.
@@ -105,6 +120,13 @@ mod tests {
         assert!(run("dunnage run -dit=true --sig-proxy image").create.tty);
         assert!(parsed("dunnage run --rm=maybe image").is_err());
         assert!(parsed("dunnage build --rm --force-rm=true --compress -t x .").is_ok());
+        assert!(parsed("dunnage build --disable-content-trust=false .").is_err());
+        assert_eq!(
+            run("dunnage run --disable-content-trust --rm image --compress").create.image_and_command().1.len(),
+            1
+        );
+        assert!(parsed("dunnage run --disable-content-trust=false image").is_err());
+        assert!(parsed("dunnage run --compress image").is_err());
         assert!(parsed("dunnage build --squash .").is_err());
         assert!(
             matches!(parsed("dunnage build --no-cache=true --pull=false ."), Ok(Command::Build(args)) if args.no_cache)

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ErrorKind};
 
 /// Of `build`: those of buildx, and those of the builder before it.
-const BUILD: [&str; 13] = [
+const BUILD: [&str; 14] = [
     "--memory",
     "-m",
     "--memory-swap",
@@ -19,6 +19,7 @@ const BUILD: [&str; 13] = [
     "--security-opt",
     "--squash",
     "--builder",
+    "--disable-content-trust",
 ];
 
 /// Of `run` and `create`; those of Windows too.
