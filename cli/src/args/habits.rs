@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn commands_that_are_called_often_are_read_as_all_are() {
         let lines = [
-            "dunnage run --root /r --rm -it -e A=1 -e B --name x --color never image sh -c exit",
+            "dunnage run --root /r --rm -it -e A=1 -e B --name xx --color never image sh -c exit",
             "dunnage run --rm --rm -v /a:/b:ro -p 80:80 --network none -- image --help",
             "dunnage run image --root /r",
             "dunnage exec -it -u 1 box ls --help",
