@@ -12,6 +12,7 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
     unmount,
 };
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 
 use super::clone::{Cloned, NewNamespaces};
@@ -565,12 +566,17 @@ fn own_cgroup_namespace() -> Result<(), Errno> {
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
 }
 
-/// Leaves a reaper behind as process 1 and goes on as its child.
+/// Leaves a reaper behind as process 1 and goes on as its child, once that shows nothing of the caller any more.
 fn become_init(arguments: &Range<usize>) -> Result<(), Errno> {
     process::reset_dispositions();
+    let (listen, held) = pipe_with(PipeFlags::CLOEXEC)?;
     // SAFETY: this process has one thread, and the child goes on under the same rules as before.
     match unsafe { clone::fork() }? {
-        0 => Ok(()),
+        0 => {
+            drop(held);
+            // It ends when the reaper has closed what it had.
+            rustix::io::retry_on_intr(|| rustix::io::read(&listen, &mut [0_u8; 1])).map(drop)
+        }
         payload => reap_until(payload, arguments),
     }
 }
