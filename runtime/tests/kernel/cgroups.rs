@@ -3,6 +3,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use dunnage_runtime::{
     Bound, Cgroup, Controller, DeviceRule, Error, Extent, Resources, Sandbox, Signal, Stdio, start_time,
@@ -53,7 +54,9 @@ impl Drop for Group {
 
 /// Whether this machine has the controller; one without it is no fault of the code.
 fn offered(controller: Controller) -> bool {
-    let group = Group::new("probe", &Resources::default());
+    // Others ask at the same time.
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let group = Group::new(&format!("probe-{}", ASKED.fetch_add(1, Ordering::Relaxed)), &Resources::default());
     let offered = group.0.has(controller);
     if !offered {
         println!("skipped: this machine has no {controller} controller");

@@ -1,6 +1,6 @@
 //! Networks of containers, in a namespace that stands for the host: bridges, published ports, and that nothing stays.
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
 use dunnage_runtime::Error;
@@ -48,9 +48,23 @@ fn on_a_host(test: impl FnOnce() + Send) {
     .unwrap();
 }
 
+/// Listens at an address that was somebody's a moment ago. A process that another test starts just now has copies of all
+/// descriptors until it is its program: for so long the address is still taken.
+fn listen(address: impl ToSocketAddrs) -> TcpListener {
+    let begun = Instant::now();
+    loop {
+        match TcpListener::bind(&address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < SOON => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            bound => return bound.unwrap(),
+        }
+    }
+}
+
 /// Answers one connection with the address that it came from.
 fn serve(namespace: &NetworkNamespace, address: &str) -> std::thread::JoinHandle<()> {
-    let listener = namespace.within(|| Ok(TcpListener::bind(address).unwrap())).unwrap();
+    let listener = namespace.within(|| Ok(listen(address))).unwrap();
     std::thread::spawn(move || {
         let (mut stream, from) = listener.accept().unwrap();
         stream.write_all(from.ip().to_string().as_bytes()).unwrap();
@@ -124,12 +138,12 @@ fn runtime_n02_containers_reach_one_another_the_host_and_no_other_network() {
         let server = serve(&a, "10.1.0.2:80");
         assert_eq!(ask("10.1.0.2:80").unwrap(), "10.1.0.1");
         server.join().unwrap();
-        let listener = TcpListener::bind("10.1.0.1:80").unwrap();
+        let listener = listen("10.1.0.1:80");
         let server = std::thread::spawn(move || listener.accept().unwrap().0.write_all(b"host").unwrap());
         assert_eq!(ask_from(&a, "10.1.0.1:80").unwrap(), "host");
         server.join().unwrap();
         // From another network there is no way, whatever is tried.
-        let _server = a.within(|| Ok(TcpListener::bind("10.1.0.2:81").unwrap())).unwrap();
+        let _server = a.within(|| Ok(listen("10.1.0.2:81"))).unwrap();
         leads_nowhere_from(&c, "10.1.0.2:81");
     });
 }
@@ -183,7 +197,7 @@ fn runtime_n03_published_ports_lead_to_the_container() {
             server.join().unwrap();
         }
         // Not by another address of the host, where one is given.
-        let _server = a.within(|| Ok(TcpListener::bind("10.1.0.2:80").unwrap())).unwrap();
+        let _server = a.within(|| Ok(listen("10.1.0.2:80"))).unwrap();
         leads_nowhere(&format!("10.1.0.1:{chosen}"));
         // From another network, and back into the own one, by the published port.
         let other = Bridge::new(&options("dn-far", &["10.2.0.1/24"])).unwrap();
@@ -253,7 +267,7 @@ fn runtime_n05_a_taken_port_is_told_and_takes_nothing() {
         assert!(matches!(error, Error::PortInUse { .. }), "{error:?}");
         let text = error.to_string();
         assert!(text.contains("127.0.0.1:8080/tcp") && text.contains(&std::process::id().to_string()), "{text}");
-        TcpListener::bind("127.0.0.1:8081").unwrap();
+        listen("127.0.0.1:8081");
     });
 }
 
@@ -358,6 +372,6 @@ fn ports_are_carried_without_a_packet_filter() {
         // Held by nobody else, and free when this ends.
         TcpListener::bind(tcp).unwrap_err();
         drop(published);
-        TcpListener::bind(tcp).unwrap();
+        listen(tcp);
     });
 }
