@@ -151,7 +151,7 @@ impl Engine {
             true => Stdio::Terminal(runtime::terminal_size()),
             false => Stdio::Inherit { stdin: info.spec.interactive },
         };
-        let result = (|| {
+        let result = (|snapshot: Snapshot| {
             // It is gone before anybody counts what it uses, or says so by a limit.
             let start = Start { stdio, extent: Extent::Asked, begun };
             let launch = Launch::new(self, &info.spec, image, (place.id(), &info.name()), &snapshot, start)?;
@@ -169,16 +169,19 @@ impl Engine {
             self.note_event_of(info, "start", &[]);
             let options = AttachOptions { interactive: info.spec.interactive };
             let exit = runtime::attach(&mut container, signals, options)?;
+            drop(container);
+            // The kernel takes as long for this as for all that follows. Without a thread it is done here.
+            let removal = std::thread::Builder::new().spawn(move || drop(snapshot));
             if launch.group.ran_out_of_memory() {
                 notes(OUT_OF_MEMORY.to_owned());
             }
             drop(launch.group);
             launch.network.leave();
             self.note_event_of(info, "die", &[("exitCode", exit.status_code().to_string())]);
+            removal.map(std::thread::JoinHandle::join).ok();
             Ok(exit.status_code())
-        })();
+        })(snapshot);
         failpoint("run.answer")?;
-        drop(snapshot);
         place.remove()?;
         self.remove_anonymous_volumes(&info.record.volumes)?;
         self.note_event_of(info, "destroy", &[]);
