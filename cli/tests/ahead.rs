@@ -67,7 +67,7 @@ fn a_root_is_begun_while_the_step_below_runs_and_is_made_once() {
     if skipped(&NEEDS) {
         return;
     }
-    let dunnage = chain("FROM base\nRUN echo 1 > /1\nRUN cat /1 > /2\nRUN cat /2 > /3\nCMD cat /3\n");
+    let dunnage = chain("FROM base\nRUN sleep 1; echo 1 > /1\nRUN sleep 1; cat /1 > /2\nRUN cat /2 > /3\nCMD cat /3\n");
     let hits = dunnage.dir("").join("hits");
     let mut command = dunnage.command(["build", "-q", "-t", "app", "context"]);
     command.env("DUNNAGE_FAILPOINTS", format!("*=record:{}", hits.display()));

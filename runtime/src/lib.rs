@@ -9,6 +9,7 @@ mod start;
 mod planner;
 mod prepare;
 
+mod beside;
 mod cgroup;
 mod classic;
 mod container;
@@ -42,6 +43,7 @@ mod error;
 mod sys;
 
 pub use attach::{AttachOptions, ForwardedSignals, RawMode, attach, resize_terminal, terminal_size};
+pub use beside::Beside;
 pub use capability::{Capability, CapabilitySet};
 pub use cgroup::{
     Bound, CGROUP_PARENT, Cgroup, CgroupStats, Controller, CpuStats, Delegated, DeviceAccess, DeviceClass, DeviceRule,

@@ -21,11 +21,12 @@ mod tests;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use self::container::TreeChange;
 pub(crate) use self::copy::copy_into;
 pub use self::merged::MergedTree;
-pub use self::next::NextSnapshot;
+pub use self::next::{NextPlan, NextSnapshot};
 use self::scan::Scanned;
 pub use self::view::TreeView;
 pub use self::work::Leftover;
@@ -73,7 +74,7 @@ pub struct Snapshot {
     /// That it goes with the snapshot.
     leftover: Leftover,
     /// The directories below; all that overlay mounts, and all that a copy was made of.
-    lowers: MergedTree,
+    lowers: Arc<MergedTree>,
     /// One of them is no layer and lies on top.
     covered: bool,
     driver: StorageDriver,
@@ -180,7 +181,7 @@ impl Snapshot {
         let is_overlay = path.join("work").exists();
         let stacked = if is_overlay { store.stackable(lease, layers)? } else { layers.to_vec() };
         let covered = around.cover.is_some();
-        let lowers = MergedTree::of_directories(around.lowers(&stacked));
+        let lowers = Arc::new(MergedTree::of_directories(around.lowers(&stacked)));
         let driver = if is_overlay { StorageDriver::Overlay } else { StorageDriver::Copy };
         let (work, leftover) = (path.join("work"), Leftover::default());
         let layers = layers.to_vec();
@@ -198,7 +199,7 @@ impl Snapshot {
             StorageDriver::Copy => layers.to_vec(),
         };
         let covered = around.cover.is_some();
-        let lowers = MergedTree::of_directories(around.lowers(&stacked));
+        let lowers = Arc::new(MergedTree::of_directories(around.lowers(&stacked)));
         let draft = match place {
             Place::Draft => DraftDir::make(&lease.draft())?,
             Place::Container(path) => DraftDir::within(path)?,
@@ -252,17 +253,6 @@ impl Snapshot {
         }
         std::fs::remove_dir_all(work).map_err(Error::path("remove", work))?;
         std::fs::create_dir(work).map_err(Error::path("make", work))
-    }
-
-    /// Opens what will be compared when it becomes a layer: for who waits for somebody else to write into it.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn open_lowers(&self) -> Result<()> {
-        if self.driver == StorageDriver::Copy || self.lowers.is_empty() {
-            return Ok(());
-        }
-        self.lowers.root().map(drop)
     }
 
     /// The layers, bottom first.

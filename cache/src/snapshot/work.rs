@@ -21,16 +21,15 @@ pub struct Leftover {
 impl Leftover {
     /// An empty directory, and what removes it.
     pub(super) fn work(lease: &Lease) -> Result<(PathBuf, Leftover)> {
-        let spare = lease.spare().lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let path = match spare {
-            Some(path) => path,
-            None => {
-                let path = lease.draft();
-                std::fs::create_dir(&path).map_err(Error::path("make", &path))?;
-                path
-            }
-        };
-        Ok((path.clone(), Leftover { path: Some(path), spare: None }))
+        Leftover::planned(lease).make()
+    }
+
+    /// Which one it will be; nothing is made yet.
+    pub(super) fn planned(lease: &Lease) -> Planned {
+        match lease.spare().lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            Some(path) => Planned { leftover: Leftover { path: Some(path.clone()), spare: None }, path, there: true },
+            None => Planned { leftover: Leftover::default(), path: lease.draft(), there: false },
+        }
     }
 
     /// The same, whose directory no mount uses any more.
@@ -38,6 +37,25 @@ impl Leftover {
         let mut one = self;
         one.spare = Some(Arc::clone(lease.spare()));
         one
+    }
+}
+
+/// A directory to be.
+#[derive(Debug)]
+pub(super) struct Planned {
+    path: PathBuf,
+    leftover: Leftover,
+    there: bool,
+}
+
+impl Planned {
+    pub(super) fn make(self) -> Result<(PathBuf, Leftover)> {
+        let Planned { path, mut leftover, there } = self;
+        if !there {
+            std::fs::create_dir(&path).map_err(Error::path("make", &path))?;
+            leftover.path = Some(path.clone());
+        }
+        Ok((path, leftover))
     }
 }
 

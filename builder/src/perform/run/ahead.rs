@@ -1,12 +1,12 @@
-//! What the next RUN will need, made while this one runs and becomes a layer: the parts of its sandbox, and its root.
+//! What the next RUN will need, made while this one runs and becomes a layer: the parts of its sandbox, its directories, its root.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
-use cache::{Layer, NextSnapshot, TreeHash, Writable};
-use runtime::{MountPoints, OverlayOptions, Rootfs, Spares};
+use cache::{Layer, NextPlan, NextSnapshot, TreeHash, Writable};
+use runtime::{Beside, MountPoints, OverlayOptions, Rootfs, Spares};
 
 use crate::plan::{Op, Plan, Step};
 use crate::solve::lock;
@@ -20,8 +20,12 @@ pub(crate) struct Ahead {
     pub(super) spares: Arc<Spares>,
     /// By the trees of all layers below, bottom first.
     roots: Mutex<BTreeMap<Vec<TreeHash>, Coming>>,
-    mounter: OnceLock<Option<Mounter>>,
+    helper: OnceLock<Option<Helper>>,
 }
+
+/// A root whose directories are being made.
+#[derive(Debug)]
+pub(super) struct Begun(Receiver<NextSnapshot>);
 
 /// A root that is ready.
 #[derive(Debug)]
@@ -35,10 +39,19 @@ pub(super) struct Ready {
 #[derive(Debug)]
 pub(crate) struct Coming(Receiver<Ready>);
 
-/// The thread that mounts, for what waits meanwhile has something else to do.
+/// What the helper does, one after the other.
+enum Job {
+    /// While a step runs.
+    Begin { plan: NextPlan, spares: Arc<Spares>, made: Sender<NextSnapshot> },
+    /// While it is being sealed.
+    Mount { begun: Begun, done: Sender<Ready> },
+}
+
+/// The thread that does it, for who gives it to do has something else to do.
 #[derive(Debug)]
-struct Mounter {
-    jobs: Option<Sender<(NextSnapshot, Sender<Ready>)>>,
+struct Helper {
+    jobs: Option<Sender<Job>>,
+    beside: Beside,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -50,12 +63,24 @@ impl Ahead {
             && plan.steps().any(|other| stands(other) && matches!(&other.op, Op::Run(op) if op.mounts.is_empty()))
     }
 
-    /// Begins to mount what stands on a tree that changes no more.
-    pub(super) fn mount(&self, snapshot: NextSnapshot) -> Option<Coming> {
-        let mounter = self.mounter.get_or_init(Mounter::start).as_ref()?;
+    /// Begins what will stand on a tree that a process writes to now.
+    pub(super) fn begin(&self, plan: NextPlan) -> Option<Begun> {
+        let (made, begun) = channel();
+        self.give(Job::Begin { plan, spares: Arc::clone(&self.spares), made })?;
+        Some(Begun(begun))
+    }
+
+    /// Begins to mount it: the tree below changes no more.
+    pub(super) fn mount(&self, begun: Begun) -> Option<Coming> {
         let (done, coming) = channel();
-        mounter.jobs.as_ref()?.send((snapshot, done)).ok()?;
+        self.give(Job::Mount { begun, done })?;
         Some(Coming(coming))
+    }
+
+    fn give(&self, job: Job) -> Option<()> {
+        let helper = self.helper.get_or_init(Helper::start).as_ref()?;
+        helper.beside.make_way();
+        helper.jobs.as_ref()?.send(job).ok()
     }
 
     /// The tree below is that of these layers, with `layer` on top.
@@ -75,24 +100,42 @@ impl Ahead {
     }
 }
 
-impl Mounter {
+impl Helper {
     /// Without a thread all is made when its time comes.
-    fn start() -> Option<Mounter> {
-        let (jobs, taken) = channel::<(NextSnapshot, Sender<Ready>)>();
+    fn start() -> Option<Helper> {
+        let (jobs, taken) = channel::<Job>();
+        let (tell, told) = channel();
         let work = move || {
-            for (snapshot, done) in taken {
-                // What cannot be made now fails once more when it is asked for, and is told then.
+            let _ = tell.send(Beside::this());
+            taken.into_iter().for_each(Job::perform);
+        };
+        let thread = std::thread::Builder::new().name("ahead".to_owned()).spawn(work).ok()?;
+        let beside = told.recv().ok()?;
+        Some(Helper { jobs: Some(jobs), beside, thread: Some(thread) })
+    }
+}
+
+impl Job {
+    /// What cannot be made now fails once more when it is asked for, and is told then. Who has failed meanwhile asks for nothing.
+    fn perform(self) {
+        match self {
+            Job::Begin { plan, spares, made } => {
+                spares.restock();
+                if let Ok(snapshot) = plan.make() {
+                    let _ = made.send(snapshot);
+                }
+            }
+            Job::Mount { begun: Begun(begun), done } => {
+                let Ok(snapshot) = begun.recv() else { return };
                 if let Some(root) = mounted(&snapshot) {
                     let _ = done.send(Ready { root, snapshot });
                 }
             }
-        };
-        let thread = std::thread::Builder::new().name("mounter".to_owned()).spawn(work).ok()?;
-        Some(Mounter { jobs: Some(jobs), thread: Some(thread) })
+        }
     }
 }
 
-impl Drop for Mounter {
+impl Drop for Helper {
     fn drop(&mut self) {
         drop(self.jobs.take());
         // It holds directories of the solve's lease.

@@ -16,11 +16,11 @@ mod users;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use cache::{Attributes, Layer, MergedTree, NextSnapshot, Owner, Snapshot, TreeRoot, TreeView, failpoint};
+use cache::{Attributes, Layer, MergedTree, Owner, Snapshot, TreeRoot, TreeView, failpoint};
 use runtime::{Mount, Rootfs, Sandbox, Stdio};
 
-use self::ahead::Ready;
 pub(crate) use self::ahead::{Ahead, Coming};
+use self::ahead::{Begun, Ready};
 pub(super) use self::cover::looks;
 pub use self::devices::{DeviceChanges, machine_devices};
 use self::mask::Mask;
@@ -47,6 +47,7 @@ impl Work<'_> {
         let group = self.step_group()?;
         group.iter().for_each(|group| group.hold(&mut sandbox));
         failpoint("step.start")?;
+        let next = self.begin_next(&snapshot);
         let mut container = sandbox.start().map_err(|error| self.not_started(op, error))?;
         // Whoever asks for limits is told where they are not what was asked for.
         for note in container.notes().iter().filter(|_| !self.plan.options.run.limits.is_empty()) {
@@ -55,7 +56,6 @@ impl Work<'_> {
         let watched = self.solver.cancel.watch(container.killer());
         // Asked while it runs: nothing is ended for want of memory as early as that.
         let kills = runtime::out_of_memory_kills();
-        let next = self.ahead_of_time(&snapshot);
         let mask = Mask::new(opened.secrets.iter().map(|secret| secret.bytes()));
         let tail = self.pump(container.take_stdout(), container.take_stderr(), &mask);
         let exit = container.wait()?;
@@ -94,15 +94,10 @@ impl Work<'_> {
         Ok((store.sandbox_snapshot(self.solver.lease, parent, cover)?, None))
     }
 
-    /// What there is time for while the process runs. It is an aid: what fails here is told where it is needed.
-    fn ahead_of_time(&self, snapshot: &Snapshot) -> Option<NextSnapshot> {
-        let awaited = self.ahead.filter(|_| Ahead::is_awaited(self.plan, self.step));
-        let next = awaited.and_then(|ahead| {
-            ahead.spares.restock();
-            snapshot.next(self.solver.lease).ok().flatten()
-        });
-        let _ = snapshot.open_lowers();
-        next
+    /// What there is time for while the process is born and runs.
+    fn begin_next(&self, snapshot: &Snapshot) -> Option<Begun> {
+        let ahead = self.ahead.filter(|_| Ahead::is_awaited(self.plan, self.step))?;
+        ahead.begin(snapshot.next(self.solver.lease)?)
     }
 
     /// What the step sees of the context must be what its key says.
