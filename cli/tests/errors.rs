@@ -129,7 +129,7 @@ fn flags_that_this_version_lacks_are_refused() {
     }
     for (args, flag) in [
         (vec!["run", "--runtime", "runc", "x"], "--runtime"),
-        (vec!["--root", "build", "run", "--link-local-ip", "db", "x"], "--link-local-ip"),
+        (vec!["--root", "build", "run", "--storage-opt", "size=1g", "x"], "--storage-opt"),
     ] {
         dunnage.run(args).fails(125, &unsupported(flag));
     }
