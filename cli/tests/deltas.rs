@@ -155,14 +155,19 @@ fn what_stands_on_another_layer_is_used_as_any_layer() {
     assert_eq!(changes.lines().count(), wanted.len(), "{changes}");
 }
 
+/// Builds twice, one file of the context being another one the second time; gives the layers of both.
+fn base_and_delta(dunnage: &Dunnage, context: &Path) -> (String, String) {
+    build(dunnage, context);
+    let base = layers(dunnage).pop().unwrap();
+    fs::write(context.join("d3/f7"), "changed\n").unwrap();
+    build(dunnage, context);
+    (base, layers(dunnage).pop().unwrap())
+}
+
 #[test]
 fn security_f10_a_layer_stays_while_another_one_stands_on_it() {
     let Some((dunnage, context)) = prepared() else { return };
-    build(&dunnage, &context);
-    let base = layers(&dunnage).pop().unwrap();
-    fs::write(context.join("d3/f7"), "changed\n").unwrap();
-    build(&dunnage, &context);
-    let delta = layers(&dunnage).pop().unwrap();
+    let (base, delta) = base_and_delta(&dunnage, &context);
     let has = |layer: &str| dunnage.root().join("layers").join(layer).exists();
     // Neither an image nor a record has the base any more.
     dunnage.run(["system", "prune", "--force"]).ok();
@@ -220,11 +225,7 @@ fn security_f12_a_layer_whose_base_is_gone_is_made_again() {
 #[test]
 fn security_f12_a_damaged_record_is_told_of_its_own_layer_alone() {
     let Some((dunnage, context)) = prepared() else { return };
-    build(&dunnage, &context);
-    let base = layers(&dunnage).pop().unwrap();
-    fs::write(context.join("d3/f7"), "changed\n").unwrap();
-    build(&dunnage, &context);
-    let delta = layers(&dunnage).pop().unwrap();
+    let (base, delta) = base_and_delta(&dunnage, &context);
     let record = dunnage.root().join("layers").join(&base).join("layer.json");
     let damages: [(&str, &dyn Fn()); 2] =
         [("damaged", &|| fs::write(&record, "{").unwrap()), ("gone", &|| fs::remove_file(&record).unwrap())];

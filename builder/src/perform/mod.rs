@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use cache::{CommitOptions, Layer, MergedTree, Snapshot, TreeRoot, TreeView, Writable, failpoint};
+use cache::{CommitOptions, Layer, MergedTree, NextSnapshot, Snapshot, TreeRoot, TreeView, Writable, failpoint};
 use grammar::{Diagnostic, IgnoreRules};
 use runtime::{MountPoints, OverlayOptions, OwnerAttributes, ResolvedUser, Rootfs, UserNamespace};
 
@@ -212,7 +212,7 @@ fn diagnostic(plan: &Plan, step: &Step, code: &'static str, message: impl Into<S
 /// When it cannot be mounted.
 pub fn rootfs(snapshot: &Snapshot, volatile: bool) -> Result<Rootfs> {
     let options = OverlayOptions { volatile, mount_points: MountPoints::Absent, ..OverlayOptions::default() };
-    rootfs_with(snapshot, options)
+    mounted(snapshot.writable(), options)
 }
 
 /// The same as those in a user namespace see it: the files of the snapshot keep their owners.
@@ -222,11 +222,17 @@ pub fn rootfs(snapshot: &Snapshot, volatile: bool) -> Result<Rootfs> {
 pub fn rootfs_of(snapshot: &Snapshot, volatile: bool, users: &Arc<UserNamespace>) -> Result<Rootfs> {
     let users = Some(Arc::clone(users));
     let options = OverlayOptions { volatile, mount_points: MountPoints::Absent, users, ..OverlayOptions::default() };
-    rootfs_with(snapshot, options)
+    mounted(snapshot.writable(), options)
 }
 
-fn rootfs_with(snapshot: &Snapshot, options: OverlayOptions) -> Result<Rootfs> {
-    Ok(match (snapshot.writable(), &options.users) {
+/// The same of one that will be a snapshot.
+fn rootfs_of_next(next: &NextSnapshot, volatile: bool) -> Result<Rootfs> {
+    let options = OverlayOptions { volatile, mount_points: MountPoints::Absent, ..OverlayOptions::default() };
+    mounted(next.writable(), options)
+}
+
+fn mounted(writable: Writable<'_>, options: OverlayOptions) -> Result<Rootfs> {
+    Ok(match (writable, &options.users) {
         // The snapshot has the mount points among its lowers.
         (Writable::Overlay { lowers, upper, work }, _) => Rootfs::overlay(lowers, &upper, &work, options)?,
         (Writable::Directory(path), Some(users)) => Rootfs::directory_of(path, users)?,

@@ -1,7 +1,7 @@
 //! The merged view of layers, read without a mount: the top one wins, whiteouts and opaque directories hide what is below.
 //!
 //! Every path is resolved inside the layers, links included; each step opens one layer's own directory by descriptor and
-//! closes it again but for the roots of the uppermost, so that any number of layers can be read with a handful of descriptors.
+//! closes it again but for the roots of the uppermost, so that any number of layers can be read with a few descriptors.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};

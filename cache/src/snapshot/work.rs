@@ -27,8 +27,8 @@ impl Leftover {
     /// Which one it will be; nothing is made yet.
     pub(super) fn planned(lease: &Lease) -> Planned {
         match lease.spare().lock().unwrap_or_else(PoisonError::into_inner).pop() {
-            Some(path) => Planned { leftover: Leftover { path: Some(path.clone()), spare: None }, path, there: true },
-            None => Planned { leftover: Leftover::default(), path: lease.draft(), there: false },
+            Some(path) => Planned { leftover: Leftover { path: Some(path.clone()), spare: None }, path },
+            None => Planned { leftover: Leftover::default(), path: lease.draft() },
         }
     }
 
@@ -44,14 +44,14 @@ impl Leftover {
 #[derive(Debug)]
 pub(super) struct Planned {
     path: PathBuf,
+    /// Of one that served before and is there.
     leftover: Leftover,
-    there: bool,
 }
 
 impl Planned {
     pub(super) fn make(self) -> Result<(PathBuf, Leftover)> {
-        let Planned { path, mut leftover, there } = self;
-        if !there {
+        let Planned { path, mut leftover } = self;
+        if leftover.path.is_none() {
             std::fs::create_dir(&path).map_err(Error::path("make", &path))?;
             leftover.path = Some(path.clone());
         }

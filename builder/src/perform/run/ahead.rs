@@ -5,9 +5,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
-use cache::{Layer, NextPlan, NextSnapshot, TreeHash, Writable};
-use runtime::{Beside, MountPoints, OverlayOptions, Rootfs, Spares};
+use cache::{Layer, NextPlan, NextSnapshot, TreeHash};
+use runtime::{Beside, Rootfs, Spares};
 
+use crate::perform::rootfs_of_next;
 use crate::plan::{Op, Plan, Step};
 use crate::solve::lock;
 
@@ -127,7 +128,7 @@ impl Job {
             }
             Job::Mount { begun: Begun(begun), done } => {
                 let Ok(snapshot) = begun.recv() else { return };
-                if let Some(root) = mounted(&snapshot) {
+                if let Ok(root) = rootfs_of_next(&snapshot, true) {
                     let _ = done.send(Ready { root, snapshot });
                 }
             }
@@ -141,10 +142,4 @@ impl Drop for Helper {
         // It holds directories of the solve's lease.
         self.thread.take().map(JoinHandle::join);
     }
-}
-
-fn mounted(snapshot: &NextSnapshot) -> Option<Rootfs> {
-    let Writable::Overlay { lowers, upper, work } = snapshot.writable() else { return None };
-    let options = OverlayOptions { volatile: true, mount_points: MountPoints::Absent, ..OverlayOptions::default() };
-    Rootfs::overlay(lowers, &upper, &work, options).ok()
 }
