@@ -41,6 +41,16 @@ pub(crate) struct Seen {
     pub(crate) keys: Vec<Vec<(String, String)>>,
     /// The tree it gave; `None` when it was not finished.
     pub(crate) tree: Option<String>,
+    /// Of one that was not finished: the tree that it gave when it was last.
+    #[serde(default)]
+    earlier: Option<String>,
+}
+
+impl Seen {
+    /// The tree that it gave last, in whichever build that was.
+    pub(crate) fn gave(&self) -> Option<&str> {
+        self.tree.as_deref().or(self.earlier.as_deref())
+    }
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -75,21 +85,22 @@ impl Memory {
         same_text.or_else(|| here().find(|seen| seen.name.place == name.place && keyword(seen) == word(&name.text)))
     }
 
-    /// The step of the build before that gave this tree.
+    /// The step that gave this tree when it was finished last.
     pub(crate) fn maker(&self, tree: &str) -> Option<&StepName> {
-        Some(&self.before.iter().find(|seen| seen.tree.as_deref() == Some(tree))?.name)
+        Some(&self.before.iter().find(|seen| seen.gave() == Some(tree))?.name)
     }
 
     /// Remembers what a step saw and gave.
     pub(crate) fn saw(&self, name: StepName, keys: &[KeyParts], tree: Option<String>) {
         let mut keys: Vec<_> = keys.iter().map(|key| key.parts().iter().map(shortened).collect()).collect();
         // A key that was not asked this time says what it said, where those that were asked did not change.
-        if let Some(before) = self.before(&name)
-            && keys.iter().all(|key| before.keys.contains(key))
-        {
+        let before = self.before(&name);
+        if let Some(before) = before.filter(|before| keys.iter().all(|key| before.keys.contains(key))) {
             keys.clone_from(&before.keys);
         }
-        self.now().insert(name.clone(), Seen { name, keys, tree });
+        // What a step shares with, and takes times from, is worth as much after a build that failed at it.
+        let earlier = if tree.is_none() { before.and_then(Seen::gave).map(str::to_owned) } else { None };
+        self.now().insert(name.clone(), Seen { name, keys, tree, earlier });
     }
 
     /// The listing of a source that a build before copied.

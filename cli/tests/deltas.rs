@@ -269,6 +269,7 @@ fn security_f01_f14_a_death_on_the_way_to_a_layer_that_stands_on_another_loses_n
             let known = names(store.root().join("layers"));
             assert!(deltas(&store).iter().all(|delta| known.contains(delta)), "{moment}: {:?}", deltas(&store));
             assert_eq!(build(&store, &context), id, "{moment}");
+            assert_eq!(deltas(&store), layers(&store)[1..], "{moment}: it stands on what was given before the failure");
             assert_eq!(shows(&store, "cat /all/d3/f7 /all/d3/f8"), "changed\n3/8\n", "{moment}");
             store.run(["system", "check"]).ok();
         }

@@ -130,4 +130,11 @@ fn builder_what_a_run_did_not_change_keeps_its_time() {
     for changed in ["d/e/other", "d/changed-mode"] {
         assert!(before[changed] < after[changed], "{changed}");
     }
+    // Builds that failed at the step take nothing away.
+    dunnage.write("context/number", "no-mode");
+    (0..2).for_each(|_| drop(dunnage.run(["build", "context"]).fails(1, "chmod")));
+    let later = build("644", "three.tar");
+    for same in ["d", "d/e", "d/same", "d/link", "after"] {
+        assert_eq!(before[same], later[same], "{same}");
+    }
 }

@@ -163,10 +163,10 @@ impl<'a> Work<'a> {
         Ok(Made::new(sealed, Some(leftover)))
     }
 
-    /// What the step gave in the build before, where the store has it still.
+    /// What the step gave when it was finished last, where the store has it still.
     fn layer_before(&self) -> Result<Option<Layer>> {
         let seen = self.solver.memory.before(&reason::name(self.step));
-        match seen.and_then(|seen| seen.tree.as_deref()).and_then(|tree| tree.parse().ok()) {
+        match seen.and_then(|seen| seen.gave()).and_then(|tree| tree.parse().ok()) {
             Some(tree) => Ok(self.solver.store.layer_by_tree(self.solver.lease, &tree)?),
             None => Ok(None),
         }
