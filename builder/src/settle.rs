@@ -8,6 +8,7 @@ use std::sync::{Condvar, Mutex};
 
 use cache::{Claim, Committed, Layer, Leftover, Sealed, StepRecord, TreeHash, Unsettled};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::key::KeyParts;
 use crate::perform::Coming;
@@ -84,6 +85,19 @@ impl Drop for Adding<'_> {
     }
 }
 
+/// Who settles. When a defect ends that, the workers do not wait for what is settled no more.
+struct Settling<'a>(&'a Settler, &'a Cancel);
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(&self.0.state).error.get_or_insert(Error::WorkerLost);
+            self.0.changed.notify_all();
+            self.1.cancel();
+        }
+    }
+}
+
 impl Settler {
     pub(crate) fn new(workers: usize) -> Settler {
         let state = State { queue: Vec::new(), busy: false, workers, error: None, trees: BTreeMap::new() };
@@ -142,6 +156,7 @@ impl Settler {
 
     /// Settles until the last worker is gone; gives the error that it met, if it did.
     pub(crate) fn run(&self, solver: &Solver<'_>) -> Option<Error> {
+        let _settling = Settling(self, solver.cancel);
         loop {
             let mut state = lock(&self.state);
             state.busy = false;

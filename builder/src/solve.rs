@@ -122,14 +122,15 @@ struct Shared<'a> {
     ahead: &'a Ahead,
 }
 
-/// A worker. When a defect ends it, the others do not wait for what it had begun.
-struct Leaving<'a>(&'a Shared<'a>);
+/// A worker. When a defect ends it, the others end what they do, and do not wait for what it had begun.
+struct Leaving<'a>(&'a Shared<'a>, &'a Cancel);
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             lock(self.0.queue).error.get_or_insert(Error::WorkerLost);
             self.0.changed.notify_all();
+            self.1.cancel();
         }
     }
 }
@@ -178,15 +179,21 @@ impl Solver<'_> {
         let (settler, ahead) = (Settler::new(workers), Ahead::default());
         let unsettled = std::thread::scope(|scope| {
             let (queue, changed, settler, ahead) = (&queue, &changed, &settler, &ahead);
-            for worker in 0..workers {
+            let spawn = |worker| {
                 scope.spawn(move || {
                     let shared = Shared { plan, queue, changed, settler, ahead };
                     let _adding = settler.worker();
-                    let _leaving = Leaving(&shared);
+                    let _leaving = Leaving(&shared, self.cancel);
                     self.work(&shared, worker);
-                });
+                })
+            };
+            let workers: Vec<_> = (0..workers).map(spawn).collect();
+            let unsettled = settler.run(self);
+            // A defect has been told where it was met, and ends the build as itself.
+            for defect in workers.into_iter().filter_map(|worker| worker.join().err()) {
+                std::panic::resume_unwind(defect);
             }
-            settler.run(self)
+            unsettled
         });
         let mut queue = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
         queue.results = queue.results.into_iter().map(|(id, tree)| (id, settler.current(tree))).collect();

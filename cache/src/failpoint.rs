@@ -155,6 +155,8 @@ mod armed {
         Delay(Duration),
         /// It never comes back.
         Pause,
+        /// A defect shows here.
+        Panic,
         /// The name is written to a file, a line for each hit.
         Record(PathBuf),
     }
@@ -180,7 +182,7 @@ mod armed {
     static ARMED: OnceLock<Vec<Armed>> = OnceLock::new();
 
     /// Arms failpoints for the life of the process: `NAME=ACTION[@N|@N+]`, separated by `;`. `*` stands for all of them.
-    /// Actions are `abort`, `error:EIO`, `delay:MILLISECONDS`, `pause` and `record:FILE`.
+    /// Actions are `abort`, `panic`, `error:EIO`, `delay:MILLISECONDS`, `pause` and `record:FILE`.
     ///
     /// # Errors
     /// The sentence to show when the text cannot be read, or they are armed already.
@@ -212,6 +214,7 @@ mod armed {
     }
 
     impl Action {
+        #[allow(clippy::panic)]
         fn perform(&self, name: &str) -> io::Result<()> {
             match self {
                 Action::Abort => std::process::abort(),
@@ -223,6 +226,7 @@ mod armed {
                 Action::Pause => loop {
                     std::thread::park();
                 },
+                Action::Panic => panic!("the failpoint {name}"),
                 Action::Record(path) => {
                     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
                     file.write_all(format!("{name}\n").as_bytes())
@@ -257,6 +261,7 @@ mod armed {
         match text.split_once(':') {
             None if text == "abort" => Some(Action::Abort),
             None if text == "pause" => Some(Action::Pause),
+            None if text == "panic" => Some(Action::Panic),
             Some(("error", "EIO")) => Some(Action::Error(libc::EIO)),
             Some(("error", "ENOSPC")) => Some(Action::Error(libc::ENOSPC)),
             Some(("error", "EDQUOT")) => Some(Action::Error(libc::EDQUOT)),
