@@ -67,3 +67,23 @@ fn what_comes_by_ipv6_is_carried_to_a_container_without_it() {
     machine.run(&["network", "rm", "other"]).ok();
     machine.is_as_it_was(&before);
 }
+
+#[test]
+fn what_is_published_at_every_address_of_ipv6_answers_at_its_loopback() {
+    let Some(machine) = machine() else { return };
+    let before = machine.look();
+    machine.run(&["network", "create", "--ipv6", "six"]).ok();
+    let server = SERVER.replace("-p 80", "-p [::]:80");
+    let flags = ["run", "-d", "--name", "web", "--hostname", "web", "--network", "six", "-p", "[::]:8080:80"];
+    machine.run(&[&flags[..], &["base", "sh", "-c", &server]].concat()).ok();
+    let own =
+        machine.run(&["network", "inspect", "six", "--format", "{{range .IPAM.Config}}{{.Gateway}} {{end}}"]).ok();
+    let own = own.stdout.split_whitespace().find(|address| address.contains(':')).unwrap().to_owned();
+    answers(&machine, "[::1]:8080", "web");
+    answers(&machine, &format!("[{own}]:8080"), "web");
+    // By IPv4 it is not published.
+    assert_ne!(machine.page("127.0.0.1:8080").code, 0);
+    machine.run(&["rm", "-f", "web"]).ok();
+    machine.run(&["network", "rm", "six"]).ok();
+    machine.is_as_it_was(&before);
+}

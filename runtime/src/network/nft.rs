@@ -1,7 +1,7 @@
 //! The packet filter's own language: tables, chains and rules as data, and how netlink carries them. A table is owned by
 //! its socket: when the last holder of the socket ends, however it ends, the kernel takes the table away.
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::links::{Prefixed, network_of, octets};
 use super::netlink::{Batch, CREATE};
@@ -186,11 +186,19 @@ impl Rule {
         self.family(network.address).address(network, true)
     }
 
-    /// It is for one of this machine's addresses of this family.
+    /// It is for one of this machine's addresses of this family, and can be sent elsewhere: what is for the loopback of
+    /// IPv6 cannot.
     pub(super) fn for_this_machine(self, family: IpAddr) -> Rule {
         const LOCAL: u32 = 2;
         let kind = Expression::Compare(EQUAL, LOCAL.to_ne_bytes().to_vec());
-        self.family(family).with([Expression::DestinationKind, kind])
+        let rule = self.family(family).with([Expression::DestinationKind, kind]);
+        match family {
+            IpAddr::V4(_) => rule,
+            IpAddr::V6(_) => {
+                let loopback = Expression::Compare(UNEQUAL, Ipv6Addr::LOCALHOST.octets().to_vec());
+                rule.with([Expression::Payload { base: NETWORK_HEADER, offset: 24, length: 16 }, loopback])
+            }
+        }
     }
 
     fn family(self, address: IpAddr) -> Rule {

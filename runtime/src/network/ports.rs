@@ -93,13 +93,12 @@ impl ReservedPorts {
     /// # Errors
     /// When the packet filter refuses, or there are no threads.
     pub fn publish(self, name: &str, namespace: &NetworkNamespace, container: &[IpAddr]) -> Result<Published> {
-        let is_led = |port: &PublishedPort| can_be_led(port) && address_for(port, container).is_some();
-        if self.ports.iter().all(is_led) {
-            let mut published = self.hold();
-            published.lead(name, container)?;
-            return Ok(published);
-        }
-        let mut published = self.carry_some(namespace, container, |port| !is_led(port))?;
+        let led = |port: &PublishedPort| can_be_led(port) && address_for(port, container).is_some();
+        let mut published = self.forward(namespace, container, |port| match led(port) {
+            true if is_everywhere(port) => Forwarding::Both,
+            true => Forwarding::Led,
+            false => Forwarding::Carried,
+        })?;
         published.lead(name, container)?;
         Ok(published)
     }
@@ -109,21 +108,24 @@ impl ReservedPorts {
     /// # Errors
     /// When there are no threads for it.
     pub fn carry(self, namespace: &NetworkNamespace, container: &[IpAddr]) -> Result<Published> {
-        self.carry_some(namespace, container, |_| true)
+        self.forward(namespace, container, |_| Forwarding::Carried)
     }
 
-    fn carry_some(
+    fn forward(
         mut self,
         namespace: &NetworkNamespace,
         container: &[IpAddr],
-        is_carried: impl Fn(&PublishedPort) -> bool,
+        how: impl Fn(&PublishedPort) -> Forwarding,
     ) -> Result<Published> {
         let mut sockets = std::mem::take(&mut self.sockets).into_iter();
         let (mut ways, mut led) = (Vec::new(), Vec::new());
         for port in &self.ports {
             let own = sockets.by_ref().take(usize::from(port.count));
-            if !is_carried(port) {
+            let how = how(port);
+            if how != Forwarding::Carried {
                 led.push(port.clone());
+            }
+            if how == Forwarding::Led {
                 self.sockets.extend(own);
                 continue;
             }
@@ -136,6 +138,17 @@ impl ReservedPorts {
         let proxy = if ways.is_empty() { None } else { Some(Proxy::start(namespace, ways, container)?) };
         Ok(Published { reserved: self, led, firewall: None, proxy })
     }
+}
+
+/// By what the traffic of a port comes to the container.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Forwarding {
+    /// The packet filter.
+    Led,
+    /// A thread.
+    Carried,
+    /// A thread carries what the packet filter has to leave.
+    Both,
 }
 
 /// Published ports, until this ends.
@@ -201,6 +214,11 @@ impl Drop for Published {
 /// The container's address of the kind that the port's is.
 fn address_for<'a>(port: &PublishedPort, container: &'a [IpAddr]) -> Option<&'a IpAddr> {
     container.iter().find(|own| own.is_ipv4() == port.address.is_ipv4())
+}
+
+/// All addresses of IPv6, the loopback among them.
+fn is_everywhere(port: &PublishedPort) -> bool {
+    port.address.is_ipv6() && port.address.is_unspecified()
 }
 
 /// Packets that are of the machine's IPv6 loopback the kernel sends nowhere else.

@@ -221,6 +221,47 @@ fn runtime_n03_published_ports_lead_to_the_container() {
 }
 
 #[test]
+fn what_is_published_at_every_address_is_reached_by_the_loopback_of_ipv6_too() {
+    on_a_host(|| {
+        let bridge = Bridge::new(&options("dn-all", &["10.1.0.1/24", "fd00:1::1/64"])).unwrap();
+        let a = container(&bridge, 2, &["10.1.0.2/24", "fd00:1::2/64"], &["10.1.0.1", "fd00:1::1"]);
+        let ports = ReservedPorts::take(&[
+            published(Transport::Tcp, "::", 8080, 80, 2),
+            published(Transport::Tcp, "::", 9000, 9000, 2),
+            published(Transport::Udp, "::", 53, 5353, 1),
+        ]);
+        let own = ["10.1.0.2".parse().unwrap(), "fd00:1::2".parse().unwrap()];
+        let ports = ports.unwrap().publish("all", &a, &own).unwrap();
+        // The packet filter leads what has an address that it can be answered at; the other is carried.
+        for (host, inside, seen) in [
+            ("[::1]:8080", "[fd00:1::2]:80", "fd00:1::2"),
+            ("[::1]:8081", "[fd00:1::2]:81", "fd00:1::2"),
+            ("[::1]:9001", "[fd00:1::2]:9001", "fd00:1::2"),
+            ("[fd00:1::1]:8080", "[fd00:1::2]:80", "fd00:1::1"),
+            ("[fd00:1::1]:9001", "[fd00:1::2]:9001", "fd00:1::1"),
+        ] {
+            let server = serve(&a, inside);
+            assert_eq!(ask(host).unwrap(), seen, "{host}");
+            server.join().unwrap();
+        }
+        let server = a.within(|| Ok(UdpSocket::bind("[fd00:1::2]:5353").unwrap())).unwrap();
+        for host in ["[::1]:53", "[fd00:1::1]:53"] {
+            let client = UdpSocket::bind("[::]:0").unwrap();
+            client.set_read_timeout(Some(SOON)).unwrap();
+            client.connect(host).unwrap();
+            client.send(b"ping").unwrap();
+            let mut buffer = [0; 8];
+            let (_, from) = server.recv_from(&mut buffer).unwrap();
+            server.send_to(b"pong", from).unwrap();
+            client.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..4], b"pong", "{host}");
+        }
+        drop(ports);
+        TcpListener::bind("[::]:8080").unwrap();
+    });
+}
+
+#[test]
 fn what_comes_by_ipv6_is_carried_where_the_container_has_ipv4_alone() {
     on_a_host(|| {
         let bridge = Bridge::new(&options("dn-four", &["10.1.0.1/24"])).unwrap();
