@@ -41,19 +41,12 @@ impl Store {
         self.path("volumes").join(name)
     }
 
-    /// Makes a volume; without a name it gets 64 hexadecimal digits. One that is there is given back as it is.
+    /// Makes a volume; without a name it gets 64 hexadecimal digits. One that is there is given back as it is. Options say
+    /// what is mounted in place of its own directory.
     ///
     /// # Errors
     /// When the name is not valid or the disk fails.
-    pub fn create_volume(&self, name: Option<&str>, labels: BTreeMap<String, String>) -> Result<Volume> {
-        self.create_volume_with(name, labels, BTreeMap::new())
-    }
-
-    /// The same, with options that say what is mounted in place of its own directory.
-    ///
-    /// # Errors
-    /// When the name is not valid or the disk fails.
-    pub fn create_volume_with(
+    pub fn create_volume(
         &self,
         name: Option<&str>,
         labels: BTreeMap<String, String>,
@@ -200,11 +193,11 @@ mod tests {
     fn volumes_come_and_go() {
         let (_directory, store) = store();
         let labels = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
-        let made = store.create_volume(Some("data"), labels.clone()).unwrap();
+        let made = store.create_volume(Some("data"), labels.clone(), BTreeMap::new()).unwrap();
         std::fs::write(store.volume_data(&made).join("f"), "x").unwrap();
-        assert_eq!(store.create_volume(Some("data"), BTreeMap::new()).unwrap().labels, labels);
+        assert_eq!(store.create_volume(Some("data"), BTreeMap::new(), BTreeMap::new()).unwrap().labels, labels);
         assert!(store.volume_data(&made).join("f").exists());
-        let anonymous = store.create_volume(None, BTreeMap::new()).unwrap();
+        let anonymous = store.create_volume(None, BTreeMap::new(), BTreeMap::new()).unwrap();
         assert!(anonymous.anonymous && anonymous.name.len() == 64);
         assert_eq!(store.volumes().unwrap().len(), 2);
         assert!(store.remove_volume("data").unwrap() && !store.remove_volume("data").unwrap());
@@ -215,10 +208,10 @@ mod tests {
     fn names_are_dockers() {
         let (_directory, store) = store();
         for name in ["ab", "a.b_c-d", "0x"] {
-            store.create_volume(Some(name), BTreeMap::new()).unwrap();
+            store.create_volume(Some(name), BTreeMap::new(), BTreeMap::new()).unwrap();
         }
         for name in ["", "a", "../x", "/abs", "a/b", ".hidden", "-flag", "a b", &"x".repeat(256)] {
-            let made = store.create_volume(Some(name), BTreeMap::new());
+            let made = store.create_volume(Some(name), BTreeMap::new(), BTreeMap::new());
             assert!(matches!(made, Err(Error::BadVolumeName { .. })), "{name}");
             assert!(!store.remove_volume(name).unwrap());
         }
@@ -227,7 +220,7 @@ mod tests {
     #[test]
     fn a_volume_that_a_container_has_stays() {
         let (_directory, store) = store();
-        store.create_volume(Some("data"), BTreeMap::new()).unwrap();
+        store.create_volume(Some("data"), BTreeMap::new(), BTreeMap::new()).unwrap();
         let image = ImageId(Digest::sha256_of(b""));
         let volumes = vec!["data".to_owned()];
         let spec = serde_json::Value::Null;
@@ -241,7 +234,7 @@ mod tests {
     #[test]
     fn security_f12_a_volume_outlives_its_record() {
         let (_directory, store) = store();
-        let made = store.create_volume(Some("data"), BTreeMap::new()).unwrap();
+        let made = store.create_volume(Some("data"), BTreeMap::new(), BTreeMap::new()).unwrap();
         std::fs::write(store.volume_dir("data").join("volume.json"), "{").unwrap();
         assert_eq!(store.volume("data").unwrap().unwrap().name, made.name);
         assert!(store.volume_data(&made).is_dir());

@@ -22,7 +22,7 @@ impl Engine {
         options: BTreeMap<String, String>,
     ) -> Result<Volume> {
         VolumeMount::read(&options)?;
-        let volume = self.store.create_volume_with(name, labels, options.clone())?;
+        let volume = self.store.create_volume(name, labels, options.clone())?;
         if !options.is_empty() && volume.options != options {
             return Err(Error::Usage(format!("volume `{}` is there already, with other options", volume.name)));
         }

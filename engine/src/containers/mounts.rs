@@ -1,5 +1,6 @@
 //! What is mounted into a container: binds, volumes with what the image has in their place, tmpfs.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ impl Engine {
             }
             MountKind::Volume { name, no_copy, subpath, .. } => {
                 let name = name.as_deref().unwrap_or_default();
-                let volume = self.store.create_volume(Some(name), std::collections::BTreeMap::new())?;
+                let volume = self.store.create_volume(Some(name), BTreeMap::new(), BTreeMap::new())?;
                 if let Some(what) = VolumeMount::read(&volume.options)? {
                     return self.local_volume(&volume, &what, mount, (root, users));
                 }
