@@ -98,8 +98,9 @@ pub(crate) struct Everywhere {
     pub(crate) color: Color,
 }
 
-/// The commands that scripts call most, without all the others, whose definitions take longer than the parsing. What it
-/// cannot read is read by [`Arguments`], which tells what is wrong.
+/// The commands that scripts and this program itself call most, without all the others, whose definitions take longer than
+/// the parsing, and would stay in the memory of a monitor. What it cannot read is read by [`Arguments`], which tells what is
+/// wrong.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, disable_help_subcommand = true, args_override_self = true)]
 struct Often {
@@ -115,13 +116,15 @@ enum OftenCalled {
     Run(Box<RunArgs>),
     Exec(ExecArgs),
     Build(Box<BuildArgs>),
+    #[command(name = engine::MONITOR_COMMAND)]
+    Monitor(MonitorArgs),
 }
 
 impl Often {
     /// The arguments, where the first word is one of these commands and all is well.
     fn read(words: &[std::ffi::OsString]) -> Option<Arguments> {
         let first = words.get(1).and_then(|word| word.to_str())?;
-        if !["run", "exec", "build"].contains(&first) {
+        if !["run", "exec", "build", engine::MONITOR_COMMAND].contains(&first) {
             return None;
         }
         let Often { everywhere, command } = Often::try_parse_from(words).ok()?;
@@ -129,6 +132,7 @@ impl Often {
             OftenCalled::Run(arguments) => Command::Run(arguments),
             OftenCalled::Exec(arguments) => Command::Verb(Verb::Exec(arguments)),
             OftenCalled::Build(arguments) => Command::Build(arguments),
+            OftenCalled::Monitor(arguments) => Command::Monitor(arguments),
         };
         Some(Arguments { everywhere, command })
     }
@@ -185,7 +189,7 @@ pub(crate) enum Command {
     Verb(Verb),
     /// Follow what happens to containers
     Events(EventsArgs),
-    /// The process behind a container: [`MonitorLine`] is its command line
+    /// The process behind a container, which [`Often`] reads
     #[command(skip)]
     Monitor(MonitorArgs),
     #[command(name = engine::HOLD_COMMAND, hide = true)]
@@ -302,23 +306,6 @@ pub(crate) enum Called {
     Oci(Box<OciArguments>),
 }
 
-/// How this program calls itself to be a container's monitor. Of its own, for the definitions of all commands would stay in
-/// the memory of a process that is to be small.
-#[derive(Debug, Parser)]
-struct MonitorLine {
-    #[arg(long)]
-    root: Option<PathBuf>,
-    #[command(flatten)]
-    monitor: MonitorArgs,
-}
-
-impl From<MonitorLine> for Arguments {
-    fn from(line: MonitorLine) -> Arguments {
-        let everywhere = Everywhere { root: line.root, color: Color::Never };
-        Arguments { everywhere, command: Command::Monitor(line.monitor) }
-    }
-}
-
 /// The commands that start processes in containers; in the long spelling and as an OCI runtime too.
 const STARTERS: [&str; 14] = [
     "run", "exec", "start", "restart", "create", "cp", "build", "bake", "debug", "plan", "oci", "builder", "buildx",
@@ -345,12 +332,6 @@ pub(crate) fn parse_called() -> Result<Called, ExitCode> {
     let mut words = std::env::args_os();
     let named = names_oci_runtime(words.next());
     let mut rest: Vec<_> = words.collect();
-    if !named && rest.first().is_some_and(|word| word == engine::MONITOR_COMMAND) {
-        return MonitorLine::try_parse_from(rest).map(|line| Called::Dunnage(Box::new(line.into()))).map_err(|error| {
-            crate::ui::print_clap(&error);
-            end(&error, 2)
-        });
-    }
     if !named && rest.first().is_none_or(|word| word != "oci") {
         return parse().map(|arguments| Called::Dunnage(Box::new(arguments)));
     }
