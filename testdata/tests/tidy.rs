@@ -82,7 +82,7 @@ fn nothing_is_left_for_later_without_a_word() {
 
 #[test]
 fn documents_are_there() {
-    for document in ["README.md", "ARCHITECTURE.md", "LICENSE", "Makefile", ".ci/run"] {
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "Makefile", ".ci/run"] {
         assert!(Path::new(&workspace()).join(document).is_file(), "{document} is missing");
     }
 }
