@@ -190,7 +190,7 @@ impl Solver<'_> {
             let workers: Vec<_> = (0..workers).map(spawn).collect();
             let unsettled = settler.run(self);
             // A defect has been told where it was met, and ends the build as itself.
-            for defect in workers.into_iter().filter_map(|worker| worker.join().err()) {
+            if let Some(defect) = workers.into_iter().find_map(|worker| worker.join().err()) {
                 std::panic::resume_unwind(defect);
             }
             unsettled
