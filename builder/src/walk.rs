@@ -459,10 +459,15 @@ impl<'a> StageWalk<'a> {
     pub(crate) fn warn_undefined(&self, names: &BTreeSet<String>, span: Span) {
         for name in names.iter().filter(|name| !self.args.iter().any(|arg| arg.name == **name)) {
             let global = self.stages.global.iter().map(|arg| arg.name.as_str());
-            let near = nearest(name, global.chain(self.scope.names()));
+            let is_global = global.clone().any(|known| known == name);
+            let near = if is_global { None } else { nearest(name, global.chain(self.scope.names())) };
             let near = near.map_or_else(String::new, |near| format!(" (did you mean ${near}?)"));
             let message = format!("Usage of undefined variable '${name}'{near}");
             let mut diagnostic = Rule::UndefinedVar.at(&self.dockerfile.source, span, message);
+            if is_global {
+                diagnostic = diagnostic
+                    .help(format!("an ARG above the first FROM is for FROM lines: write `ARG {name}` in this stage"));
+            }
             if self.base_unknown {
                 diagnostic = diagnostic.note("the base image is not in the store: what it sets is not known");
             }

@@ -134,6 +134,12 @@ impl Platform {
     }
 }
 
+/// What a platform may be that is named by its architecture alone.
+const ARCHITECTURES: [&str; 14] = [
+    "amd64", "arm64", "386", "arm", "ppc64le", "ppc64", "s390x", "riscv64", "mips64le", "mips64", "mipsle", "mips",
+    "loong64", "wasm",
+];
+
 /// Names of the kernel and of other tools as the image-spec writes them.
 fn normal(architecture: &str, variant: Option<&str>) -> (String, Option<String>) {
     let (architecture, variant) = match (architecture, variant) {
@@ -176,7 +182,10 @@ impl FromStr for Platform {
         let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
         let (os, architecture, variant) = match lower.as_slice() {
             [os @ ("linux" | "windows" | "darwin" | "freebsd")] => (*os, std::env::consts::ARCH, None),
-            [architecture] => ("linux", *architecture, None),
+            // A word alone is a guess, and a wrong one would be built for a machine that is nowhere.
+            [architecture] if ARCHITECTURES.contains(&normal(architecture, None).0.as_str()) => {
+                ("linux", *architecture, None)
+            }
             [os, architecture] => (*os, *architecture, None),
             [os, architecture, variant] => (*os, *architecture, Some(*variant)),
             _ => return Err(bad()),
@@ -205,7 +214,7 @@ mod tests {
         for (text, normal) in cases {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), normal);
         }
-        for bad in ["", "linux/", "a/b/c/d", "linux/$A"] {
+        for bad in ["", "linux/", "a/b/c/d", "linux/$A", "bogus"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
         }
     }

@@ -109,6 +109,9 @@ impl FromStr for Output {
         if text == "-" {
             return Ok(Output::Tar { destination: Destination::Stream });
         }
+        if text.is_empty() {
+            return Err(Error::Usage("--output is an empty text: is a variable not set?".to_owned()));
+        }
         if !text.contains('=') {
             return Ok(Output::Local { directory: PathBuf::from(text) });
         }
@@ -214,7 +217,19 @@ impl<'a> Fields<'a> {
         self.take("name").unwrap_or_default().split(',').filter(|name| !name.is_empty()).map(parse_name).collect()
     }
 
+    /// Words of buildx for what is so anyway: manifests are the image-spec's, and an image of the store is unpacked there.
+    fn usual(&mut self) -> Result<()> {
+        if !self.flag("oci-mediatypes", true)? {
+            return Err(self.wrong("oci-mediatypes=false: manifests are written in the image-spec's types only"));
+        }
+        if !(self.flag("unpack", true)? && self.flag("store", true)?) {
+            return Err(self.wrong("unpack=false and store=false: use type=cacheonly, or another type of output"));
+        }
+        Ok(())
+    }
+
     fn image(&mut self) -> Result<Output> {
+        self.usual()?;
         if self.flag("push", false)? {
             return self.pushed();
         }
@@ -222,6 +237,7 @@ impl<'a> Fields<'a> {
     }
 
     fn pushed(&mut self) -> Result<Output> {
+        self.usual()?;
         let compression = self.given_compression(ArchiveFormat::Oci)?;
         if !self.flag("push", true)? {
             return Err(self.wrong("push=false leaves nothing to do: type=image keeps the image in the store"));
@@ -231,6 +247,9 @@ impl<'a> Fields<'a> {
     }
 
     fn archive(&mut self, format: ArchiveFormat) -> Result<Output> {
+        if format == ArchiveFormat::Oci {
+            self.usual()?;
+        }
         let unpacked = !self.flag("tar", true)?;
         let destination = self.destination();
         let compression = self.compression(format)?;

@@ -29,7 +29,7 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Value of an ARG, as NAME=VALUE, or NAME for the environment's; can be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = lent::named)]
     pub(crate) build_arg: Vec<String>,
     /// What a name of FROM, --from and mounts stands for, as NAME=VALUE: a directory, an archive's URL, a git
     /// repository, docker-image://IMAGE, oci-layout://DIR[:TAG|@DIGEST] or target:STAGE; can be repeated
@@ -98,7 +98,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FLAGS", num_args = 0..=1, require_equals = true, default_missing_value = "", requires = "watch")]
     pub(crate) run: Option<String>,
     /// Label of the image, as NAME=VALUE; can be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = lent::named)]
     pub(crate) label: Vec<String>,
     /// Network of RUN steps: none is a loopback device only; default is this machine's, as host is
     #[arg(long, value_name = "MODE", default_value = "default")]

@@ -22,7 +22,7 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: CheckFormat,
     /// Value of an ARG, as NAME=VALUE, or NAME for the environment's; can be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = super::lent::named)]
     pub(crate) build_arg: Vec<String>,
     /// Stage to begin with [default: the last]
     #[arg(long, value_name = "STAGE")]

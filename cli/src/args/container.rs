@@ -170,7 +170,7 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
     pub(crate) detach_keys: Option<Keys>,
     /// Variable, as NAME=VALUE, or NAME for the environment's; can be repeated
-    #[arg(short, long, value_name = "NAME=VALUE")]
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = super::lent::named)]
     pub(crate) env: Vec<String>,
     /// File with a variable a line; can be repeated
     #[arg(long, value_name = "FILE")]
@@ -209,10 +209,10 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Only what is not older: a time, or how long ago, as 10m
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = since)]
     pub(crate) since: Option<u64>,
     /// Only what is not newer
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = until)]
     pub(crate) until: Option<u64>,
     /// The last so many lines, or `all`
     #[arg(short = 'n', long, value_name = "LINES", default_value = "all", value_parser = tail, allow_hyphen_values = true)]
@@ -279,10 +279,10 @@ pub(crate) struct RenameArgs {
 image=NAME, type=container")]
 pub(crate) struct EventsArgs {
     /// From this time on: a time, or how long ago, as 10m
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = since)]
     pub(crate) since: Option<u64>,
     /// Until this time [default: without end]
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = until)]
     pub(crate) until: Option<u64>,
     /// KEY=VALUE; can be repeated
     #[arg(short, long, value_name = "FILTER", value_parser = filter)]
@@ -445,6 +445,15 @@ fn copy_end(text: &str) -> Result<CopyEnd, String> {
         None if text.is_empty() => Err("a path must not be empty".to_owned()),
         None => Ok(CopyEnd::Host(text.into())),
     }
+}
+
+/// As with docker an empty text, of a variable that is not set, is no bound.
+fn since(text: &str) -> Result<u64, String> {
+    if text.is_empty() { Ok(0) } else { moment(text) }
+}
+
+fn until(text: &str) -> Result<u64, String> {
+    if text.is_empty() { Ok(u64::MAX) } else { moment(text) }
 }
 
 fn moment(text: &str) -> Result<u64, String> {

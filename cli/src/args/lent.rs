@@ -32,6 +32,14 @@ pub(crate) struct SshSpec {
     pub(crate) path: Option<PathBuf>,
 }
 
+/// `NAME[=VALUE]` of a variable, an argument or a label, as it stands.
+pub(super) fn named(text: &str) -> Result<String, String> {
+    match text.split('=').next().unwrap_or_default().trim() {
+        "" => Err("a name is missing: write it like NAME=VALUE".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 pub(super) fn secret(text: &str) -> Result<SecretSpec, String> {
     let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
     for field in text.split(',') {

@@ -187,6 +187,8 @@ impl<'a> Fields<'a> {
                 "disabled" => self.not_recursive = true,
                 other => return Err(format!("`bind-recursive={other}` must be enabled or disabled")),
             },
+            // Docker's older word for it.
+            "bind-nonrecursive" => self.not_recursive = flag()?,
             "bind-propagation" => {
                 let word = needed()?;
                 let known = "private, rprivate, slave, rslave, shared and rshared";

@@ -93,7 +93,7 @@ pub(crate) struct NetworkCreateArgs {
     #[arg(long)]
     pub(crate) attachable: bool,
     /// KEY=VALUE to find it by
-    #[arg(long, value_name = "LABEL")]
+    #[arg(long, value_name = "LABEL", value_parser = super::lent::named)]
     pub(crate) label: Vec<String>,
     /// Option of the driver, as com.docker.network.driver.mtu=1400
     #[arg(short, long, value_name = "KEY=VALUE")]

@@ -10,7 +10,7 @@ use engine::{
 };
 
 use super::container::{detach_keys, signal, timeout};
-use super::lent::{platform, size};
+use super::lent::{named, platform, size};
 use super::limits::{FirstLimitArgs, LimitArgs};
 use super::logging::{LogOption, log_driver, log_option};
 use super::mounts::{mount, tmpfs, volume};
@@ -93,7 +93,7 @@ pub(crate) struct CreateArgs {
     #[arg(short, long, value_name = "STREAM", ignore_case = true)]
     pub(crate) attach: Vec<StreamName>,
     /// Variable, as NAME=VALUE, or NAME for the environment's; can be repeated
-    #[arg(short, long, value_name = "NAME=VALUE")]
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = named)]
     pub(crate) env: Vec<String>,
     /// File with a variable a line; can be repeated
     #[arg(long, value_name = "FILE")]
@@ -120,7 +120,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "NAME", value_parser = container_name)]
     pub(crate) name: Option<String>,
     /// Label, as NAME=VALUE; can be repeated
-    #[arg(short, long, value_name = "NAME=VALUE")]
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = named)]
     pub(crate) label: Vec<String>,
     /// File with a label a line; can be repeated
     #[arg(long, value_name = "FILE")]
@@ -540,8 +540,8 @@ pub(crate) fn container_name(text: &str) -> Result<String, String> {
 }
 
 fn host_name(text: &str) -> Result<String, String> {
-    let valid = !text.is_empty()
-        && text.len() <= 63
+    // As with docker an empty one, of a variable that is not set, is none.
+    let valid = text.len() <= 63
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
         && !text.starts_with('-');
     match valid {

@@ -35,7 +35,7 @@ Examples:
 )]
 pub(crate) struct VolumeCreateArgs {
     /// KEY=VALUE to find it by
-    #[arg(long, value_name = "LABEL")]
+    #[arg(long, value_name = "LABEL", value_parser = super::lent::named)]
     pub(crate) label: Vec<String>,
     /// Only `local` is there
     #[arg(short, long, value_name = "DRIVER", default_value = "local", value_parser = ["local"])]

@@ -77,9 +77,17 @@ enum Field {
     Context,
 }
 
+const STATUSES: [&str; 5] = ["running", "ok", "failed", "cancelled", "interrupted"];
+
 fn filter(text: &str) -> Result<(Field, String), Failure> {
     let (field, value) = text.split_once('=').unwrap_or((text, ""));
     let field = match field {
+        "status" if !STATUSES.contains(&value) => {
+            return Err(Failure::usage(format!(
+                "`{value}` is no status of a build: there are {}",
+                STATUSES.join(", ")
+            )));
+        }
         "status" => Field::Status,
         "name" => Field::Name,
         "context" => Field::Context,

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use engine::{ContainerInfo, ContainerUse, Engine};
+use engine::{ContainerInfo, ContainerUse, Engine, LimitSpec};
 use serde_json::{Map, Value, json};
 
-use super::{Outcome, container, open};
+use super::{Failure, Outcome, container, open};
 use crate::args::{StatsArgs, TopArgs, UpdateArgs};
 use crate::ui::table::{self, Column};
 use crate::ui::{self, units};
@@ -53,6 +53,9 @@ pub(super) fn top(root: Option<PathBuf>, args: &TopArgs) -> Outcome {
 
 pub(super) fn update(root: Option<PathBuf>, args: &UpdateArgs) -> Outcome {
     let limits = args.limits.clone().spec();
+    if limits == LimitSpec::default() && args.restart.is_none() {
+        return Err(Failure::usage("there is nothing to change: name a limit, as in --memory 1g, or --restart"));
+    }
     container::each(root, &args.containers.names, |engine, name| engine.update(name, &limits, args.restart))
 }
 

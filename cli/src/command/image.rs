@@ -93,7 +93,7 @@ fn image_rows(
                 "ID": short(&id, args.no_trunc),
                 "Digest": digest,
                 "CreatedSince": units::ago(created.as_deref()),
-                "CreatedAt": created,
+                "CreatedAt": created.as_deref().map(units::docker_time_of),
                 "Size": units::bytes(image.size),
                 "VirtualSize": units::bytes(image.size),
                 "SharedSize": "N/A",

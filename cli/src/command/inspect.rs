@@ -26,6 +26,8 @@ pub(super) fn each(
     format: Option<&str>,
     mut look: impl FnMut(&str) -> engine::Result<Value>,
 ) -> Outcome {
+    // As with docker an empty format, as of a variable that is not set, is none.
+    let format = format.filter(|format| !format.is_empty());
     let template = format.filter(|format| *format != "json").map(Template::parse);
     let template = template.transpose().map_err(Failure::Usage)?;
     let mut found = Vec::new();

@@ -87,7 +87,7 @@ fn row(network: &NetworkInfo, whole: bool) -> Value {
         "IPv6": record.subnets.iter().any(|subnet| subnet.address.is_ipv6()).to_string(),
         "Internal": record.internal.to_string(),
         "Labels": labels.join(","),
-        "CreatedAt": units::rfc3339(record.created),
+        "CreatedAt": units::docker_time(record.created),
     })
 }
 

@@ -20,7 +20,7 @@ const SHOWN: [Column; 7] = [
     ("Ports", "PORTS"),
     ("Names", "NAMES"),
 ];
-/// Characters of a command that are shown.
+/// Characters of a command that are shown, with the one that says that there are more.
 const COMMAND_WIDTH: usize = 20;
 
 pub(super) fn ps(root: Option<PathBuf>, args: &PsArgs) -> Outcome {
@@ -57,9 +57,9 @@ fn ports(engine: &Engine, info: &ContainerInfo) -> Result<String, Failure> {
 
 fn row(engine: &Engine, info: &ContainerInfo, args: &PsArgs, sizes: bool) -> Result<Map<String, Value>, Failure> {
     let command = shell_words(&engine.command_of(info)?);
-    let short = |text: &str| match text.char_indices().nth(COMMAND_WIDTH) {
-        Some((end, _)) if !args.no_trunc => format!("{}…", text.get(..end).unwrap_or(text)),
-        _ => text.to_owned(),
+    let short = |text: &str| match text.chars().count() > COMMAND_WIDTH && !args.no_trunc {
+        true => text.chars().take(COMMAND_WIDTH - 1).chain(['…']).collect(),
+        false => text.to_owned(),
     };
     let created = info.record.created;
     let labels: Vec<String> = info.spec.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -70,7 +70,7 @@ fn row(engine: &Engine, info: &ContainerInfo, args: &PsArgs, sizes: bool) -> Res
         ("ID", json!(id)),
         ("Image", json!(info.spec.image)),
         ("Command", json!(format!("\"{}\"", short(&command)))),
-        ("CreatedAt", json!(units::rfc3339(created))),
+        ("CreatedAt", json!(units::docker_time(created))),
         ("RunningFor", json!(units::ago_unix(created))),
         ("State", json!(info.status.word())),
         ("Status", json!(status(info))),
@@ -119,9 +119,9 @@ fn mount_name(kind: &MountKind) -> Option<String> {
 /// `Up 2 hours (healthy)`, `Exited (0) 3 minutes ago`.
 pub(super) fn status(info: &ContainerInfo) -> String {
     let since = |nanoseconds: u64| units::ago_unix(nanoseconds / 1_000_000_000);
+    let age = || format!("Up {}", since(info.state.started).trim_end_matches(" ago"));
     let up = || {
-        let age = since(info.state.started);
-        let up = format!("Up {}", age.trim_end_matches(" ago"));
+        let up = age();
         match info.state.health.as_ref().map(|health| health.status) {
             Some(HealthStatus::Starting) => format!("{up} (health: starting)"),
             Some(status) => format!("{up} ({})", status.word()),
@@ -131,7 +131,7 @@ pub(super) fn status(info: &ContainerInfo) -> String {
     match info.status {
         Status::Created => "Created".to_owned(),
         Status::Running => up(),
-        Status::Paused => format!("{} (Paused)", up()),
+        Status::Paused => format!("{} (Paused)", age()),
         Status::Restarting => format!("Restarting ({}) {}", info.state.exit_code, since(info.state.finished)),
         Status::Exited => format!("Exited ({}) {}", info.state.exit_code, since(info.state.finished)),
     }
@@ -180,6 +180,11 @@ impl<'a> Filters<'a> {
                 {
                     return Err(Failure::usage(format!(
                         "`{value}` is no status: created, running, paused, restarting and exited are"
+                    )));
+                }
+                "health" if !["starting", "healthy", "unhealthy", "none"].contains(&value.as_str()) => {
+                    return Err(Failure::usage(format!(
+                        "`{value}` is no state of health: starting, healthy, unhealthy and none are"
                     )));
                 }
                 "exited" if value.parse::<i32>().is_err() => {

@@ -91,7 +91,7 @@ fn remove(root: Option<PathBuf>, args: &VolumeRmArgs) -> Outcome {
     for name in &args.names {
         match engine.remove_volume(name) {
             Ok(()) => ui::line(name)?,
-            Err(engine::Error::VolumeNotFound(_)) if args.force => {}
+            Err(engine::Error::VolumeNotFound(_)) if args.force => ui::line(name)?,
             Err(error) => code = Failure::from(error).tell(),
         }
     }

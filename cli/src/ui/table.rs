@@ -13,7 +13,8 @@ pub(crate) type Column = (&'static str, &'static str);
 /// # Errors
 /// When the format cannot be understood or the output is gone.
 pub(crate) fn print(rows: &[Map<String, Value>], shown: &[Column], format: Option<&str>) -> Result<(), Failure> {
-    match format.unwrap_or("table") {
+    // As with docker an empty format, as of a variable that is not set, is none.
+    match format.filter(|format| !format.is_empty()).unwrap_or("table") {
         "table" => columns(&head(shown), &cells(rows, shown)),
         "json" => rows.iter().try_for_each(|row| {
             let shown = row.iter().filter(|(name, _)| !name.starts_with(METHOD));
@@ -64,6 +65,9 @@ fn cells(rows: &[Map<String, Value>], shown: &[Column]) -> Vec<Vec<String>> {
     rows.iter().map(|row| shown.iter().map(|(name, _)| cell(row, name)).collect()).collect()
 }
 
+/// Columns are at least so wide, as docker's are, without the blanks between them.
+const NARROWEST: usize = 7;
+
 /// Left-aligned columns three spaces apart; the last one is not padded.
 ///
 /// # Errors
@@ -71,8 +75,9 @@ fn cells(rows: &[Map<String, Value>], shown: &[Column]) -> Vec<Vec<String>> {
 pub(crate) fn columns(head: &[String], rows: &[Vec<String>]) -> Result<(), Failure> {
     let all = || std::iter::once(head).chain(rows.iter().map(Vec::as_slice));
     let count = all().map(<[String]>::len).max().unwrap_or(0);
-    let width =
-        |column: usize| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0).max(NARROWEST)
+    };
     let widths: Vec<usize> = (0..count).map(width).collect();
     for row in all() {
         let mut line = String::new();

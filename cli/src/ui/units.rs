@@ -112,6 +112,19 @@ pub(crate) fn rfc3339(unix: u64) -> String {
     at.unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
 
+/// A time of Unix seconds as docker's lists have it: `2026-01-02 15:04:05 +0000 UTC`.
+pub(crate) fn docker_time(unix: u64) -> String {
+    format!("{} +0000 UTC", rfc3339(unix).trim_end_matches('Z').replace('T', " "))
+}
+
+/// The same of what images say.
+pub(crate) fn docker_time_of(created: &str) -> String {
+    match created.parse::<Timestamp>() {
+        Ok(time) => docker_time(u64::try_from(time.as_second()).unwrap_or(0)),
+        Err(_) => created.to_owned(),
+    }
+}
+
 /// `2 hours ago` of Unix milliseconds.
 pub(crate) fn ago_ms(millis: u64) -> String {
     ago(Some(&time_ms(millis)))

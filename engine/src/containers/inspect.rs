@@ -140,7 +140,10 @@ fn config(info: &ContainerInfo, image: &Image) -> Value {
     let mut labels = own.labels.clone();
     labels.extend(spec.labels.clone());
     let health = HealthPlan::of(spec, image).map(|plan| {
-        let test: Vec<String> = std::iter::once("CMD".to_owned()).chain(plan.argv.iter().cloned()).collect();
+        let test = match (&spec.health.command, &own.healthcheck) {
+            (Some(line), _) => vec!["CMD-SHELL".to_owned(), line.clone()],
+            (None, image) => image.as_ref().map(|health| health.test.clone()).unwrap_or_default(),
+        };
         json!({
             "Test": test,
             "Interval": plan.interval.as_nanos() as u64,
@@ -243,8 +246,8 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "NetworkMode": spec.network.name(),
         "RestartPolicy": { "Name": restart, "MaximumRetryCount": most },
         "AutoRemove": spec.remove,
-        "CapAdd": spec.capabilities.add,
-        "CapDrop": spec.capabilities.drop,
+        "CapAdd": capabilities(&spec.capabilities.add),
+        "CapDrop": capabilities(&spec.capabilities.drop),
         "CgroupnsMode": mode(&spec.cgroupns, "private"),
         "Dns": spec.names.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "DnsOptions": spec.names.options,
@@ -270,7 +273,8 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "Sysctls": spec.sysctls,
         "Init": spec.init,
         "Memory": limits.memory.unwrap_or(0),
-        "MemorySwap": limits.memory_swap.unwrap_or(0),
+        // Without the flag it is twice the memory, and docker shows it so.
+        "MemorySwap": limits.memory_swap.or(limits.memory.map(|bytes| bytes.max(0).saturating_mul(2))).unwrap_or(0),
         "MemoryReservation": limits.memory_reservation.unwrap_or(0),
         "NanoCpus": limits.cpu_thousandths.unwrap_or(0).saturating_mul(1_000_000),
         "CpuShares": limits.cpu_shares.unwrap_or(0),
@@ -296,8 +300,18 @@ fn host_config(spec: &ContainerSpec) -> Value {
             shown.insert("Tmpfs".to_owned(), Value::Object(tmpfs));
         }
         shown.insert("Runtime".to_owned(), json!("dunnage"));
+        shown.extend(super::inspect_rest::host_config(spec));
     }
     shown
+}
+
+/// With their prefix, as docker shows them.
+fn capabilities(names: &[String]) -> Vec<String> {
+    let whole = |name: &String| match name.as_str() {
+        "ALL" => name.clone(),
+        name => format!("CAP_{}", name.trim_start_matches("CAP_")),
+    };
+    names.iter().map(whole).collect()
 }
 
 fn bind(mount: &MountSpec) -> Option<String> {
@@ -400,7 +414,7 @@ impl Engine {
         let first = networks.get(&name).cloned().unwrap_or_default();
         let of_first = |key: &str| first.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         if networks.is_empty() && !name.starts_with("container:") {
-            networks.insert(name, json!({ "IPAddress": "", "Gateway": "", "MacAddress": "" }));
+            networks.insert(name, super::inspect_rest::no_endpoint());
         }
         let mut ports: Map<String, Value> = Map::new();
         for port in self.port_bindings(&info.record.id)? {

@@ -62,6 +62,14 @@ impl Engine {
         spec.check_users()?;
         spec.check_signals(image)?;
         self.check_links(&spec)?;
+        // As with docker the same words twice are one mount.
+        let mut known = Vec::new();
+        spec.mounts.retain(|mount| {
+            !known.contains(mount) && {
+                known.push(mount.clone());
+                true
+            }
+        });
         let mut targets: Vec<&Path> = spec.mounts.iter().map(|mount| mount.target.as_path()).collect();
         targets.sort_unstable();
         if let Some([twice, _]) = targets.windows(2).find(|pair| matches!(pair, [a, b] if a == b)) {

@@ -11,6 +11,7 @@ mod exec;
 mod exec_terminal;
 mod image;
 mod inspect;
+mod inspect_rest;
 mod joins;
 mod launch;
 mod lifecycle;

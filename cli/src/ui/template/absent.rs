@@ -21,12 +21,24 @@ const TEXTS: [&str; 17] = [
     "Gateway",
     "IPAddress",
 ];
-const LISTS: [&str; 10] =
-    ["Entrypoint", "Cmd", "Env", "OnBuild", "Shell", "RepoDigests", "RepoTags", "Aliases", "Links", "DNSNames"];
+const LISTS: [&str; 12] = [
+    "VolumesFrom",
+    "ExecIDs",
+    "Entrypoint",
+    "Cmd",
+    "Env",
+    "OnBuild",
+    "Shell",
+    "RepoDigests",
+    "RepoTags",
+    "Aliases",
+    "Links",
+    "DNSNames",
+];
 const MAPS: [&str; 5] = ["Labels", "Volumes", "ExposedPorts", "Options", "Annotations"];
 const FLAGS: [&str; 7] =
     ["Tty", "OpenStdin", "StdinOnce", "AttachStdin", "AttachStdout", "AttachStderr", "NetworkDisabled"];
-const POINTERS: [&str; 4] = ["Health", "Healthcheck", "StopTimeout", "UsageData"];
+const POINTERS: [&str; 5] = ["MemorySwappiness", "Health", "Healthcheck", "StopTimeout", "UsageData"];
 /// Maps whose keys are the users' own: what is not in them is no mistake of the template.
 const FREE: [&str; 13] = [
     "Labels",
@@ -56,6 +68,17 @@ pub(super) fn field(name: &str) -> Option<Value> {
         Some(json!(false))
     } else {
         POINTERS.contains(&name).then_some(Value::Null)
+    }
+}
+
+/// What `index` gives for a key that a map of the users' own does not have: docker's maps of texts have the empty one, those
+/// of lists the empty list.
+pub(super) fn entry(name: &str, map: &Map<String, Value>) -> Value {
+    match name {
+        _ if !is_free(name, map) => Value::Null,
+        "Ports" | "PortBindings" => json!([]),
+        "Networks" | "ExposedPorts" | "Volumes" | "Containers" => Value::Null,
+        _ => json!(""),
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a template's nodes and a value to text.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::functions::{call_function, truth};
 use super::{Head, METHOD, Node, Operand, Pipeline, absent};
@@ -211,7 +211,9 @@ fn field(from: &Found, path: &[String]) -> Result<Found, String> {
             Value::Object(map) => match map.get(name) {
                 Some(inner) => inner.clone(),
                 None if absent::is_free(&at.name, map) => Value::Null,
-                None => absent::field(name).ok_or_else(|| unknown_field(name, map.keys()))?,
+                None => {
+                    spelled(name, map).or_else(|| absent::field(name)).ok_or_else(|| unknown_field(name, map.keys()))?
+                }
             },
             Value::Null => return Err(format!("the template asks for .{name} of what is not there")),
             _ => return Err(format!("the template asks for .{name} of what has no fields")),
@@ -219,6 +221,11 @@ fn field(from: &Found, path: &[String]) -> Result<Found, String> {
         at = Found { value, name: name.clone() };
     }
     Ok(at)
+}
+
+/// Docker's types spell some fields in other letters than its JSON, as `.ID` and `.Id`, and scripts have both.
+fn spelled(name: &str, map: &Map<String, Value>) -> Option<Value> {
+    map.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
 }
 
 fn unknown_field<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::eval::{Found, Scope, operand_value, show};
 use super::printf::printf;
-use super::{METHOD, Operand};
+use super::{METHOD, Operand, absent};
 
 /// Calls a function with what stands behind it, and what was piped into it as the last argument.
 pub(super) fn call_function(
@@ -27,7 +27,14 @@ pub(super) fn call_function(
             _ => Err("the template's `json` takes 1 argument".to_owned()),
         };
     }
+    // What the last key is looked up in has a name only where it is the first argument.
+    let of_map = found.first().filter(|_| name == "index" && found.len() == 2).map(|first| first.name.clone());
     let arguments: Vec<Value> = found.into_iter().map(Found::settled).collect();
+    if let (Some(of_map), [Value::Object(map), Value::String(key)]) = (of_map, arguments.as_slice())
+        && !map.contains_key(key)
+    {
+        return Ok(Found::plain(absent::entry(&of_map, map)));
+    }
     if scope.heading && matches!(name, "split" | "join" | "title" | "lower" | "upper" | "truncate") {
         return Ok(Found::plain(arguments.into_iter().find(Value::is_string).unwrap_or(Value::Null)));
     }

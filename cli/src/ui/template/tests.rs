@@ -57,6 +57,9 @@ fn what_scripts_use() {
         ("a {{- .N -}} b", "a3b"),
         ("{{/* nothing */}}", ""),
         ("{{.Config.Labels.none}}", "<no value>"),
+        ("{{index .Config.Labels \"none\"}}|{{with index .Config.Labels \"none\"}}x{{end}}", "|"),
+        ("{{index .Ports \"81/tcp\"}}", "[]"),
+        ("{{.ID}} {{.STATE.status}}", "sha256:abc running"),
         ("{{.Names}}", "[a b]"),
         ("{{println .N}}", "3\n"),
         ("{{printf \"%s:%d\" .Id .N}}", "sha256:abc:3"),
@@ -89,6 +92,7 @@ fn headings_are_left_as_they_are() {
 fn mistakes_are_named() {
     for (template, part) in [
         ("{{.Idd}}", "Idd"),
+        ("{{.Config.Labels.K.x}}", "of what is not there"),
         ("{{.State.Statu}}", "did you mean .Status?"),
         ("{{.State.Health.Status}}", "not there"),
         ("{{.Id", "}}"),

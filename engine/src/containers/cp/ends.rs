@@ -210,7 +210,7 @@ fn host_root(path: &Path) -> Result<(TreeRoot, PathBuf)> {
 }
 
 fn missing(shown: &str) -> Error {
-    failed("find", shown, io::ErrorKind::NotFound)
+    Error::file("find", shown, io::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error()))
 }
 
 fn failed(doing: &'static str, shown: &str, kind: io::ErrorKind) -> Error {
