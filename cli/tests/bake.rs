@@ -1,6 +1,9 @@
 //! `dunnage bake` as a user runs it.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+use std::io::Write;
+use std::process::Stdio;
+
 use testdata::{BASE, Dunnage};
 
 const TOML: &str = r#"
@@ -179,4 +182,82 @@ fn the_first_target_that_fails_stops_the_others_and_what_stands_on_it() {
     }
     assert!(!ran.stderr.contains("[c "), "{}", ran.stderr);
     assert!(dunnage.leftovers().is_empty());
+}
+
+const HCL: &str = r#"
+variable "TAG" { default = "v1" }
+function "named" {
+  params = [name]
+  result = ["${name}:${TAG}", notequal("v1", TAG) ? "${name}:new" : ""]
+}
+target "default" {
+  name = "app-${item.who}"
+  matrix = { item = [{ who = "me" }, { who = "you" }] }
+  context = "${BAKE_CMD_CONTEXT}src"
+  args = { WHO = upper(item.who) }
+  tags = named("app-${item.who}")
+  platforms = [BAKE_LOCAL_PLATFORM]
+}
+target "inline" {
+  dockerfile-inline = "FROM base\nCOPPY a b\n"
+}
+"#;
+
+#[test]
+fn a_file_of_buildx_with_functions_is_built_and_told_of() {
+    let Some(dunnage) = dunnage() else { return };
+    std::fs::remove_file(dunnage.dir("src").parent().unwrap().join("dunnage.toml")).unwrap();
+    dunnage.write("docker-bake.hcl", HCL);
+    dunnage.run(["bake", "--metadata-file", "built.json", "--provenance=false", "--allow", "fs.read=/tmp,ssh"]).ok();
+    assert_eq!(dunnage.run(["run", "--rm", "app-me:v1"]).ok().stdout, "ME\n");
+    let file = dunnage.dir("src").parent().unwrap().join("built.json");
+    let built: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(built["app-you"]["image.name"], "app-you:v1", "{built}");
+    assert_eq!(built["app-me"]["containerimage.config.digest"], dunnage.image_id("app-me:v1").trim());
+    // A variable of the command line is before the environment's, and must be one.
+    let printed = dunnage.command(["bake", "--print", "--var", "TAG=v3", "app-me"]).env("TAG", "v2").output().unwrap();
+    let printed: serde_json::Value = serde_json::from_slice(&printed.stdout).unwrap();
+    assert_eq!(printed["target"]["app-me"]["tags"], serde_json::json!(["app-me:v3", "app-me:new"]));
+    assert_eq!(printed["target"]["app-me"]["dockerfile"], "Dockerfile");
+    dunnage.run(["bake", "--var", "NOPE=1"]).fails(2, "--var NOPE: no file has this variable");
+    let listed = dunnage.run(["bake", "--list", "type=variables,format=json"]).ok().stdout;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!((&listed[0]["name"], &listed[0]["value"]), (&"TAG".into(), &"v1".into()));
+    // Questions are asked of each target, and of a text that is in no file.
+    let outline = dunnage.run(["bake", "--call", "outline", "app-me"]).ok().stdout;
+    assert!(outline.contains("WHO"), "{outline}");
+    let checked = dunnage.run(["bake", "--check", "inline"]).fails_with(1).stdout;
+    assert!(checked.contains("unknown instruction: COPPY"), "{checked}");
+    dunnage.run(["bake", "--check", "--call", "check"]).fails(2, "--call");
+    dunnage
+        .run(["bake", "--metadata-file", "/nowhere/x", "app-me"])
+        .fails(2, "cannot write --metadata-file /nowhere/x");
+}
+
+#[test]
+fn the_project_file_may_be_on_standard_input() {
+    let Some(dunnage) = dunnage() else { return };
+    for text in [r#"{"target": {"default": {"tags": ["in:json"]}}}"#, "target \"default\" { tags = [\"in:hcl\"] }"] {
+        let mut command = dunnage.command(["bake", "-f", "-", "--print"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("\"in:"), "{text}");
+    }
+}
+
+#[test]
+fn what_was_chosen_is_pushed() {
+    let Some(dunnage) = dunnage() else { return };
+    // A port that nobody serves: the push begins, and it is that of the target that was asked for.
+    let set = ["--set", "app.tags=127.0.0.1:9/app:1", "--push", "app"];
+    let ran = dunnage.run([&["bake"][..], &set].concat());
+    assert!(
+        ran.code != 0 && ran.stderr.contains("127.0.0.1:9/app") && !ran.stderr.contains("made/base:latest to"),
+        "{}",
+        ran.stderr
+    );
+    dunnage
+        .run(["bake", "--push", "--set", "tool.tags=", "tool"])
+        .fails(2, "target `tool`: --push needs a name to push under");
 }

@@ -53,7 +53,9 @@ use std::sync::OnceLock;
 
 pub use archives::{ArchiveFormat, ImportRequest, LoadInput, Loaded, SaveOutput};
 pub use attest::{Annotation, Attest, AttestFlag, Provenance, ProvenanceMode};
-pub use bake::{BakeChoice, BakeFile, BakeFormat, BakeGroup, BakePlan, BakeTarget, BakeVariable, Fields, Project};
+pub use bake::{
+    BakeChoice, BakeFile, BakeFormat, BakeGroup, BakePlan, BakeTarget, BakeVariable, COMMAND_CONTEXT, Fields, Project,
+};
 pub use bootstrap::{BootstrapBase, SearchPath};
 pub use build::{BuildRequest, Built};
 pub use builder::{

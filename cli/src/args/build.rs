@@ -201,7 +201,7 @@ pub(crate) enum CallMethod {
 
 impl Call {
     /// `METHOD[,format=json|text]`, as buildx has it; `build` is not a question.
-    fn parse(text: &str) -> Result<Call, String> {
+    pub(super) fn parse(text: &str) -> Result<Call, String> {
         let mut parts = text.split(',');
         let method = match parts.next().unwrap_or_default() {
             "check" | "lint" => CallMethod::Check,

@@ -2,33 +2,44 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
-use engine::{BakeChoice, BakeFile, BakeFormat, BakePlan, BakeTarget, Project};
+use engine::{BakeChoice, BakeFile, BakeFormat, BakePlan, BakeTarget, COMMAND_CONTEXT, Project};
+use serde_json::{Value, json};
 
-use super::build::{Besides, Job};
+use super::build::{Besides, Collected, Job};
 use super::side_by_side::{Baked, side_by_side};
 use super::{Failure, Outcome};
-use crate::args::{BakeArgs, BakeList, bake_build_args};
+use crate::args::{BakeArgs, BakeList, BuildArgs, bake_build_args};
 use crate::ui::progress::{Screen, Target};
 use crate::{config, ui};
 
 /// Looked for where no file is named: the first of our own, else all of these.
 const OWN: &str = "dunnage.toml";
+/// Longest file that is read from standard input.
+const FILE_LIMIT: u64 = 16 << 20;
 const DOCKERS: [&str; 4] =
     ["docker-bake.json", "docker-bake.override.json", "docker-bake.hcl", "docker-bake.override.hcl"];
 
 pub(super) fn bake(root: Option<PathBuf>, args: &BakeArgs) -> Outcome {
-    let project = Project::read(&files(&args.file)?, &config::variable)?;
+    let given: BTreeMap<&str, &str> = args.var.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let environment = |name: &str| given.get(name).map(|value| (*value).to_owned()).or_else(|| config::variable(name));
+    let project = Project::read(&files(&args.file)?, &environment)?;
+    if let Some(unknown) = given.keys().find(|name| !project.variables().iter().any(|known| known.name == **name)) {
+        return Err(Failure::usage(format!("--var {unknown}: no file has this variable")));
+    }
     if let Some(what) = args.list {
         return list(&project, what);
     }
     let plan = project.plan(&BakeChoice { targets: args.targets.clone(), set: args.set.clone() })?;
     if args.print {
-        let text = serde_json::to_string_pretty(&plan).map_err(|error| Failure::usage(error.to_string()))?;
+        let text = serde_json::to_string_pretty(&printed(&plan)).map_err(|error| Failure::usage(error.to_string()))?;
         ui::line(&text)?;
         return Ok(0);
     }
+    let collected: Option<Collected> = args.metadata_file.as_ref().map(|_| Collected::default());
     // All of them are read before the first is built.
     let mut builds = Vec::new();
     for name in &plan.order {
@@ -43,13 +54,27 @@ pub(super) fn bake(root: Option<PathBuf>, args: &BakeArgs) -> Outcome {
             index += 1;
             index <= said.len() || !said.contains(word)
         });
+        if args.push && plan.chosen.contains(name) {
+            if target.tags.is_empty() {
+                return Err(wrong("--push needs a name to push under: it has no tags".to_owned()));
+            }
+            words.insert(0, "--push".into());
+        }
         let texts: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let inline = target.dockerfile_inline.clone();
         // A text that stands in no file cannot be asked for again.
         let asked = if inline.is_none() { super::asked(&texts) } else { None };
-        builds.push((name, bake_build_args(words).map_err(wrong)?, Besides { asked, inline, target: None }));
+        let mut build = bake_build_args(words).map_err(wrong)?;
+        // What the command line says goes to all, besides what they say themselves.
+        build.allow.extend(args.allow.iter().flatten().cloned());
+        build.sbom = args.sbom.clone().or(build.sbom);
+        build.provenance = args.provenance.clone().or(build.provenance);
+        build.call = args.call.or(build.call);
+        let collected = collected.clone().map(|all| (name.clone(), all));
+        builds.push((name, build, Besides { asked, inline, target: None, collected }));
     }
-    if builds.len() > 1 && builds.iter().all(|(_, build, _)| build.call.is_none()) {
+    let telling = |build: &BuildArgs| build.check || build.call.is_some();
+    if builds.len() > 1 && !builds.iter().any(|(_, build, _)| telling(build)) {
         let screen = Screen::default();
         let mut targets = Vec::new();
         for (name, build, besides) in builds {
@@ -57,15 +82,38 @@ pub(super) fn bake(root: Option<PathBuf>, args: &BakeArgs) -> Outcome {
             let job = Job::read(build, Besides { target: Some(target), ..besides })?;
             targets.push(Baked { job, needs: needs(&plan, name) });
         }
-        return side_by_side(root, args.storage, &targets);
+        side_by_side(root, args.storage, &targets)?;
+        return tell(args, collected);
     }
+    let mut code = 0;
     for (name, build, besides) in builds {
         if plan.order.len() > 1 {
             ui::note(&format!("target {name}"));
         }
-        super::build::build(root.clone(), build, besides)?;
+        // Mistakes of one target say nothing of the others.
+        code = super::build::build(root.clone(), build, besides)?.max(code);
+    }
+    tell(args, collected).map(|_| code)
+}
+
+/// `--metadata-file`: all that was built.
+fn tell(args: &BakeArgs, collected: Option<Collected>) -> Outcome {
+    if let (Some(path), Some(all)) = (&args.metadata_file, collected) {
+        let all = all.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        super::metadata::write(path, &Value::Object(all))?;
     }
     Ok(0)
+}
+
+/// The plan as programs know it from bake: nothing is inherited any more, and what is not said is.
+fn printed(plan: &BakePlan) -> BakePlan {
+    let mut plan = plan.clone();
+    for target in plan.target.values_mut() {
+        target.inherits.clear();
+        target.context.get_or_insert_with(|| ".".to_owned());
+        target.dockerfile.get_or_insert_with(|| "Dockerfile".to_owned());
+    }
+    plan
 }
 
 fn files(named: &[PathBuf]) -> Result<Vec<BakeFile>, Failure> {
@@ -81,6 +129,9 @@ fn files(named: &[PathBuf]) -> Result<Vec<BakeFile>, Failure> {
         )));
     }
     let read = |path: PathBuf| {
+        if path.as_os_str() == "-" {
+            return standard_input();
+        }
         let name = path.display().to_string();
         let text =
             std::fs::read_to_string(&path).map_err(|error| Failure::usage(format!("cannot read {name}: {error}")))?;
@@ -89,9 +140,28 @@ fn files(named: &[PathBuf]) -> Result<Vec<BakeFile>, Failure> {
     found.into_iter().map(read).collect()
 }
 
+/// JSON begins with a brace, and nothing else does.
+fn standard_input() -> Result<BakeFile, Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .take(FILE_LIMIT)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::usage(format!("cannot read standard input: {error}")))?;
+    let format = if text.trim_start().starts_with('{') { BakeFormat::Json } else { BakeFormat::Hcl };
+    Ok(BakeFile { format, name: "standard input".to_owned(), text })
+}
+
 fn list(project: &Project, what: BakeList) -> Outcome {
-    match what {
-        BakeList::Targets => {
+    if what.json {
+        let document = match what.variables {
+            true => json!(project.variables()),
+            false => json!({ "targets": project.targets(), "groups": project.groups() }),
+        };
+        ui::line(&ui::foreign::json(&document))?;
+        return Ok(0);
+    }
+    match what.variables {
+        false => {
             for (name, target) in project.targets() {
                 let description = target.description.as_deref().unwrap_or_default();
                 ui::line(format!("{name:<24} {}", ui::foreign::line(description)).trim_end())?;
@@ -100,7 +170,7 @@ fn list(project: &Project, what: BakeList) -> Outcome {
                 ui::line(&format!("{name:<24} group of {}", members.join(", ")))?;
             }
         }
-        BakeList::Variables => {
+        true => {
             for variable in project.variables() {
                 let description = variable.description.as_deref().unwrap_or_default();
                 let line = format!("{:<24} {:<24} {}", variable.name, variable.value, ui::foreign::line(description));
@@ -113,11 +183,8 @@ fn list(project: &Project, what: BakeList) -> Outcome {
 
 /// The command line that a target comes to.
 fn words(plan: &BakePlan, name: &str, target: &BakeTarget) -> Result<Vec<OsString>, String> {
-    if target.dockerfile_inline.is_some() && target.call.is_some() {
-        return Err("call needs a Dockerfile that is a file, and not dockerfile-inline".to_owned());
-    }
     let mut words = Words::default();
-    let context = target.context.as_deref().unwrap_or(".");
+    let context = here(target.context.as_deref().unwrap_or("."));
     // As with docker the text rules over a file that an inherited target names.
     if let Some(file) = target.dockerfile.as_ref().filter(|_| target.dockerfile_inline.is_none()) {
         // As with docker: relative to the context, where that is a directory of this machine.
@@ -125,7 +192,7 @@ fn words(plan: &BakePlan, name: &str, target: &BakeTarget) -> Result<Vec<OsStrin
         words.pair("--file", if below { Path::new(context).join(file).into_os_string() } else { file.into() });
     }
     for (name, source) in &target.contexts {
-        words.text("--build-context", &format!("{name}={}", named(plan, source)));
+        words.text("--build-context", &format!("{name}={}", here(&named(plan, source))));
     }
     words.values("--build-arg", &target.args);
     words.values("--label", &target.labels);
@@ -158,6 +225,15 @@ fn words(plan: &BakePlan, name: &str, target: &BakeTarget) -> Result<Vec<OsStrin
     words.0.push("--".into());
     words.0.push(context.into());
     Ok(words.0)
+}
+
+/// A path of the place where the command was given, which is where all paths are taken from here.
+fn here(path: &str) -> &str {
+    match path.strip_prefix(COMMAND_CONTEXT) {
+        Some("") => ".",
+        Some(path) => path,
+        None => path,
+    }
 }
 
 /// What a named context stands for; another target is the image that it was built as.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
 use engine::{
@@ -24,7 +24,11 @@ struct Files {
     iidfile: Option<PathBuf>,
     metadata: Option<PathBuf>,
     timings: Option<PathBuf>,
+    collected: Option<(String, Collected)>,
 }
+
+/// What is told of the builds of several targets, in one file.
+pub(super) type Collected = Arc<Mutex<serde_json::Map<String, serde_json::Value>>>;
 
 /// What a build has besides its arguments.
 #[derive(Default)]
@@ -35,14 +39,19 @@ pub(super) struct Besides {
     pub(super) inline: Option<String>,
     /// The target that it is, where several are built side by side.
     pub(super) target: Option<Target>,
+    /// Where to tell of it, under which name.
+    pub(super) collected: Option<(String, Collected)>,
 }
 
 pub(super) fn build(root: Option<PathBuf>, args: BuildArgs, besides: Besides) -> Outcome {
-    if args.check {
-        return super::check::found(root, &request(args)?, None, CheckFormat::Text);
-    }
-    if let Some(call) = args.call {
-        return super::call::call(root, call, &request(args)?);
+    if args.check || args.call.is_some() {
+        let call = args.call;
+        let mut request = request(args)?;
+        request.dockerfile = besides.inline.map(DockerfileSource::Text).or(request.dockerfile);
+        return match call {
+            Some(call) => super::call::call(root, call, &request),
+            None => super::check::found(root, &request, None, CheckFormat::Text),
+        };
     }
     if args.debug && !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(Failure::usage("--debug opens a shell, which needs a terminal on standard input and output"));
@@ -86,7 +95,7 @@ pub(super) struct Job {
 impl Job {
     /// Reads what a build is asked for; what it is lent is read too.
     pub(super) fn read(args: BuildArgs, besides: Besides) -> Result<Job, Failure> {
-        let Besides { asked, inline, target } = besides;
+        let Besides { asked, inline, target, collected } = besides;
         let mode = mode(args.progress, args.quiet)?;
         if args.push && args.tag.is_empty() {
             return Err(Failure::usage("--push needs a name to push under: add -t NAME"));
@@ -105,6 +114,7 @@ impl Job {
                 iidfile: args.iidfile.clone(),
                 metadata: args.metadata_file.clone(),
                 timings: args.timings.clone(),
+                collected,
             },
             target,
             request: request(args)?,
@@ -138,7 +148,7 @@ impl Job {
 
     /// What is written besides the outputs.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        let Files { iidfile, metadata, timings } = &self.files;
+        let Files { iidfile, metadata, timings, .. } = &self.files;
         let trace = timings.as_deref().map(super::timings::trace_path);
         [iidfile, metadata, timings, &trace].into_iter().flatten().cloned().collect()
     }
@@ -214,9 +224,15 @@ fn finish(engine: &Engine, built: &Built, quiet: bool, files: &Files) -> Result<
         std::fs::write(path, &built.id)
             .map_err(|error| Failure::usage(format!("cannot write --iidfile {}: {error}", path.display())))?;
     }
-    if let Some(path) = &files.metadata {
+    if files.metadata.is_some() || files.collected.is_some() {
         let record = if built.build.is_empty() { None } else { Some(engine.build_record(Some(&built.build))?) };
-        super::metadata::write(path, built, record.as_ref())?;
+        let document = super::metadata::document(built, record.as_ref());
+        if let Some(path) = &files.metadata {
+            super::metadata::write(path, &document)?;
+        }
+        if let Some((name, all)) = &files.collected {
+            all.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), document);
+        }
     }
     Ok(())
 }

@@ -7,9 +7,10 @@ use hcl::eval::{Context, Evaluate};
 use hcl::expr::Expression;
 use serde::de::DeserializeOwned;
 
+use super::inline::Functions;
 use super::model::BakeTarget;
 use super::read::{Attributes, Blocks};
-use super::{BakeVariable, Project, functions};
+use super::{BakeVariable, COMMAND_CONTEXT, Project, functions};
 use crate::error::{Error, Result};
 
 /// Most targets that a matrix may become.
@@ -19,8 +20,11 @@ const MATRIX_LIMIT: usize = 1000;
 type Combination = Vec<(String, Value)>;
 
 pub(super) fn expand(blocks: Blocks, environment: &dyn Fn(&str) -> Option<String>) -> Result<Project> {
-    let Blocks { variables, locals, targets, groups, files } = blocks;
+    let Blocks { variables, locals, targets, groups, files, .. } = without_functions(blocks)?;
     let mut context = functions::context();
+    // Bake's own names: what this machine is, and where the command was given.
+    context.declare_var("BAKE_LOCAL_PLATFORM", cache::Platform::host().to_string());
+    context.declare_var("BAKE_CMD_CONTEXT", COMMAND_CONTEXT);
     let mut project =
         Project { variables: declare(&mut context, &variables, &locals, environment)?, ..Project::default() };
     let mut plain = BTreeMap::new();
@@ -46,6 +50,27 @@ pub(super) fn expand(blocks: Blocks, environment: &dyn Fn(&str) -> Option<String
         project.targets.insert(name.clone(), inherit(name, &plain, &mut Vec::new())?);
     }
     Ok(project)
+}
+
+/// The blocks with the calls of the files' own functions replaced by what these give.
+fn without_functions(mut blocks: Blocks) -> Result<Blocks> {
+    let of = |kind: &str, name: &str, reason: String| Error::ProjectFile { file: format!("{kind} `{name}`"), reason };
+    let functions = Functions::read(&blocks.functions).map_err(|(name, reason)| of("function", &name, reason))?;
+    let inline = |kind: &str, name: &str, expression: &mut Expression| -> Result<()> {
+        *expression = functions.inline(expression).map_err(|reason| of(kind, name, reason))?;
+        Ok(())
+    };
+    for (name, expression) in &mut blocks.locals {
+        inline("variable", name, expression)?;
+    }
+    for (kind, named) in
+        [("variable", &mut blocks.variables), ("target", &mut blocks.targets), ("group", &mut blocks.groups)]
+    {
+        for (name, attributes) in named {
+            attributes.values_mut().try_for_each(|expression| inline(kind, name, expression))?;
+        }
+    }
+    Ok(blocks)
 }
 
 /// Gives every variable its value: the environment's, else its default, which may name other variables.
@@ -228,13 +253,21 @@ impl Expander<'_> {
         let mut fields = serde_json::Map::new();
         for (key, expression) in attributes.iter().filter(|(key, _)| *key != "matrix" && *key != "name") {
             let value = self.value(key, expression, context)?;
-            // An attribute that is null is one that is not there.
+            // An attribute that is null is one that is not there, and so is a text of a list that is empty.
+            let value = match value {
+                Value::Array(list) => list.into_iter().filter(|one| !is_nothing(one)).collect(),
+                other => other,
+            };
             if value != Value::Null {
                 fields.insert(key.clone(), serde_json::to_value(value).map_err(|error| self.wrong(error))?);
             }
         }
         serde_json::from_value(serde_json::Value::Object(fields)).map_err(|error| self.wrong(error))
     }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    *value == Value::Null || value.as_str() == Some("")
 }
 
 /// A target over all that it inherits; later names in `inherits` win over earlier ones.

@@ -71,14 +71,15 @@ pub(super) fn context() -> Context<'static> {
     {
         context.declare_func(name, FuncDef::builder().variadic_param(ParamType::Any).build(function));
     }
+    super::more::declare(&mut context);
     context
 }
 
-fn text_at(args: &FuncArgs, at: usize) -> &str {
+pub(super) fn text_at(args: &FuncArgs, at: usize) -> &str {
     args.get(at).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn list_at(args: &FuncArgs, at: usize) -> &[Value] {
+pub(super) fn list_at(args: &FuncArgs, at: usize) -> &[Value] {
     args.get(at).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
@@ -122,7 +123,7 @@ fn join(args: FuncArgs) -> Outcome {
     Ok(Value::from(texts?.join(text_at(&args, 0))))
 }
 
-fn plain(value: &Value) -> Result<String, String> {
+pub(super) fn plain(value: &Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),

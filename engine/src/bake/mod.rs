@@ -9,7 +9,9 @@
 
 mod expand;
 mod functions;
+mod inline;
 mod model;
+mod more;
 mod overrides;
 mod read;
 mod select;
@@ -21,6 +23,9 @@ use serde::Serialize;
 pub use self::model::{BakeTarget, Fields};
 pub use self::read::BakeFormat;
 use crate::error::Result;
+
+/// What a context begins with that is a path of the place where the command was given.
+pub const COMMAND_CONTEXT: &str = "cwd://";
 
 /// A project file, read by the caller.
 #[derive(Debug, Clone)]
@@ -71,6 +76,9 @@ pub struct BakePlan {
     /// Their names, what a target stands on before it.
     #[serde(skip)]
     pub order: Vec<String>,
+    /// Those of them that were asked for by name or group; the others are the contexts of these.
+    #[serde(skip)]
+    pub chosen: Vec<String>,
 }
 
 /// A named set of targets.

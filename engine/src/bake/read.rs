@@ -41,6 +41,7 @@ pub(super) struct Blocks {
     pub(super) locals: Attributes,
     pub(super) targets: BTreeMap<String, Attributes>,
     pub(super) groups: BTreeMap<String, Attributes>,
+    pub(super) functions: BTreeMap<String, Attributes>,
     /// The file that a target was first seen in, for messages.
     pub(super) files: BTreeMap<String, String>,
 }
@@ -56,6 +57,7 @@ impl Blocks {
         merge(&mut self.variables, other.variables);
         merge(&mut self.targets, other.targets);
         merge(&mut self.groups, other.groups);
+        merge(&mut self.functions, other.functions);
         self.locals.extend(other.locals);
         for (name, file) in other.files {
             self.files.entry(name).or_insert(file);
@@ -70,14 +72,9 @@ impl Blocks {
                 &mut self.targets
             }
             "group" => &mut self.groups,
-            "function" => {
-                return Err(wrong(
-                    file,
-                    format!("the function `{name}`: functions of one's own are not supported; write its text out"),
-                ));
-            }
+            "function" => &mut self.functions,
             other => {
-                let help = grammar::nearest(other, ["variable", "target", "group"])
+                let help = grammar::nearest(other, ["variable", "target", "group", "function"])
                     .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
                 return Err(wrong(file, format!("`{other}` is no kind of block{help}")));
             }
@@ -149,7 +146,7 @@ fn data_blocks(file: &BakeFile, value: Value) -> Result<Blocks> {
     };
     let mut blocks = Blocks::default();
     for (kind, named) in top {
-        let is_kind = matches!(kind.as_str(), "variable" | "target" | "group");
+        let is_kind = matches!(kind.as_str(), "variable" | "target" | "group" | "function");
         let Value::Object(named) = named else {
             if is_kind {
                 return Err(wrong(file, format!("`{kind}` must be a map of names")));

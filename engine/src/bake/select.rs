@@ -10,16 +10,17 @@ const DEFAULT: &str = "default";
 
 pub(super) fn select(project: &Project, wanted: &[String]) -> Result<BakePlan> {
     let names = if wanted.is_empty() { default_names(project)? } else { wanted.to_vec() };
-    let mut plan = BakePlan { group: BTreeMap::new(), target: BTreeMap::new(), order: Vec::new() };
+    let mut plan = BakePlan { group: BTreeMap::new(), target: BTreeMap::new(), order: Vec::new(), chosen: Vec::new() };
     let mut chosen = Vec::new();
     for name in &names {
         add(project, name, &mut plan, &mut chosen, &mut Vec::new())?;
     }
     let asked = BakeGroup { targets: if wanted.is_empty() { chosen.clone() } else { names } };
     plan.group.entry(DEFAULT.to_owned()).or_insert(asked);
-    for name in chosen {
-        order(project, &name, &mut plan, &mut Vec::new())?;
+    for name in &chosen {
+        order(project, name, &mut plan, &mut Vec::new())?;
     }
+    plan.chosen = chosen;
     Ok(plan)
 }
 

@@ -1,5 +1,5 @@
 //! Project files of all three formats, and what they come to.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::*;
 
@@ -149,7 +149,7 @@ fn mistakes_are_named() {
             &[],
             "circle: a → b → a",
         ),
-        (BakeFormat::Hcl, "function \"f\" { params = [] }", &[], &[], "functions of one's own"),
+        (BakeFormat::Hcl, "function \"f\" { params = [] }", &[], &[], "needs a `result`"),
     ];
     for (format, text, targets, set, expected) in cases {
         let found =
@@ -166,4 +166,110 @@ fn variables_take_the_environments_value_in_their_own_type() {
     assert!(found.contains("never a debug build"), "{found}");
     let project = project(BakeFormat::Hcl, HCL, &[("DEBUG", "1"), ("TAG", "x")]).unwrap();
     assert_eq!(project.targets()["app"].args["DEBUG"].as_deref(), Some("true"));
+}
+
+const FUNCTIONS: &str = r#"
+variable "TAG" { default = "v1" }
+function "image" {
+  params = [name]
+  variadic_params = parts
+  result = "reg.example/${name}:${TAG}${join("", [for part in parts : "-${part}"])}"
+}
+function "both" {
+  params = [part]
+  result = [image(part), image(part, "x", upper(part))]
+}
+target "a" {
+  tags = both("a")
+  args = { N = "${add(1, 2)}", EACH = join(",", [for part in ["p", "q"] : image(part, part)]) }
+  platforms = [BAKE_LOCAL_PLATFORM]
+  cache-from = [notequal("v1", TAG) ? "other" : "", null]
+}
+"#;
+
+#[test]
+fn functions_of_a_files_own() {
+    let project = project(BakeFormat::Hcl, FUNCTIONS, &[]).unwrap();
+    let a = &project.targets()["a"];
+    assert_eq!(a.tags, ["reg.example/a:v1", "reg.example/a:v1-x-A"]);
+    assert_eq!(a.args["N"].as_deref(), Some("3"));
+    // A name that the function binds itself is none of the caller's.
+    assert_eq!(a.args["EACH"].as_deref(), Some("reg.example/p:v1-p,reg.example/q:v1-q"));
+    assert_eq!(a.platforms, [cache::Platform::host().to_string()]);
+    assert!(a.cache_from.is_empty(), "{:?}", a.cache_from);
+}
+
+#[test]
+fn json_has_functions_too() {
+    let text = r#"{"function": {"f": {"params": ["a"], "variadic_params": "b", "result": "${a}${join(\"\", b)}"}},
+        "target": {"t": {"tags": ["${f(\"x\", \"y\", \"z\")}"]}}}"#;
+    assert_eq!(project(BakeFormat::Json, text, &[]).unwrap().targets()["t"].tags, ["xyz"]);
+}
+
+#[test]
+fn functions_are_bounded() {
+    let call = "target \"t\" { tags = [f(\"x\")] }\n";
+    let doubling: String = (0..40)
+        .map(|at| format!("function \"f{at}\" {{\n params = [a]\n result = \"${{f{}(a + a)}}\"\n}}\n", at + 1))
+        .collect();
+    for (text, expected) in [
+        ("function \"f\" {\n params = [a]\n result = f(a)\n}\n".to_owned() + call, "deeper than 50"),
+        (
+            doubling + "function \"f40\" {\n params = [a]\n result = a\n}\ntarget \"t\" { tags = [f0(1)] }\n",
+            "more than 100000",
+        ),
+        ("function \"f\" {\n params = [a, b]\n result = a\n}\n".to_owned() + call, "takes 2 arguments, not 1"),
+        ("function \"f\" {\n params = [1]\n result = 1\n}\n".to_owned() + call, "no name of a parameter"),
+        ("function \"f\" {\n parms = [a]\n result = 1\n}\n".to_owned() + call, "it has no `parms`"),
+        ("function \"f\" {\n params = [a]\n result = nope(a)\n}\n".to_owned() + call, "nope"),
+    ] {
+        let found = project(BakeFormat::Hcl, &text, &[]).unwrap_err().to_string();
+        assert!(found.contains(expected), "{text}\n{found}");
+    }
+}
+
+#[test]
+fn what_the_further_functions_give() {
+    for (expression, expected) in [
+        ("add(1, 2.5)", "3.5"),
+        ("divide(6, 3)", "2"),
+        ("max(1, 3, 2)", "3"),
+        ("parseint(\"ff\", 16)", "255"),
+        ("base64decode(base64encode(\"a b\"))", "a b"),
+        ("sha256(\"\")", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        ("urlencode(\"a b/ä\")", "a+b%2F%C3%A4"),
+        ("jsonencode({a = [1]})", "{\"a\":[1]}"),
+        ("jsondecode(\"[1,2]\")[1]", "2"),
+        ("basename(\"/a/b.c\")", "b.c"),
+        ("dirname(\"a/b/c\")", "a/b"),
+        ("join(\",\", compact([\"a\", \"\", null, \"b\"]))", "a,b"),
+        ("join(\",\", flatten([[\"a\"], [[\"b\"]]]))", "a,b"),
+        ("element([\"a\", \"b\"], 3)", "b"),
+        ("join(\",\", slice([\"a\", \"b\", \"c\"], 1, 3))", "b,c"),
+        ("join(\",\", sort([\"b\", \"a\"]))", "a,b"),
+        ("join(\",\", range(1, 4))", "1,2,3"),
+        ("zipmap([\"a\"], [\"b\"]).a", "b"),
+        ("regex(\"[0-9]+\", \"v12.3\")", "12"),
+        ("regex(\"v(?P<major>[0-9]+)\", \"v12.3\").major", "12"),
+        ("length(regexall(\"[0-9]+\", \"v12.3\"))", "2"),
+        ("regex_replace(\"v1.2\", \"[^0-9]\", \"\")", "12"),
+        ("formatdate(\"YYYY-MM-DD'T'hh:mm:ssZ\", \"2026-01-02T03:04:05Z\")", "2026-01-02T03:04:05Z"),
+        ("formatdate(\"EEE D MMM YY\", \"2026-01-02T03:04:05Z\")", "Fri 2 Jan 26"),
+        ("substr(timestamp(), 0, 2)", "20"),
+    ] {
+        let text = format!("target \"t\" {{ args = {{ A = {expression} }} }}\n");
+        let project = project(BakeFormat::Hcl, &text, &[]).unwrap_or_else(|error| panic!("{expression}: {error}"));
+        assert_eq!(project.targets()["t"].args["A"].as_deref(), Some(expected), "{expression}");
+    }
+    for (expression, expected) in [
+        ("divide(1, 0)", "zero"),
+        ("range(100000)", "10000"),
+        ("regex(\"(\", \"\")", "pattern"),
+        ("formatdate(\"Q\", timestamp())", "`Q`"),
+        ("element([], 1)", "empty"),
+    ] {
+        let text = format!("target \"t\" {{ args = {{ A = {expression} }} }}\n");
+        let found = project(BakeFormat::Hcl, &text, &[]).unwrap_err().to_string();
+        assert!(found.contains(expected), "{expression}: {found}");
+    }
 }
