@@ -266,3 +266,14 @@ pub(crate) fn plain_output() -> bool {
     variable("CI").is_some_and(|value| !value.is_empty() && value != "false")
         || variable("TERM").is_some_and(|term| term == "dumb")
 }
+
+/// What this machine's users are called; the number of one that has no name here.
+pub(crate) fn user_name(uid: u32) -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse::<u32>().ok()? == uid).then(|| name.to_owned())
+    };
+    users.lines().find_map(named).unwrap_or_else(|| uid.to_string())
+}

@@ -112,6 +112,10 @@ fn runtime_l08_what_a_container_uses_is_counted() {
     assert!(!row["MemUsage"].as_str().unwrap().starts_with("0B"), "{text}");
     let top = dunnage.run(["top", "busy"]).ok().stdout;
     assert!(top.lines().count() == 2 && top.contains("while :"), "{top}");
+    // The columns of `ps -ef`, which scripts count.
+    let words: Vec<Vec<&str>> = top.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[0], ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
+    assert!(words[1][0] == "root" && words[1][5] == "?" && words[1][7] == "sh", "{top}");
 
     dunnage.run(["update", "--memory", "96m", "--memory-swap", "96m", "busy"]).ok();
     let text = dunnage.run(["stats", "--no-stream", "--format", "{{.MemUsage}}", "busy"]).ok().stdout;

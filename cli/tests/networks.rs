@@ -300,6 +300,30 @@ fn runtime_n11_the_network_of_another_container() {
 }
 
 #[test]
+fn who_shares_a_network_finds_what_its_owner_finds() {
+    let Some(machine) = machine() else { return };
+    machine.run(&["network", "create", "web"]).ok();
+    let server = machine.serve("server", &["--network", "web"]);
+    let flags = ["--network", "web", "--add-host", "far:192.0.2.7", "--dns-search", "example.org"];
+    machine.run(&[&["run", "-d", "--name", "own", "-h", "owner"][..], &flags, &["base", "sleep", "600"]].concat()).ok();
+    let files = "hostname; cat /etc/hosts /etc/resolv.conf";
+    let own = machine.run(&["exec", "own", "sh", "-c", files]).ok().stdout;
+    assert!(own.contains("owner\n") && own.contains("192.0.2.7\tfar") && own.contains("search example.org"), "{own}");
+    let shared = ["--network", "container:own"];
+    assert_eq!(machine.shell(&shared, files).ok().stdout, own);
+    let page = machine.shell(&shared, "timeout 30 wget -q -O - http://server/").ok().stdout;
+    assert_eq!(page, "server\n");
+    // By way of a third one too, which has the same network.
+    machine.run(&["run", "-d", "--name", "beside", "--network", "container:own", "base", "sleep", "600"]).ok();
+    assert_eq!(machine.shell(&["--network", "container:beside"], files).ok().stdout, own);
+    for flag in [["--hostname", "x"], ["--dns", "192.0.2.1"], ["--add-host", "x:192.0.2.1"]] {
+        machine.shell(&[&shared[..], &flag].concat(), "true").fails(125, "contradicts --network container:own");
+    }
+    machine.run(&["rm", "-f", "beside", "own"]).ok();
+    drop(server);
+}
+
+#[test]
 fn runtime_n03_port_ps_and_inspect_tell_what_is_published() {
     let Some(machine) = machine() else { return };
     machine

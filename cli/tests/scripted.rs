@@ -96,6 +96,22 @@ fn what_docker_takes_is_taken() {
 }
 
 #[test]
+fn exec_has_the_host_name_and_force_asks_for_nothing() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.run(["run", "-d", "--name", "web", "--network", "none", "base", "sleep", "600"]).ok();
+    let name = dunnage.run(["exec", "web", "sh", "-c", "echo $HOSTNAME; hostname"]).ok().stdout;
+    let id = dunnage.run(["ps", "-q"]).ok().stdout;
+    assert_eq!(name, format!("{id}{id}"));
+    dunnage.run(["rm", "-f", "web"]).ok();
+    // An image that is not there is gone already.
+    dunnage.run(["rmi", "nowhere"]).fails(1, "nowhere");
+    dunnage.run(["rmi", "-f", "nowhere"]).fails(0, "nowhere");
+    // What scripts cut the name out of.
+    dunnage.run(["save", "-o", "base.tar", "base"]).ok();
+    assert_eq!(dunnage.run(["load", "-q", "-i", "base.tar"]).ok().stdout, "Loaded image: base:latest\n");
+}
+
+#[test]
 fn an_arg_above_the_first_from_is_explained() {
     let Some(dunnage) = dunnage() else { return };
     dunnage.write("context/Dockerfile", "ARG TAG=1\nFROM base\nENV A=$TAG\n");

@@ -206,7 +206,7 @@ pub(crate) struct LoadArgs {
     /// A tar, compressed or not, or an OCI layout directory [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// Print ids only
+    /// Taken as docker's: it shows no progress, and none is shown anyway
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }

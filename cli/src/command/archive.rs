@@ -66,9 +66,8 @@ pub(super) fn load(root: Option<PathBuf>, args: &LoadArgs) -> Outcome {
         Some(path) => LoadInput::Path(path.clone()),
     };
     for loaded in open(root)?.load(input)? {
-        if args.quiet {
-            ui::line(&loaded.id)?;
-        } else if loaded.names.is_empty() {
+        // With --quiet too, as with docker: scripts read the name behind the colon.
+        if loaded.names.is_empty() {
             ui::line(&format!("Loaded image ID: {}", loaded.id))?;
         } else {
             loaded.names.iter().try_for_each(|name| ui::line(&format!("Loaded image: {name}")))?;

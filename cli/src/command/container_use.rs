@@ -9,12 +9,25 @@ use serde_json::{Map, Value, json};
 
 use super::{Failure, Outcome, container, open};
 use crate::args::{StatsArgs, TopArgs, UpdateArgs};
+use crate::config;
 use crate::ui::table::{self, Column};
 use crate::ui::{self, units};
 
 /// Time between two looks at what is used.
 const INTERVAL: Duration = Duration::from_secs(1);
-const PROCESSES: [Column; 5] = [("UID", "UID"), ("PID", "PID"), ("PPID", "PPID"), ("STAT", "STAT"), ("CMD", "CMD")];
+/// Those of `ps -ef`, as docker shows them.
+const PROCESSES: [Column; 8] = [
+    ("UID", "UID"),
+    ("PID", "PID"),
+    ("PPID", "PPID"),
+    ("C", "C"),
+    ("STIME", "STIME"),
+    ("TTY", "TTY"),
+    ("TIME", "TIME"),
+    ("CMD", "CMD"),
+];
+/// Clock ticks of a second.
+const TICKS: u64 = 100;
 const USES: [Column; 8] = [
     ("ID", "CONTAINER ID"),
     ("Name", "NAME"),
@@ -33,15 +46,22 @@ pub(super) fn top(root: Option<PathBuf>, args: &TopArgs) -> Outcome {
         engine.top_with_ps(&name, &options)?.iter().try_for_each(|line| ui::line(&ui::foreign::line(line)))?;
         return Ok(0);
     }
+    let now = units::now();
     let rows: Vec<Map<String, Value>> = engine
         .top(&name)?
         .into_iter()
         .map(|process| {
+            let seconds = process.ticks / TICKS;
+            // The share of one processor since it began, and no more than two digits.
+            let share = seconds.saturating_mul(100) / now.saturating_sub(process.started).max(1);
             let fields = [
-                ("UID", json!(process.uid.to_string())),
+                ("UID", json!(config::user_name(process.uid))),
                 ("PID", json!(process.pid.to_string())),
                 ("PPID", json!(process.parent.to_string())),
-                ("STAT", json!(process.state)),
+                ("C", json!(share.min(99).to_string())),
+                ("STIME", json!(units::since(process.started, now))),
+                ("TTY", json!(process.terminal)),
+                ("TIME", json!(format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60))),
                 ("CMD", json!(ui::foreign::line(&process.command))),
             ];
             fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

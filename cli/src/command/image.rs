@@ -225,6 +225,8 @@ pub(super) fn remove(root: Option<PathBuf>, args: &RmiArgs) -> Outcome {
                 Removed::Untagged(name) => ui::line(&format!("Untagged: {name}")),
                 Removed::Deleted(id) => ui::line(&format!("Deleted: {id}")),
             })?,
+            // As with docker: by force, what is not there is gone.
+            Err(error) if args.force && error.is_missing_image() => ui::note(&error.to_string()),
             Err(error) => code = Failure::from(error).tell(),
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 /// Decimal units with three digits: `1.23MB`.
 pub(crate) fn bytes(count: u64) -> String {
@@ -110,6 +111,19 @@ pub(crate) fn ago_unix(unix: u64) -> String {
 pub(crate) fn rfc3339(unix: u64) -> String {
     let at = i64::try_from(unix).ok().and_then(|unix| Timestamp::from_second(unix).ok());
     at.unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
+
+/// Unix seconds.
+pub(crate) fn now() -> u64 {
+    u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
+}
+
+/// When something began, as `ps` tells it: the hour within a day, else the day.
+pub(crate) fn since(unix: u64, now: u64) -> String {
+    let at =
+        i64::try_from(unix).ok().and_then(|unix| Timestamp::from_second(unix).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let at = TimeZone::system().to_datetime(at);
+    at.strftime(if now.saturating_sub(unix) < 86_400 { "%H:%M" } else { "%b%d" }).to_string()
 }
 
 /// A time of Unix seconds as docker's lists have it: `2026-01-02 15:04:05 +0000 UTC`.

@@ -91,7 +91,8 @@ impl Engine {
         let running = Arc::new(info.running()?);
         let image = self.find_image(&info.record.image.to_string())?;
         let cgroup = info.state.control_group(&info.spec, &info.record.id)?;
-        let sandbox = exec_sandbox(&info.spec, &image, running, cgroup, exec)?;
+        let hostname = self.host_name(&info.spec, &info.record.id);
+        let sandbox = exec_sandbox(&info.spec, &image, &hostname, running, cgroup, exec)?;
         self.note_event_of(&info, &format!("exec_start: {}", exec.command.join(" ")), &[]);
         Ok(sandbox)
     }
@@ -101,6 +102,7 @@ impl Engine {
 pub(super) fn exec_sandbox(
     spec: &ContainerSpec,
     image: &Image,
+    hostname: &str,
     running: Arc<Running>,
     cgroup: Option<Cgroup>,
     exec: &ExecSpec,
@@ -109,11 +111,7 @@ pub(super) fn exec_sandbox(
     let root = TreeRoot::from_fd(running.root())?;
     let asked = exec.user.as_deref().or(spec.user.as_deref()).unwrap_or(&config.user);
     let user = resolve_user(&root, asked)?;
-    let hostname = spec.hostname.clone().unwrap_or_default();
-    let mut env = spec.environment(&config.env, &hostname, &user.home);
-    if spec.hostname.is_none() {
-        env.retain(|entry| entry != "HOSTNAME=");
-    }
+    let mut env = spec.environment(&config.env, hostname, &user.home);
     if exec.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
         env.push("TERM=xterm".to_owned());
     }

@@ -50,7 +50,7 @@ impl Engine {
             "HostConfig": host_config(&info.spec),
             "GraphDriver": { "Name": self.storage()?.driver.to_string(), "Data": null },
             "Mounts": self.mount_list(&info.spec)?,
-            "Config": config(&info, &image),
+            "Config": config(&info, &image, &self.host_name(&info.spec, &info.record.id)),
             "NetworkSettings": self.network_settings(&info)?,
         }))
     }
@@ -124,10 +124,9 @@ fn state(info: &ContainerInfo) -> Value {
     shown
 }
 
-fn config(info: &ContainerInfo, image: &Image) -> Value {
+fn config(info: &ContainerInfo, image: &Image, hostname: &str) -> Value {
     let spec = &info.spec;
     let own = &image.config.config;
-    let hostname = spec.hostname.clone().unwrap_or_else(|| info.short_id().to_owned());
     let command =
         if spec.command.is_empty() && spec.entrypoint.is_none() { own.cmd.clone() } else { Some(spec.command.clone()) };
     let entrypoint = match &spec.entrypoint {

@@ -59,7 +59,7 @@ impl Launch {
         let config = &image.config.config;
         let mut user = resolve_user(&root, spec.user.as_deref().unwrap_or(&config.user))?;
         user.ids.groups.extend(resolve_groups(&root, &spec.groups)?);
-        let hostname = spec.hostname.clone().unwrap_or_else(|| id.chars().take(12).collect());
+        let hostname = engine.host_name(spec, id);
         let cwd = spec.workdir.clone().filter(|dir| !dir.is_empty()).unwrap_or_else(|| config.working_dir.clone());
         let cwd = if cwd.is_empty() { "/".to_owned() } else { cwd };
         make_workdir(&root, &cwd)?;
@@ -166,6 +166,7 @@ impl ContainerSpec {
         if self.remove && self.restart != super::spec::RestartPolicy::No {
             return usage("--rm and --restart contradict each other: a container that goes is not started again");
         }
+        self.check_shared_network()?;
         if self.uts != NamespaceChoice::Private && (self.hostname.is_some() || self.domainname.is_some()) {
             return usage("--hostname and --domainname need a host name of the container's own: leave --uts out");
         }

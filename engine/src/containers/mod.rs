@@ -28,6 +28,7 @@ mod network;
 mod ps_program;
 mod reconnect;
 mod seccomp;
+mod shared_network;
 mod spawn;
 mod spec;
 mod state;

@@ -78,7 +78,7 @@ impl Network {
             NetworkChoice::Default if runtime::in_user_namespace() => Network::of_user(engine, spec, image, named),
             NetworkChoice::Container(name) => {
                 let namespace = engine.running(name)?.namespace(NamespaceKind::Net)?;
-                Ok(Network::alone(NetworkMode::Join(namespace), spec))
+                Ok(Network { files: engine.shared_names(name)?, ..Network::alone(NetworkMode::Join(namespace), spec) })
             }
             NetworkChoice::Networks(memberships) => Network::in_realm(engine, spec, image, named, memberships),
             NetworkChoice::Default => match Network::attached(engine, spec, image, named, &[by_default()], None) {
@@ -214,7 +214,7 @@ fn by_default() -> Membership {
     Membership { network: DEFAULT.to_owned(), ..Membership::default() }
 }
 
-fn hosts(names: &NameFiles, gateway: IpAddr) -> Vec<(String, IpAddr)> {
+pub(super) fn hosts(names: &NameFiles, gateway: IpAddr) -> Vec<(String, IpAddr)> {
     names.hosts.iter().map(|host| (host.name.clone(), host.address.unwrap_or(gateway))).collect()
 }
 
@@ -236,7 +236,7 @@ fn exposed(spec: &ContainerSpec, image: &Image) -> Vec<(u16, Protocol)> {
 }
 
 /// What `--dns*` say, without a network that has names; empty when they say nothing.
-fn resolv_conf(names: &NameFiles) -> Vec<u8> {
+pub(super) fn resolv_conf(names: &NameFiles) -> Vec<u8> {
     let mut text = String::new();
     let search: Vec<&str> = names.search.iter().map(String::as_str).filter(|domain| *domain != ".").collect();
     if !search.is_empty() {

@@ -21,8 +21,10 @@ pub struct ProcessRow {
     pub pid: u32,
     /// Its parent's.
     pub parent: u32,
-    /// The kernel's letter for what it does.
-    pub state: String,
+    /// Unix seconds of its start.
+    pub started: u64,
+    /// Its terminal as the machine numbers it, `pts/0`, or `?`.
+    pub terminal: String,
     /// Clock ticks of processor time.
     pub ticks: u64,
     /// Its command line, or its name in brackets.
@@ -134,6 +136,27 @@ fn traffic(devices: &str) -> (u64, u64) {
     counts.fold((0, 0), |(all_in, all_out), (one_in, one_out)| (all_in + one_in, all_out + one_out))
 }
 
+/// Clock ticks of a second, in what the kernel tells of processes.
+const TICKS: u64 = 100;
+
+/// Unix seconds of the machine's start.
+fn boot_time() -> u64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// The name of a terminal by its device number (proc_pid_stat(5)): of Unix98 terminals, majors 136 to 143, and of consoles.
+fn terminal(device: u64) -> String {
+    let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));
+    match major {
+        136..=143 => format!("pts/{}", minor + (major - 136) * 256),
+        4 if minor < 64 => format!("tty{minor}"),
+        4 => format!("ttyS{}", minor - 64),
+        5 if minor == 1 => "console".to_owned(),
+        _ => "?".to_owned(),
+    }
+}
+
 fn process(pid: u32) -> Option<ProcessRow> {
     use std::os::unix::fs::MetadataExt;
     let directory = format!("/proc/{pid}");
@@ -153,7 +176,8 @@ fn process(pid: u32) -> Option<ProcessRow> {
         uid,
         pid,
         parent: u32::try_from(number(1)).unwrap_or(0),
-        state: fields.first().copied().unwrap_or("?").to_owned(),
+        started: boot_time().saturating_add(number(19) / TICKS),
+        terminal: terminal(number(4)),
         ticks: number(11) + number(12),
         command: if words.is_empty() { format!("[{name}]") } else { words.join(" ") },
     })
@@ -169,5 +193,12 @@ mod tests {
         let devices = "    lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n  eth0: 100 2 0 0 0 0 0 0 30 4 0 0 0 0 0 0\n  eth1:7 1 0 0 0 0 0 0 5 1 0 0 0 0 0 0\n";
         assert_eq!(traffic(&format!("{head}{devices}")), (107, 35));
         assert_eq!(traffic(""), (0, 0));
+    }
+
+    #[test]
+    fn terminals_have_the_names_of_their_devices() {
+        let names =
+            [0, 136 << 8, (136 << 8) | 7, (137 << 8) | 1, (4 << 8) | 1, (4 << 8) | 64, (5 << 8) | 1].map(terminal);
+        assert_eq!(names, ["?", "pts/0", "pts/7", "pts/257", "tty1", "ttyS0", "console"]);
     }
 }

@@ -147,7 +147,8 @@ impl Engine {
         // The gateway of a realm is not the machine.
         let gateway = realm.as_ref().and_then(|_| own_address()).or(gateway);
         let own: Vec<IpAddr> = links.iter().flat_map(Link::addresses).collect();
-        let (files, servers) = (files(wanted, &own), wanted.servers.to_vec());
+        let files = etc_files(wanted.hostname, wanted.search, wanted.options, &own);
+        let servers = wanted.servers.to_vec();
         Ok(Attachment { endpoints, resolver, published, links, namespace, realm, scope, servers, files, gateway })
     }
 
@@ -406,16 +407,16 @@ fn bindings(ports: &[PublishedPort]) -> Vec<PortBinding> {
 }
 
 /// The host name has the container's addresses; names are asked of its own resolver.
-fn files(wanted: &Wanted<'_>, own: &[IpAddr]) -> EtcFiles {
+pub(crate) fn etc_files(hostname: &str, search: &[String], options: &[String], own: &[IpAddr]) -> EtcFiles {
     let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
     for address in own {
         // Writing to a text cannot fail.
-        let _ = match wanted.hostname.split_once('.') {
-            Some((short, _)) if !short.is_empty() => writeln!(hosts, "{address}\t{} {short}", wanted.hostname),
-            _ => writeln!(hosts, "{address}\t{}", wanted.hostname),
+        let _ = match hostname.split_once('.') {
+            Some((short, _)) if !short.is_empty() => writeln!(hosts, "{address}\t{} {short}", hostname),
+            _ => writeln!(hosts, "{address}\t{}", hostname),
         };
     }
-    let search = match wanted.search {
+    let search = match search {
         [] => HostResolvers::read().search,
         [none] if none == "." => Vec::new(),
         search => search.to_vec(),
@@ -425,13 +426,12 @@ fn files(wanted: &Wanted<'_>, own: &[IpAddr]) -> EtcFiles {
         let _ = writeln!(resolv_conf, "search {}", search.join(" "));
     }
     // Names of containers have no dot, and are asked for as they are first.
-    let mut options = vec!["ndots:0"];
-    let own_dots = wanted.options.iter().any(|option| option.starts_with("ndots:"));
-    if own_dots {
-        options.clear();
+    let mut all = vec!["ndots:0"];
+    if options.iter().any(|option| option.starts_with("ndots:")) {
+        all.clear();
     }
-    options.extend(wanted.options.iter().map(String::as_str));
-    let _ = writeln!(resolv_conf, "options {}", options.join(" "));
+    all.extend(options.iter().map(String::as_str));
+    let _ = writeln!(resolv_conf, "options {}", all.join(" "));
     EtcFiles { hosts: hosts.into_bytes(), extra_hosts: Vec::new(), resolv_conf: resolv_conf.into_bytes() }
 }
 

@@ -19,7 +19,7 @@ use self::addresses::{contains, free_subnet, local_subnet, prefixed, read_subnet
 use crate::Engine;
 use crate::error::{Error, Result};
 
-pub(crate) use self::attach::{Attachment, Wanted};
+pub(crate) use self::attach::{Attachment, Wanted, etc_files};
 pub(crate) use self::realm::Realm;
 pub use self::spec::{
     HostEntry, MacAddress, Membership, NameFiles, NetworkChoice, PortBinding, PortSpec, Protocol, is_link_local,

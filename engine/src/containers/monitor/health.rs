@@ -155,8 +155,9 @@ impl Checks {
     fn begin(&self, monitor: &Monitor<'_>) -> std::result::Result<Probe, String> {
         let start = || -> crate::Result<Container> {
             let cgroup = monitor.state.control_group(&monitor.spec, monitor.place.id())?;
-            let mut sandbox =
-                exec_sandbox(&monitor.spec, &monitor.image, Arc::clone(&self.running), cgroup, &self.exec)?;
+            let (spec, running) = (&monitor.spec, Arc::clone(&self.running));
+            let hostname = monitor.engine.host_name(spec, monitor.place.id());
+            let mut sandbox = exec_sandbox(spec, &monitor.image, &hostname, running, cgroup, &self.exec)?;
             sandbox.stdio = Stdio::Pipes;
             Ok(sandbox.start()?)
         };
