@@ -12,7 +12,7 @@ use std::process::ExitCode;
 const DEFECT: u8 = 70;
 
 fn main() -> ExitCode {
-    ui::report_panics();
+    ui::defect::report_panics();
     if args::starts_containers() {
         engine::seal_program(&std::env::args_os().collect::<Vec<_>>());
     }

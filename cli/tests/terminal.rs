@@ -244,3 +244,17 @@ fn the_keys_that_leave_work_in_exec_too() {
     screen.is_as_it_was();
     screen.dunnage.run(["rm", "-f", "box"]).ok();
 }
+
+#[test]
+fn a_defect_is_told_below_what_was_drawn() {
+    let Some(screen) = Screen::new() else { return };
+    let file = "FROM base AS long\nRUN exec sleep 4248\nFROM base\nRUN sleep 1\nCOPY --from=long / /l\n";
+    screen.dunnage.write("context/Dockerfile", file);
+    screen.line("clear; DUNNAGE_FAILPOINTS=step.record=panic ./d build --jobs 2 context; echo ended $?");
+    screen.shows("ended 70");
+    let text = screen.text();
+    assert_eq!(text.matches("error: dunnage has a defect at ").count(), 1, "{text}");
+    assert!(text.contains("the failpoint step.record"), "{text}");
+    assert!(text.find("of 3 steps") < text.find("error: "), "{text}");
+    screen.is_as_it_was();
+}

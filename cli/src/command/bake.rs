@@ -13,7 +13,8 @@ use super::build::{Besides, Collected, Job};
 use super::side_by_side::{Baked, side_by_side};
 use super::{Failure, Outcome};
 use crate::args::{BakeArgs, BakeList, BuildArgs, bake_build_args};
-use crate::ui::progress::{Screen, Target};
+use crate::ui::defect::Screen;
+use crate::ui::progress::Target;
 use crate::{config, ui};
 
 /// Looked for where no file is named: the first of our own, else all of these.

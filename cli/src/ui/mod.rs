@@ -1,5 +1,6 @@
 //! What the user sees: messages, diagnostics, tables, progress. Nothing else of the program writes to a stream.
 
+pub(crate) mod defect;
 pub(crate) mod diagnostic;
 pub(crate) mod findings;
 pub(crate) mod foreign;
@@ -34,17 +35,6 @@ pub(crate) fn set_color(color: Color) {
         Color::Never => ColorChoice::Never,
     };
     choice.write_global();
-}
-
-/// One sentence in place of the runtime's report: a panic is our defect, and the user needs to know what to send.
-pub(crate) fn report_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
-        let payload = panic.payload();
-        let cause =
-            payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        error(&format!("dunnage has a defect{place}: {}; please report this line", cause.unwrap_or("unknown cause")));
-    }));
 }
 
 /// Writes a line of the answer to standard output.

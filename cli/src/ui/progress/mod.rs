@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use engine::{Built, Event, StepId, StepInfo};
 
+use super::defect::Screen;
 use super::{BOLD, DIM, units};
 use crate::args;
 use crate::config;
@@ -30,7 +31,6 @@ pub(crate) struct Target {
 pub(crate) use lines::Lines;
 use plain::Plain;
 use rawjson::RawJson;
-pub(crate) use tty::Screen;
 use tty::Tty;
 
 /// A renderer for the events of one build; any thread may tell it.

@@ -6,9 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use engine::{BlobState, TransferEvent};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config;
+use crate::ui::defect::Screen;
 use crate::ui::{self, DIM, GREEN, foreign, units};
 
 const WAITING: &str = "{prefix:.dim}  {wide_msg:.dim}";
@@ -29,7 +30,7 @@ struct Inner {
 
 #[derive(Debug)]
 enum Mode {
-    Bars(MultiProgress),
+    Bars(Screen),
     Lines,
     Quiet,
 }
@@ -50,9 +51,7 @@ impl TransferProgress {
     pub(crate) fn new(quiet: bool) -> TransferProgress {
         let mode = match quiet {
             true => Mode::Quiet,
-            false if std::io::stderr().is_terminal() && !config::plain_output() => {
-                Mode::Bars(MultiProgress::with_draw_target(ProgressDrawTarget::stderr()))
-            }
+            false if std::io::stderr().is_terminal() && !config::plain_output() => Mode::Bars(Screen::default()),
             false => Mode::Lines,
         };
         TransferProgress { inner: Mutex::new(Inner { mode, blobs: BTreeMap::new() }) }

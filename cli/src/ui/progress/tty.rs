@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use engine::{Event, StepId, TransferState};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines::Lines;
 use super::transfers::MOVING;
 use super::{Steps, units};
+use crate::ui::defect::Screen;
 use crate::ui::{CYAN, DIM, GREEN, RED, YELLOW};
 
 /// Lines of the log that are in view.
@@ -17,20 +18,11 @@ const TAIL: usize = 5;
 /// How often times and spinners move.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What is drawn on; several builds may share it.
-#[derive(Debug, Clone)]
-pub(crate) struct Screen(MultiProgress);
-
-impl Default for Screen {
-    fn default() -> Screen {
-        Screen(MultiProgress::with_draw_target(ProgressDrawTarget::stderr()))
-    }
-}
-
 /// The drawing.
 #[derive(Debug)]
 pub(super) struct Tty {
-    all: MultiProgress,
+    /// What is drawn on; several builds may share it.
+    screen: Screen,
     count: ProgressBar,
     tail: Vec<ProgressBar>,
     running: BTreeMap<StepId, Running>,
@@ -54,10 +46,10 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 impl Tty {
-    pub(super) fn new(Screen(all): Screen) -> Tty {
-        let count = all.add(ProgressBar::new_spinner().with_style(style("{msg}")));
+    pub(super) fn new(screen: Screen) -> Tty {
+        let count = screen.add(ProgressBar::new_spinner().with_style(style("{msg}")));
         Tty {
-            all,
+            screen,
             count,
             tail: Vec::new(),
             running: BTreeMap::new(),
@@ -107,7 +99,7 @@ impl Tty {
         match state {
             TransferState::Begun(size) => {
                 let bar = ProgressBar::new(size).with_style(style(MOVING));
-                let bar = self.all.insert_before(self.tail.first().unwrap_or(&self.count), bar);
+                let bar = self.screen.insert_before(self.tail.first().unwrap_or(&self.count), bar);
                 bar.set_prefix(blob.to_owned());
                 bar.enable_steady_tick(TICK);
                 if let Some(before) = self.transfers.insert(blob.to_owned(), bar) {
@@ -137,7 +129,7 @@ impl Tty {
 
     fn start(&mut self, steps: &Steps, id: StepId) {
         let bar = ProgressBar::new_spinner().with_style(style("{spinner:.cyan} {wide_msg} {elapsed:.dim}"));
-        let bar = self.all.insert_before(self.tail.first().unwrap_or(&self.count), bar);
+        let bar = self.screen.insert_before(self.tail.first().unwrap_or(&self.count), bar);
         bar.set_message(steps.title(id));
         bar.enable_steady_tick(TICK);
         self.running.insert(id, Running { bar, lines: Lines::default(), log: VecDeque::new() });
@@ -169,7 +161,7 @@ impl Tty {
         }
         while self.tail.len() < log.len() {
             let line = ProgressBar::new_spinner().with_style(style("  │ {wide_msg:.dim}"));
-            self.tail.push(self.all.insert_before(&self.count, line));
+            self.tail.push(self.screen.insert_before(&self.count, line));
         }
         for (line, text) in self.tail.iter().zip(log) {
             line.set_message(text);
@@ -190,11 +182,11 @@ impl Tty {
 
     /// Something else on the same screen.
     pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
-        self.all.suspend(write)
+        self.screen.suspend(write)
     }
 
     /// A line that stays, above those that are redrawn.
     fn print(&self, line: &str) {
-        self.all.suspend(|| crate::ui::say(line));
+        self.screen.suspend(|| crate::ui::say(line));
     }
 }
