@@ -2,7 +2,8 @@
 use std::ffi::{CString, OsStr};
 use std::path::{Path, PathBuf};
 
-use super::{Planner, c_string, place, usual_devices};
+use super::devices::usual_devices;
+use super::{Planner, c_string, place};
 use crate::error::{Error, Result};
 use crate::given::{GivenDevice, GivenLayout, GivenMount, GivenSource, NodeKind};
 use crate::plan::{Device, DeviceKind, Missing, Op, Place, Preparation, Slot, StagePlace};
