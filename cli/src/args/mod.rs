@@ -6,8 +6,10 @@ mod builds;
 mod check;
 mod container;
 mod debug;
+mod devices;
 mod habits;
 mod image;
+mod isolation;
 mod lent;
 mod limits;
 mod logging;
@@ -41,10 +43,12 @@ pub(crate) use container::{
     RenameArgs, StartArgs, StatsArgs, TopArgs, UpdateArgs, Verb,
 };
 pub(crate) use debug::DebugArgs;
+pub(crate) use devices::DeviceFlag;
 pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImageFilter, ImagesArgs, ImportArgs, InspectArgs, InspectKind, LoadArgs, RmiArgs,
     SaveArgs, SaveFormat, TagArgs,
 };
+pub(crate) use isolation::SecurityOption;
 pub(crate) use lent::{SecretSource, SecretSpec, SshSpec};
 pub(crate) use logging::LogOption;
 pub(crate) use manifest::{ManifestAnnotateArgs, ManifestCommand, ManifestCreateArgs, ManifestPushArgs};
@@ -65,7 +69,7 @@ pub(crate) use prune::{
 pub(crate) use registry::{
     LoginArgs, LogoutArgs, Pull, PullArgs, PushArgs, RegistryCommand, SearchArgs, SearchFilter, ServeArgs,
 };
-pub(crate) use run::{CreateArgs, CreateCommand, DeviceFlag, Keys, RunArgs, SecurityOption, StreamName};
+pub(crate) use run::{CreateArgs, CreateCommand, Keys, RunArgs, StreamName};
 pub(crate) use system::{DfArgs, InfoArgs, StorageArgs, StorageDriver, StoreCheckArgs, System, VersionArgs};
 pub(crate) use volume::{Volume, VolumeCreateArgs, VolumeFilter, VolumeInspectArgs, VolumeLsArgs, VolumeRmArgs};
 pub(crate) use why::{WhyArgs, WhyFormat};

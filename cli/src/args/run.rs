@@ -1,15 +1,13 @@
 //! `dunnage run` and `dunnage create`.
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::{
-    DeviceRights, DeviceSpec, LogDriver, MountSpec, NamespaceChoice, Platform, RestartPolicy, Security, Signal, Ulimit,
-    UsernsMode, VolumesFrom,
-};
+use engine::{LogDriver, MountSpec, Platform, RestartPolicy, Signal, Ulimit, VolumesFrom};
 
 use super::container::{detach_keys, signal, timeout};
+use super::devices::{DeviceFlag, Gpus, device, gpus};
+use super::isolation::IsolationArgs;
 use super::lent::{named, platform, size};
 use super::limits::{FirstLimitArgs, LimitArgs};
 use super::logging::{LogOption, log_driver, log_option};
@@ -17,9 +15,6 @@ use super::mounts::{mount, tmpfs, volume};
 use super::networking::NetworkArgs;
 use super::{Pull, StorageArgs};
 use crate::ui::units::parse_duration;
-
-/// Most bytes of a profile.
-const PROFILE_LIMIT: u64 = 1 << 20;
 
 /// Run a command in a new container
 #[derive(Debug, Args)]
@@ -234,44 +229,6 @@ pub(crate) struct MountArgs {
     pub(crate) gpus: Vec<Gpus>,
 }
 
-/// Isolation.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Isolation")]
-pub(crate) struct IsolationArgs {
-    /// All capabilities, no filter, the machine's devices
-    #[arg(long)]
-    pub(crate) privileged: bool,
-    /// Capability besides docker's fourteen, or ALL; can be repeated
-    #[arg(long, value_name = "NAME")]
-    pub(crate) cap_add: Vec<String>,
-    /// Capability to take away, or ALL; can be repeated
-    #[arg(long, value_name = "NAME")]
-    pub(crate) cap_drop: Vec<String>,
-    /// no-new-privileges, seccomp=unconfined or a file with a profile, apparmor=PROFILE, label=TYPE:VALUE,
-    /// systempaths=unconfined; can be repeated
-    #[arg(long, value_name = "OPTION", value_parser = security)]
-    pub(crate) security_opt: Vec<SecurityOption>,
-    /// Kernel setting of the container's own namespaces, as NAME=VALUE; can be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    pub(crate) sysctl: Vec<(String, String)>,
-    /// Process numbers: host, or container:NAME
-    #[arg(long, value_name = "MODE", value_parser = pid)]
-    pub(crate) pid: Option<NamespaceChoice>,
-    /// Shared memory: private, shareable, none (without /dev/shm), host, or container:NAME
-    #[arg(long, value_name = "MODE", value_parser = ipc)]
-    pub(crate) ipc: Option<NamespaceChoice>,
-    /// Host name: private, host, or container:NAME
-    #[arg(long, value_name = "MODE", value_parser = uts)]
-    pub(crate) uts: Option<NamespaceChoice>,
-    /// User namespace: host, or auto[:size=N], in which the container has ids of its own on this machine (65536 of them), so
-    /// that its root is nobody there [default: host, or what config.toml says]
-    #[arg(long, value_name = "MODE", value_parser = UsernsMode::parse)]
-    pub(crate) userns: Option<UsernsMode>,
-    /// View of control groups: private or host
-    #[arg(long, value_name = "MODE", value_parser = host_only)]
-    pub(crate) cgroupns: Option<NamespaceChoice>,
-}
-
 /// Health checks.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Health")]
@@ -299,130 +256,9 @@ pub(crate) struct HealthArgs {
     pub(crate) no_healthcheck: bool,
 }
 
-/// One `--device`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum DeviceFlag {
-    Path(DeviceSpec),
-    /// `VENDOR/CLASS=DEVICE`.
-    Named(String),
-}
-
-/// The devices of one `--gpus`, by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Gpus(pub(crate) Vec<String>);
-
-fn gpus(text: &str) -> Result<Gpus, String> {
-    let text = text.trim_matches('"');
-    if text == "all" {
-        return Ok(Gpus(vec!["nvidia.com/gpu=all".to_owned()]));
-    }
-    match text.strip_prefix("device=").filter(|list| list.split(',').all(|one| !one.is_empty())) {
-        Some(list) => Ok(Gpus(list.split(',').map(|one| format!("nvidia.com/gpu={one}")).collect())),
-        None => Err("it must be all, or device=0,1: which GPUs, not how many".to_owned()),
-    }
-}
-
 /// Bytes of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Keys(pub(crate) Vec<u8>);
-
-/// One `--security-opt`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum SecurityOption {
-    NoNewPrivileges(bool),
-    /// What the file says.
-    Seccomp(String),
-    AppArmor(String),
-    Label(LabelPart, String),
-    UnconfinedSeccomp,
-    UnconfinedPaths,
-    /// What is so anyway.
-    Usual,
-}
-
-/// A part of an SELinux label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LabelPart {
-    User,
-    Role,
-    Type,
-    Level,
-}
-
-impl SecurityOption {
-    pub(crate) fn all(options: &[SecurityOption]) -> Security {
-        let mut security = Security::default();
-        let mut label = ["system_u", "system_r", "container_t", "s0"].map(str::to_owned);
-        for option in options {
-            match option {
-                SecurityOption::Seccomp(text) => security.seccomp = Some(text.clone()),
-                SecurityOption::AppArmor(profile) => security.apparmor = Some(profile.clone()),
-                SecurityOption::Label(part, value) => {
-                    let [user, role, kind, level] = &mut label;
-                    let place = match part {
-                        LabelPart::User => user,
-                        LabelPart::Role => role,
-                        LabelPart::Type => kind,
-                        LabelPart::Level => level,
-                    };
-                    place.clone_from(value);
-                    security.selinux = Some(label.join(":"));
-                }
-                SecurityOption::NoNewPrivileges(on) => security.no_new_privileges = *on,
-                SecurityOption::UnconfinedSeccomp => security.unconfined_seccomp = true,
-                SecurityOption::UnconfinedPaths => security.unconfined_paths = true,
-                SecurityOption::Usual => {}
-            }
-        }
-        security
-    }
-}
-
-fn security(text: &str) -> Result<SecurityOption, String> {
-    let (name, value) = text.split_once(['=', ':']).map_or((text, None), |(name, value)| (name, Some(value)));
-    match (name, value) {
-        ("no-new-privileges", None | Some("true")) => Ok(SecurityOption::NoNewPrivileges(true)),
-        ("no-new-privileges", Some("false")) => Ok(SecurityOption::NoNewPrivileges(false)),
-        ("seccomp", Some("unconfined")) => Ok(SecurityOption::UnconfinedSeccomp),
-        ("seccomp", Some("builtin")) => Ok(SecurityOption::Usual),
-        ("seccomp", Some(path)) => profile(path).map(SecurityOption::Seccomp),
-        ("systempaths", Some("unconfined")) => Ok(SecurityOption::UnconfinedPaths),
-        ("apparmor", Some("unconfined")) | ("label", Some("disable")) => Ok(SecurityOption::Usual),
-        ("apparmor", Some(profile)) if !profile.is_empty() => Ok(SecurityOption::AppArmor(profile.to_owned())),
-        ("label", Some(part)) => label_part(part),
-        _ => Err("options are no-new-privileges, seccomp=, systempaths=, apparmor= and label=".to_owned()),
-    }
-}
-
-/// The file is read where it is named: a container is started again without it.
-fn profile(path: &str) -> Result<String, String> {
-    let failed = |error: std::io::Error| format!("cannot read the profile {path}: {error}");
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(PROFILE_LIMIT + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > PROFILE_LIMIT {
-        return Err(format!("the profile {path} is larger than {} KiB", PROFILE_LIMIT >> 10));
-    }
-    Ok(text)
-}
-
-fn label_part(text: &str) -> Result<SecurityOption, String> {
-    let part = match text.split_once(':') {
-        Some(("user", value)) => Some((LabelPart::User, value)),
-        Some(("role", value)) => Some((LabelPart::Role, value)),
-        Some(("type", value)) => Some((LabelPart::Type, value)),
-        Some(("level", value)) => Some((LabelPart::Level, value)),
-        _ => None,
-    };
-    let valid = |value: &str| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic());
-    match part.filter(|(_, value)| valid(value)) {
-        Some((part, value)) => Ok(SecurityOption::Label(part, value.to_owned())),
-        None => {
-            Err("labels are label=disable, label=user:USER, label=role:ROLE, label=type:TYPE and label=level:LEVEL"
-                .to_owned())
-        }
-    }
-}
 
 pub(super) fn restart(text: &str) -> Result<RestartPolicy, String> {
     match text.split_once(':') {
@@ -456,73 +292,10 @@ fn volumes_from(text: &str) -> Result<VolumesFrom, String> {
     Ok(VolumesFrom { container: container.to_owned(), read_only })
 }
 
-fn device(text: &str) -> Result<DeviceFlag, String> {
-    if let Some((kind, name)) = text.split_once('=').filter(|(kind, _)| !kind.starts_with('/')) {
-        let valid = kind.split('/').count() == 2 && kind.split('/').all(|part| !part.is_empty()) && !name.is_empty();
-        return match valid {
-            true => Ok(DeviceFlag::Named(text.to_owned())),
-            false => Err("names of devices are VENDOR/CLASS=DEVICE".to_owned()),
-        };
-    }
-    let parts: Vec<&str> = text.split(':').collect();
-    let usual = DeviceRights::default();
-    let (source, target, rights) = match parts.as_slice() {
-        [source] => (*source, *source, usual),
-        [source, rest] => match DeviceRights::parse(rest) {
-            Some(rights) => (*source, *source, rights),
-            None => (*source, *rest, usual),
-        },
-        [source, target, rights] => {
-            let rights = DeviceRights::parse(rights).ok_or_else(|| format!("`{rights}` must be made of r, w and m"))?;
-            (*source, *target, rights)
-        }
-        _ => return Err("it must be SOURCE[:TARGET[:rwm]]".to_owned()),
-    };
-    if !source.starts_with('/') || !target.starts_with('/') {
-        return Err("devices are absolute paths, as in /dev/fuse, or names as in vendor.com/class=device".to_owned());
-    }
-    Ok(DeviceFlag::Path(DeviceSpec { source: source.into(), target: target.into(), rights }))
-}
-
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("it must be NAME=VALUE".to_owned()),
-    }
-}
-
-fn shared(text: &str) -> Option<NamespaceChoice> {
-    match text.split_once(':') {
-        Some(("container", name)) if !name.is_empty() => Some(NamespaceChoice::Container(name.to_owned())),
-        None if text == "host" => Some(NamespaceChoice::Host),
-        _ => None,
-    }
-}
-
-fn pid(text: &str) -> Result<NamespaceChoice, String> {
-    shared(text).ok_or_else(|| "it must be host or container:NAME".to_owned())
-}
-
-fn uts(text: &str) -> Result<NamespaceChoice, String> {
-    match text {
-        "private" => Ok(NamespaceChoice::Private),
-        _ => shared(text).ok_or_else(|| "it must be private, host or container:NAME".to_owned()),
-    }
-}
-
-fn ipc(text: &str) -> Result<NamespaceChoice, String> {
-    match text {
-        "private" | "shareable" => Ok(NamespaceChoice::Private),
-        "none" => Ok(NamespaceChoice::None),
-        _ => shared(text).ok_or_else(|| "it must be none, private, shareable, host or container:NAME".to_owned()),
-    }
-}
-
-fn host_only(text: &str) -> Result<NamespaceChoice, String> {
-    match text {
-        "private" => Ok(NamespaceChoice::Private),
-        "host" => Ok(NamespaceChoice::Host),
-        _ => Err("it must be private or host".to_owned()),
     }
 }
 
@@ -559,16 +332,6 @@ mod tests {
     fn words_are_dockers() {
         assert_eq!(restart("on-failure:3").unwrap(), RestartPolicy::OnFailure(3));
         assert!(restart("sometimes").is_err() && restart("always:2").is_err() && restart("on-failure:x").is_err());
-        assert!(pid("private").is_err() && ipc("shareable").is_ok() && host_only("container:x").is_err());
-        assert!(device("/dev/fuse:/dev/f:rwm").is_ok() && device("/dev/fuse:x").is_err() && device("fuse").is_err());
-        assert_eq!(device("v.com/c=d").unwrap(), DeviceFlag::Named("v.com/c=d".to_owned()));
-        assert!(device("v.com=d").is_err() && gpus("2").is_err() && gpus("device=").is_err());
-        assert_eq!(gpus("device=0,1").unwrap().0, ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]);
-        assert!(security("seccomp=/no-such-profile").unwrap_err().contains("/no-such-profile"));
-        assert!(security("x").is_err() && security("label=x:y").is_err() && security("apparmor=").is_err());
-        let label = ["label=type:a_t", "label=level:s0:c1"].map(|text| security(text).unwrap());
-        assert_eq!(SecurityOption::all(&label).selinux.as_deref(), Some("system_u:system_r:a_t:s0:c1"));
-        assert_eq!(security("no-new-privileges:true").unwrap(), SecurityOption::NoNewPrivileges(true));
         assert!(container_name("a").is_err() && container_name("a b").is_err() && container_name("ok.1").is_ok());
     }
 }
