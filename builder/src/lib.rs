@@ -59,6 +59,7 @@ pub use mounts::{FileRights, MountFrom, Mounted, RunMount};
 pub use options::{Entitlement, NamedContext, Options, RunSettings};
 pub use outline::{Outline, OutlineArg, OutlineMount, Target, outline, targets};
 pub use outputs::{Written, write_directory, write_tar, write_tar_of};
+pub use paths::clean;
 pub use perform::{DeviceChanges, FailedRun, Shell, Side, machine_devices, pretended_owners, rootfs, rootfs_of};
 pub use plan::{CopyOp, CopySource, Op, Plan, RunOp, Script, Step, StepId, WorkdirOp, check, plan};
 pub use reads::{Reads, reads};

@@ -8,7 +8,8 @@ pub(crate) fn absolute(cwd: &str, path: &str) -> PathBuf {
 }
 
 /// Absolute and without `.` or `..`; `..` at the root stays there.
-pub(crate) fn clean(path: &Path) -> PathBuf {
+#[must_use]
+pub fn clean(path: &Path) -> PathBuf {
     let mut out = PathBuf::from("/");
     for component in path.components() {
         match component {

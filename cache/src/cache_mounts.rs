@@ -7,9 +7,9 @@
 //!   N/fs/                 copy N of the directory; others than 0 are of private users
 //! ```
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::lease::{entries, is_held, remove_tree};
-use crate::store::{Store, random_name, write_atomically};
+use crate::store::{Store, lock_file, random_name, write_atomically};
 use crate::tree::{Owner, TreeRoot};
 use crate::usage::disk_bytes;
 
@@ -199,13 +199,7 @@ impl Copy<'_> {
         loop {
             make_private(&self.path)?;
             let path = self.path.join("lock");
-            let mut file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .open(&path)
-                .map_err(Error::path("open", &path))?;
+            let mut file = lock_file(&path)?;
             let shares = sharing == CacheSharing::Shared && directory.exists();
             if !try_lock(&file, &path, !shares)? {
                 return Ok(None);

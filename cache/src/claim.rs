@@ -3,8 +3,7 @@
 //! A claim is a lock on one byte of one file, at an offset that the key gives. The kernel frees it with its holder, and
 //! nothing is left behind. Two keys that share an offset only wait for each other.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -12,7 +11,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use crate::digest::CacheKey;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
-use crate::store::Store;
+use crate::store::{Store, lock_file};
 
 /// The right to perform a step, until it is dropped.
 #[derive(Debug)]
@@ -28,13 +27,7 @@ impl Store {
     pub fn try_claim(&self, key: &CacheKey) -> Result<Option<Claim>> {
         let path = self.path("claims");
         // Each claim has a description of its own: such locks belong to the description, not to the process.
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(Error::path("open", &path))?;
+        let file = lock_file(&path)?;
         failpoint("claim.take")?;
         let lock = libc::flock {
             l_type: libc::F_WRLCK as libc::c_short,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::lease::{entries, remove_tree};
 use crate::sealed::{seal, unseal};
-use crate::store::{Store, random_name, sync_directory, write_durably};
+use crate::store::{Store, lock_file, random_name, sync_directory, write_durably};
 
 const RECORD: &str = "network.json";
 const ENDPOINTS: &str = "endpoints";
@@ -313,8 +313,7 @@ impl EndpointRecord {
 }
 
 fn lock(path: &Path) -> Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
-    let file = file.map_err(Error::path("open", path))?;
+    let file = lock_file(path)?;
     rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive)).map_err(Error::errno("lock", path))?;
     Ok(file)
 }

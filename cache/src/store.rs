@@ -278,13 +278,7 @@ impl Store {
 
     fn lock(&self, operation: FlockOperation) -> Result<StoreLock> {
         let path = self.path("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(Error::path("open the lock", &path))?;
+        let file = lock_file(&path)?;
         failpoint("store.lock")?;
         loop {
             match flock(&file, operation) {
@@ -345,6 +339,12 @@ fn write_file(path: &Path, draft: &Path, bytes: &[u8], flush: bool) -> Result<()
     }
     failpoint("file.dirsync")?;
     sync_directory(path.parent().unwrap_or(path))
+}
+
+/// A file that is there to be locked, or to be written by who has locked it; made where there is none.
+pub(crate) fn lock_file(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    file.map_err(Error::path("open", path))
 }
 
 /// Makes the names in a directory durable.

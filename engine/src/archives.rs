@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::PathBuf;
 
-use cache::{History, ImageConfig, Platform, Reference, failpoint};
+use cache::{DiffId, History, ImageConfig, Platform, Reference, failpoint};
 pub use registry::ArchiveFormat;
 use registry::{LayerCompression, NamedImage};
 
@@ -153,20 +153,12 @@ impl Engine {
         let layer = self.store.import_layer(&lease, tar, None)?;
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
         failpoint("import.image")?;
-        let mut config = ImageConfig {
-            created: Some("1970-01-01T00:00:00Z".to_owned()),
-            architecture: platform.architecture,
-            os: platform.os,
-            variant: platform.variant,
-            ..ImageConfig::default()
-        };
-        config.rootfs.diff_ids.push(layer.diff_id);
-        config.history.push(History {
-            created: config.created.clone(),
+        let history = History {
             created_by: Some("dunnage import".to_owned()),
             comment: request.message.clone(),
             ..History::default()
-        });
+        };
+        let mut config = of_one_layer(platform, layer.diff_id, history);
         if !request.changes.is_empty() {
             config.config = changed(&config, &request.changes)?;
         }
@@ -174,4 +166,19 @@ impl Engine {
         failpoint("import.answer")?;
         Ok(image.id.to_string())
     }
+}
+
+/// The configuration of an image of a single layer that was made at no time.
+pub(crate) fn of_one_layer(platform: Platform, layer: DiffId, history: History) -> ImageConfig {
+    let created = Some("1970-01-01T00:00:00Z".to_owned());
+    let mut config = ImageConfig {
+        created: created.clone(),
+        architecture: platform.architecture,
+        os: platform.os,
+        variant: platform.variant,
+        ..ImageConfig::default()
+    };
+    config.rootfs.diff_ids.push(layer);
+    config.history.push(History { created, ..history });
+    config
 }

@@ -1,7 +1,7 @@
 //! What a program of this machine needs to run: its loader and its shared libraries, read from its ELF headers.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use object::Endianness;
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader32, FileHeader64, PT_INTERP};
@@ -147,21 +147,6 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
-}
-
-/// An absolute path without `.` and `..`.
-pub(crate) fn clean(path: &Path) -> PathBuf {
-    let mut out = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => out.push(name),
-            Component::ParentDir => {
-                out.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -55,23 +55,7 @@ pub(crate) fn binary_bytes(count: u64) -> String {
 
 /// A number of bytes as docker's flags take it: `512`, `10k`, `1.5GB`; units are powers of 1024.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let bad = || format!("`{text}` is no size: write it like 512MB, 10g or a number of bytes");
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit = unit.trim().to_ascii_lowercase();
-    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" if unit != "i" && unit != "ib" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return Err(bad()),
-    };
-    let number: f64 = number.parse().map_err(|_| bad())?;
-    let bytes = number * 1024_f64.powi(power);
-    // Far beyond any disk, and still exact enough to be a whole number of bytes.
-    if bytes > 9e18 { Err(bad()) } else { Ok(bytes as u64) }
+    grammar::parse_size(text).map_err(|_| format!("`{text}` is no size: write it like 512MB, 10g or a number of bytes"))
 }
 
 /// Nanoseconds of a duration as docker's flags take it: `30s`, `1m30s`, `500ms`.

@@ -175,7 +175,7 @@ fn add_with_links(plan: &mut RootfsPlan, path: &Path, mode: u32) -> Result<PathB
         match std::fs::read_link(&path) {
             Ok(target) => {
                 plan.add(&path, Node::Link(target.clone()));
-                let next = elf::clean(&path.parent().unwrap_or(Path::new("/")).join(target));
+                let next = builder::clean(&path.parent().unwrap_or(Path::new("/")).join(target));
                 path = in_usr(plan, &next);
             }
             Err(_) => {
@@ -195,7 +195,7 @@ fn in_usr(plan: &RootfsPlan, path: &Path) -> PathBuf {
     components.next();
     let Some(first) = components.next() else { return path.to_owned() };
     match plan.node(Path::new(first.as_os_str())) {
-        Some(Node::Link(target)) => elf::clean(&Path::new("/").join(target).join(components.as_path())),
+        Some(Node::Link(target)) => builder::clean(&Path::new("/").join(target).join(components.as_path())),
         _ => path.to_owned(),
     }
 }

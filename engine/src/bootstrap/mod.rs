@@ -7,9 +7,10 @@ mod rootfs;
 
 use std::str::FromStr;
 
-use cache::{History, ImageConfig, Platform};
+use cache::{History, Platform};
 
 use crate::Engine;
+use crate::archives::of_one_layer;
 use crate::error::{Error, Result};
 use crate::images::parse_name;
 
@@ -85,22 +86,10 @@ impl Engine {
                 (debian::layer(&self.store, &lease, suite, path, events)?, format!("Debian {suite}"))
             }
         };
-        let platform = Platform::host();
-        let mut config = ImageConfig {
-            created: Some("1970-01-01T00:00:00Z".to_owned()),
-            architecture: platform.architecture,
-            os: platform.os,
-            variant: platform.variant,
-            ..ImageConfig::default()
-        };
+        let history = History { created_by: Some(format!("dunnage bootstrap: {made_by}")), ..History::default() };
+        let mut config = of_one_layer(Platform::host(), layer.diff_id, history);
         config.config.env.push(PATH.to_owned());
         config.config.cmd = Some(vec!["/bin/sh".to_owned()]);
-        config.rootfs.diff_ids.push(layer.diff_id);
-        config.history.push(History {
-            created: config.created.clone(),
-            created_by: Some(format!("dunnage bootstrap: {made_by}")),
-            ..History::default()
-        });
         Ok(self.store.put_image(&lease, &config, &[name])?.id.to_string())
     }
 
