@@ -36,7 +36,13 @@ fn inspect_answers_in_dockers_words() {
     // An empty format, as of a variable that is not set, is none.
     assert!(dunnage.run(["inspect", "-f", "", "web"]).ok().stdout.starts_with('['));
     assert!(dunnage.run(["ps", "-a", "--format", ""]).ok().stdout.starts_with("CONTAINER ID"));
-    dunnage.run(["events", "--since", "1h", "--until", "0s", "--format", "{{.Status}} {{.ID}}"]).ok();
+    dunnage.run(["run", "-d", "--name", "gone", "--network", "none", "base", "sleep", "600"]).ok();
+    dunnage.run(["rm", "-f", "gone"]).ok();
+    let flags =
+        ["--since", "1h", "--until", "0s", "--filter", "container=gone", "--format", "{{.Status}}{{.ID | len}}"];
+    let told = dunnage.run([&["events"][..], &flags].concat()).ok().stdout;
+    assert_eq!(told, "create64\nstart64\nkill64\ndie64\ndestroy64\n");
+    dunnage.run(["events", "--filter", "type=image"]).fails(2, "no events of the type `image` are told");
 }
 
 #[test]
@@ -109,6 +115,38 @@ fn exec_has_the_host_name_and_force_asks_for_nothing() {
     // What scripts cut the name out of.
     dunnage.run(["save", "-o", "base.tar", "base"]).ok();
     assert_eq!(dunnage.run(["load", "-q", "-i", "base.tar"]).ok().stdout, "Loaded image: base:latest\n");
+}
+
+#[test]
+fn the_network_of_the_machine_has_its_names() {
+    let Some(dunnage) = dunnage() else { return };
+    let flags = ["run", "--rm", "--network", "host", "--add-host", "far:192.0.2.7", "base"];
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(dunnage.run([&flags[..], &["hostname"]].concat()).ok().stdout, name);
+    let hosts = dunnage.run([&flags[..], &["cat", "/etc/hosts"]].concat()).ok().stdout;
+    let own = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    assert!(hosts.starts_with(&own) && hosts.contains("192.0.2.7\tfar"), "{hosts}");
+    // A name that is asked for is the container's own.
+    let named = ["run", "--rm", "--network", "host", "-h", "mine", "base", "hostname"];
+    assert_eq!(dunnage.run(named).ok().stdout, "mine\n");
+}
+
+#[test]
+fn a_file_of_an_id_that_is_there_makes_no_container() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.write("there", "");
+    for words in [&["run", "-d"][..], &["run", "--rm"], &["create"]] {
+        let ran = dunnage.run([words, &["--cidfile", "there", "--network", "none", "base", "true"]].concat());
+        ran.fails(125, "--cidfile there: the file exists");
+        assert_eq!(dunnage.run(["ps", "-aq"]).ok().stdout, "", "{words:?}");
+    }
+    // And no container leaves no file.
+    let name = ["--name", "web", "--network", "none"];
+    dunnage.run([&["create", "--cidfile", "id"][..], &name, &["base", "true"]].concat()).ok();
+    dunnage.run([&["create", "--cidfile", "other"][..], &name, &["base", "true"]].concat()).fails(125, "in use");
+    assert!(!dunnage.dir("").join("other").exists());
+    let id = std::fs::read_to_string(dunnage.dir("").join("id")).unwrap();
+    assert_eq!(dunnage.run(["ps", "-aq", "--no-trunc"]).ok().stdout.trim(), id);
 }
 
 #[test]

@@ -16,6 +16,10 @@ pub(super) fn events(root: Option<PathBuf>, args: &EventsArgs) -> Outcome {
     if let Some((key, _)) = args.filter.iter().find(|(key, _)| !KEYS.contains(&key.as_str())) {
         return Err(Failure::usage(format!("`{key}` is no filter: {} are", KEYS.join(", "))));
     }
+    // A script that waits for others would wait for ever.
+    if let Some((_, other)) = args.filter.iter().find(|(key, value)| key == "type" && value != "container") {
+        return Err(Failure::usage(format!("no events of the type `{other}` are told: those of containers are")));
+    }
     let format = args.format.as_deref().filter(|format| *format != "json");
     let template = format.map(Template::parse).transpose().map_err(Failure::Usage)?;
     let mut outcome = Ok(());

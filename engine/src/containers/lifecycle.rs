@@ -7,6 +7,7 @@ use cache::{ContainerPlace, Image, NewContainer};
 use runtime::{ForwardedSignals, Running, Signal};
 
 use super::attach::{AttachRequest, Left, hello, talk};
+use super::cidfile::CidFile;
 use super::monitor::STOPPED;
 use super::mounts::VolumesFrom;
 use super::spec::ContainerSpec;
@@ -39,9 +40,10 @@ impl Engine {
     /// When the image is not there, the name is taken, or a flag cannot be met.
     pub fn create(&self, request: &CreateRequest, cidfile: Option<&Path>) -> Result<String> {
         let image = self.find_image(&request.spec.image)?;
+        let cidfile = cidfile.map(CidFile::begin).transpose()?;
         let (place, _) = self.create_place(request, &image, false)?;
-        if let Some(path) = cidfile {
-            write_cidfile(path, place.id())?;
+        if let Some(file) = cidfile {
+            file.finish(place.id())?;
         }
         Ok(place.id().to_owned())
     }
@@ -177,6 +179,7 @@ impl Engine {
                 now => now?,
             };
             if let Ok(running) = now.running() {
+                self.note_event_of(info, "kill", &[("signal", signal.number().to_string())]);
                 running.kill(signal)?;
                 if !wait_for(&running, longest)? {
                     running.kill(Signal::KILL)?;
@@ -369,11 +372,4 @@ fn wait_for(running: &Running, longest: Option<Duration>) -> Result<bool> {
             return Ok(false);
         }
     }
-}
-
-/// Writes the id of a container where a script looks for it.
-pub(super) fn write_cidfile(path: &Path, id: &str) -> Result<()> {
-    use std::io::Write;
-    let failed = |error| Error::file("write the id to", path, error);
-    std::fs::File::create_new(path).and_then(|mut file| file.write_all(id.as_bytes())).map_err(failed)
 }

@@ -3,6 +3,7 @@
 
 mod attach;
 mod changes;
+mod cidfile;
 mod copying;
 mod cp;
 mod devices;
@@ -44,8 +45,8 @@ use cache::{ContainerPlace, Image, Lease, Snapshot, failpoint};
 use runtime::{AttachOptions, Extent, ForwardedSignals, Stdio, start_time};
 
 pub(crate) use self::changes::changed;
+use self::cidfile::CidFile;
 use self::launch::{Launch, Start};
-use self::lifecycle::write_cidfile;
 use self::monitor::HealthPlan;
 use self::network::{Begun, Network};
 use self::state::{ContainerState as State, now};
@@ -116,11 +117,12 @@ impl Engine {
         let streams = spec.streams();
         let usual = streams == joins::Streams::usual(spec.interactive);
         let alone = !request.detach && usual && is_plain(spec, &image);
+        let cidfile = request.cidfile.as_deref().map(CidFile::begin).transpose()?;
         // Before all else: it takes longest.
         let begun = if alone { Network::begin(spec) } else { Begun::default() };
         let (place, info) = self.create_place(&request.create, &image, alone)?;
-        if let Some(path) = &request.cidfile {
-            write_cidfile(path, place.id())?;
+        if let Some(file) = cidfile {
+            file.finish(place.id())?;
         }
         if alone {
             return self.run_alone(place, &info, &image, begun, notes).map(RunOutcome::Ended);

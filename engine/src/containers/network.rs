@@ -74,7 +74,9 @@ impl Network {
                 let mode = own.map_or(NetworkMode::None, |own| NetworkMode::Join(own.fd()));
                 Ok(Network { furnished, ..Network::alone(mode, spec) })
             }
-            NetworkChoice::Host => Ok(Network::alone(NetworkMode::Host, spec)),
+            NetworkChoice::Host => {
+                Ok(Network { files: Engine::machine_names(spec), ..Network::alone(NetworkMode::Host, spec) })
+            }
             NetworkChoice::Default if runtime::in_user_namespace() => Network::of_user(engine, spec, image, named),
             NetworkChoice::Container(name) => {
                 let namespace = engine.running(name)?.namespace(NamespaceKind::Net)?;

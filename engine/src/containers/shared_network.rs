@@ -1,6 +1,8 @@
-//! `--network container:NAME`: as docker has it, who shares another container's network has its host name too, and finds by
-//! name what that one finds.
+//! `--network container:NAME` and `--network host`: as docker has it, who shares a network has the host name of its owner too,
+//! and finds by name what that one finds.
 
+use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 
 use runtime::EtcFiles;
@@ -12,6 +14,8 @@ use crate::Engine;
 use crate::error::{Error, Result};
 use crate::networks::{NetworkChoice, etc_files};
 
+/// Longest /etc/hosts of the machine that is taken over.
+const HOSTS_LIMIT: u64 = 1 << 20;
 /// Most containers that share a network by way of each other.
 const CHAIN_LIMIT: usize = 8;
 
@@ -36,6 +40,7 @@ impl Engine {
         let own = || id.chars().take(12).collect();
         match (&spec.hostname, &spec.network) {
             (Some(name), _) => name.clone(),
+            (None, NetworkChoice::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
             (None, NetworkChoice::Container(other)) => self.owner_of_network(other).map_or_else(
                 |_| own(),
                 |owner| owner.spec.hostname.clone().unwrap_or_else(|| owner.short_id().to_owned()),
@@ -62,6 +67,17 @@ impl Engine {
         let addresses: Vec<IpAddr> = endpoints.iter().flat_map(|(_, endpoint)| endpoint.addresses.clone()).collect();
         let hostname = self.host_name(&owner.spec, &owner.record.id);
         Ok(EtcFiles { extra_hosts, ..etc_files(&hostname, &names.search, &names.options, &addresses) })
+    }
+
+    /// The machine's own names, and those of `--add-host`.
+    pub(super) fn machine_names(spec: &ContainerSpec) -> EtcFiles {
+        let mut text = Vec::new();
+        // Without the file, or where it cannot be read, a container has its usual one.
+        let read = File::open("/etc/hosts").and_then(|file| file.take(HOSTS_LIMIT).read_to_end(&mut text));
+        let complete = read.is_ok() && (text.len() as u64) < HOSTS_LIMIT;
+        let extra_hosts = hosts(&spec.names, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let hosts = if complete { text } else { Vec::new() };
+        EtcFiles { hosts, extra_hosts, resolv_conf: resolv_conf(&spec.names) }
     }
 
     /// The container whose own the network is that `name` has.
