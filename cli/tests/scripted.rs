@@ -69,6 +69,8 @@ fn a_name_is_never_missing() {
     for flag in [["--build-arg", "=x"], ["--label", ""]] {
         dunnage.run([&["build"][..], &flag, &["context"]].concat()).fails(2, "a name is missing");
     }
+    dunnage.write("context/Dockerfile", "FROM base\nRUN []\n");
+    dunnage.run(["build", "context"]).fails(1, "Dockerfile:2:1").fails(1, "this RUN names no program");
     dunnage.run(["volume", "create", "--label", "=b"]).fails(2, "a name is missing");
     dunnage.run(["build", "--platform", "bogus", "context"]).fails(2, "bogus");
     dunnage.run(["run", "--platform", "bogus", "base", "true"]).fails(125, "bogus");

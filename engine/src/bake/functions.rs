@@ -199,9 +199,14 @@ fn merge(args: FuncArgs) -> Outcome {
 
 /// `%s`, `%d`, `%v` and `%%`.
 fn format_text(args: FuncArgs) -> Outcome {
-    let mut values = args.iter().skip(1);
+    let values: Vec<&Value> = args.iter().skip(1).collect();
+    formatted(text_at(&args, 0), &values)
+}
+
+pub(super) fn formatted(format: &str, values: &[&Value]) -> Outcome {
+    let mut values = values.iter();
     let mut out = String::new();
-    let mut letters = text_at(&args, 0).chars();
+    let mut letters = format.chars();
     while let Some(letter) = letters.next() {
         if letter != '%' {
             out.push(letter);

@@ -57,7 +57,7 @@ pub struct BakeTarget {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secret: Vec<Fields>,
     /// `--ssh`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "agents")]
     pub ssh: Vec<Fields>,
     /// `--attest`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -147,6 +147,26 @@ impl Scalar {
 fn optional_texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Option<String>>, D::Error> {
     let written = BTreeMap::<String, Option<Scalar>>::deserialize(deserializer)?;
     Ok(written.into_iter().map(|(key, value)| (key, value.map(Scalar::text))).collect())
+}
+
+/// Agents: `ID=PATH` as a text, or a map of the two.
+fn agents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Fields>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Agent {
+        Text(String),
+        Map {
+            id: String,
+            #[serde(default)]
+            paths: Vec<String>,
+        },
+    }
+    let text = |agent| match agent {
+        Agent::Text(text) => text,
+        Agent::Map { id, paths } if paths.is_empty() => id,
+        Agent::Map { id, paths } => format!("{id}={}", paths.join(",")),
+    };
+    Ok(Vec::<Agent>::deserialize(deserializer)?.into_iter().map(|agent| Fields(text(agent))).collect())
 }
 
 impl BakeTarget {

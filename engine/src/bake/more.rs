@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use regex_lite::Regex;
 
-use super::functions::{list_at, plain, text_at};
+use super::functions::{formatted, list_at, plain, text_at};
 
 type Outcome = Result<Value, String>;
 
@@ -70,7 +70,8 @@ pub(super) fn declare(context: &mut Context<'_>) {
     for (name, function, params) in fixed {
         context.declare_func(name, FuncDef::new(function, params));
     }
-    let several: [(&str, Func); 4] = [
+    let several: [(&str, Func); 5] = [
+        ("formatlist", format_list),
         ("min", |args| extreme(&args, f64::min)),
         ("max", |args| extreme(&args, f64::max)),
         ("range", range),
@@ -234,6 +235,23 @@ fn range(args: FuncArgs) -> Outcome {
         return Err(format!("it has more than {RANGE_LIMIT} numbers"));
     }
     Ok(values.into())
+}
+
+/// `format` for each item of the lists among its arguments; the others are the same each time.
+fn format_list(args: FuncArgs) -> Outcome {
+    let lists = args.iter().skip(1).filter_map(Value::as_array).map(Vec::len);
+    let count = lists.clone().max().unwrap_or(1);
+    if lists.clone().any(|length| length != count) {
+        return Err("its lists are not of the same length".to_owned());
+    }
+    let one = |at: usize| {
+        let mut values: Vec<&Value> = Vec::new();
+        for value in args.iter().skip(1) {
+            values.push(value.as_array().map_or(Some(value), |list| list.get(at)).unwrap_or(&Value::Null));
+        }
+        formatted(text_at(&args, 0), &values)
+    };
+    (0..count).map(one).collect::<Result<Vec<_>, _>>().map(Value::from)
 }
 
 fn pattern(text: &str) -> Result<Regex, String> {

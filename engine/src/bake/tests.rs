@@ -184,6 +184,7 @@ target "a" {
   args = { N = "${add(1, 2)}", EACH = join(",", [for part in ["p", "q"] : image(part, part)]) }
   platforms = [BAKE_LOCAL_PLATFORM]
   cache-from = [notequal("v1", TAG) ? "other" : "", null]
+  ssh = ["plain", { id = "default" }, { id = "other", paths = ["/socket"] }]
 }
 "#;
 
@@ -197,6 +198,7 @@ fn functions_of_a_files_own() {
     assert_eq!(a.args["EACH"].as_deref(), Some("reg.example/p:v1-p,reg.example/q:v1-q"));
     assert_eq!(a.platforms, [cache::Platform::host().to_string()]);
     assert!(a.cache_from.is_empty(), "{:?}", a.cache_from);
+    assert_eq!(a.ssh.iter().map(|agent| agent.0.as_str()).collect::<Vec<_>>(), ["plain", "default", "other=/socket"]);
 }
 
 #[test]
@@ -255,6 +257,7 @@ fn what_the_further_functions_give() {
         ("regex_replace(\"v1.2\", \"[^0-9]\", \"\")", "12"),
         ("formatdate(\"YYYY-MM-DD'T'hh:mm:ssZ\", \"2026-01-02T03:04:05Z\")", "2026-01-02T03:04:05Z"),
         ("formatdate(\"EEE D MMM YY\", \"2026-01-02T03:04:05Z\")", "Fri 2 Jan 26"),
+        ("join(\",\", formatlist(\"%s:%s\", \"a\", [\"x\", \"y\"]))", "a:x,a:y"),
         ("substr(timestamp(), 0, 2)", "20"),
     ] {
         let text = format!("target \"t\" {{ args = {{ A = {expression} }} }}\n");

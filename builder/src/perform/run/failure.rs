@@ -75,6 +75,9 @@ impl Work<'_> {
     pub(super) fn not_started(&self, op: &RunOp, error: runtime::Error) -> Error {
         let program = op.argv.first().map(String::as_str).unwrap_or_default();
         let diagnostic = match &error {
+            _ if op.argv.is_empty() => self
+                .diagnostic("K0352", "this RUN names no program".to_owned())
+                .help("write `RUN [\"/program\", \"argument\"]`, or the line for a shell without brackets"),
             runtime::Error::NotFound { .. } => {
                 let empty = self.parent().is_empty();
                 let message = if empty {
