@@ -375,7 +375,7 @@ fn volumes_are_kept_found_and_removed() {
     assert_eq!(dunnage.run(["volume", "ls", "-q", "--filter", "label=a"]).ok().stdout, "data\n");
     assert_eq!(
         dunnage.run(["volume", "ls", "--filter", "name=dat"]).ok().stdout,
-        "DRIVER   VOLUME NAME\nlocal    data\n"
+        "DRIVER    VOLUME NAME\nlocal     data\n"
     );
     let mountpoint = dunnage.run(["volume", "inspect", "-f", "{{.Mountpoint}}", "data"]).ok().stdout;
     assert!(Path::new(mountpoint.trim()).is_dir(), "{mountpoint}");

@@ -71,6 +71,9 @@ fn a_name_is_never_missing() {
     }
     dunnage.write("context/Dockerfile", "FROM base\nRUN []\n");
     dunnage.run(["build", "context"]).fails(1, "Dockerfile:2:1").fails(1, "this RUN names no program");
+    dunnage.write("context/Dockerfile", "FROM base\n");
+    let pulled = dunnage.run(["build", "--pull", "context"]).fails(1, "image `base:latest` cannot be pulled");
+    pulled.fails(1, "without --pull it is taken");
     dunnage.run(["volume", "create", "--label", "=b"]).fails(2, "a name is missing");
     dunnage.run(["build", "--platform", "bogus", "context"]).fails(2, "bogus");
     dunnage.run(["run", "--platform", "bogus", "base", "true"]).fails(125, "bogus");

@@ -137,7 +137,9 @@ impl Engine {
             .iter()
             .flat_map(|image| image.names.iter().map(Reference::familiar))
             .collect();
+        let here = known.contains(&name);
         let what = match why {
+            Some(_) if here => format!("image `{name}` cannot be pulled"),
             Some(_) => format!("image `{name}` is not in the store, and cannot be pulled"),
             None => format!("image `{name}` is not in the store"),
         };
@@ -145,6 +147,7 @@ impl Engine {
             .at(&dockerfile.source, base.span)
             .label(why.map_or_else(|| "nothing was pulled".to_owned(), ToString::to_string));
         match grammar::nearest(&name, known.iter().map(String::as_str)) {
+            _ if here => diagnostic.help("one of this name is in the store: without --pull it is taken"),
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
             None => diagnostic.help(format!(
                 "bring it with `dunnage pull`, `dunnage load` or `dunnage import`, or make it with `dunnage bootstrap {name}`"
