@@ -197,10 +197,11 @@ impl Solver<'_> {
         });
         let mut queue = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
         queue.results = queue.results.into_iter().map(|(id, tree)| (id, settler.current(tree))).collect();
-        queue.error = match queue.error {
-            // What was stopped was stopped by this.
-            None | Some(Error::Cancelled) if unsettled.is_some() => unsettled,
-            error => error,
+        queue.error = match (queue.error, unsettled) {
+            (Some(error @ Error::RunFailed { .. }), Some(_)) => Some(error),
+            // What was stopped was stopped by this, and what looked for a layer that is gone with it failed by this.
+            (_, Some(unsettled)) => Some(unsettled),
+            (error, None) => error,
         };
         // The table is an aid: a build that could not write it is still built.
         for context in std::iter::once(self.context).chain(self.contexts.values()) {
