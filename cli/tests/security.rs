@@ -51,6 +51,40 @@ fn security_s01_a_container_that_runs_the_tools_own_file_cannot_write_it() {
     assert_eq!(sha256(&std::fs::read(&program).unwrap()), before);
 }
 
+/// By the time the C library is prepared the program runs from a place where it cannot be written.
+#[test]
+fn security_s01_the_program_seals_itself_before_all_else() {
+    if skipped(&[Need::Program("strace")]) || cfg!(not(target_arch = "x86_64")) {
+        return;
+    }
+    let Some(dunnage) = dunnage() else { return };
+    let calls = |args: &[&str]| {
+        let log = dunnage.dir("").join("trace");
+        let plain = dunnage.command(args);
+        let mut strace = Command::new("strace");
+        strace.args(["-qq", "-e", "trace=brk,execveat", "-o"]).arg(&log).arg(plain.get_program()).args(args);
+        strace.env("DUNNAGE_ROOT", dunnage.root());
+        let ran = Ran::from(strace.output().unwrap());
+        let text = std::fs::read_to_string(&log).unwrap();
+        let calls: Vec<String> = text.lines().map(|line| line.split('(').next().unwrap().to_owned()).collect();
+        (ran, calls)
+    };
+    let (ran, sealed) = calls(&["run", "--rm", "--network", "none", "base", "echo", "a  b"]);
+    assert_eq!(ran.ok().stdout, "a  b\n");
+    assert_eq!((sealed[0].as_str(), sealed[1].as_str()), ("execveat", "brk"), "{sealed:?}");
+    assert_eq!(sealed.iter().filter(|call| *call == "execveat").count(), 1, "{sealed:?}");
+    for args in [&["build", "--help"][..], &["exec", "nobody", "true"], &["run"]] {
+        assert_eq!(calls(args).1[0], "execveat", "{args:?}");
+    }
+    // Words that begin like these are others.
+    for args in [&["version"][..], &["runs"], &["builds", "ls"], &["execute"], &["r"], &[""], &[]] {
+        assert_eq!(calls(args).1[0], "brk", "{args:?}");
+    }
+    // The other way to name a command, and what cannot be sealed.
+    let (_, late) = calls(&["--root", &dunnage.root().display().to_string(), "run", "--rm", "base", "true"]);
+    assert_eq!((late[0].as_str(), late.contains(&"execveat".to_owned())), ("brk", true), "{late:?}");
+}
+
 #[test]
 fn security_s10_control_groups_are_no_way_out() {
     let Some(dunnage) = dunnage() else { return };

@@ -1,5 +1,8 @@
 //! The program's own file, out of the reach of containers. One that gets a process to execute /proc/self/exe has that
 //! file open, by a mount of the host on which it can be written; so the process runs by a mount on which it cannot.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+mod entry;
+
 use std::ffi::{CString, c_char};
 use std::os::fd::{AsFd, AsRawFd};
 
