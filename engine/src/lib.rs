@@ -76,9 +76,9 @@ pub use containers::{
     ContainerState, ContainerUse, CopyEnd, CopyRequest, CopyStreams, CreateRequest, DETACH_KEYS, DeviceRights,
     DeviceSpec, DiskRate, DiskRateKind, EventWindow, ExecSpec, HOLD_COMMAND, Health, HealthChange, HealthResult,
     HealthStatus, Left, LimitSpec, LinkSpec, LogAttributes, LogChoice, LogDriver, LogLine, LogOutput, LogRequest,
-    MONITOR_COMMAND, MountKind, MountSpec, NamespaceChoice, Phase, ProcessRow, RestartPolicy, RunOutcome, RunRequest,
-    Security, Status, Streams, Ulimit, UsernsMode, VolumeDraft, VolumesFrom, check_log_pattern, check_log_tag,
-    hold_terminal, parse_detach_keys, parse_duration, parse_moment, rfc3339,
+    MONITOR_COMMAND, MountKind, MountSpec, NamespaceChoice, Phase, ProcessRow, RestartPolicy, RunAhead, RunOutcome,
+    RunRequest, Security, Status, Streams, Ulimit, UsernsMode, VolumeDraft, VolumesFrom, check_log_pattern,
+    check_log_tag, hold_terminal, parse_detach_keys, parse_duration, parse_moment, rfc3339,
 };
 pub use contexts::{ContextSource, DockerfileSource, NamedSource};
 pub use debug::DebugRequest;

@@ -215,7 +215,7 @@ impl Snapshot {
                 before = Some(copy::record(&root)?);
             }
             (StorageDriver::Overlay, Place::Container(_)) => {
-                std::fs::create_dir(&work).map_err(Error::path("make", &work))?;
+                leftover = Leftover::within(&work)?;
                 // After it: who finds a root finds all.
                 draft.make_root()?;
             }
@@ -301,6 +301,14 @@ impl Snapshot {
     /// Leaves the directories where they are.
     pub fn keep(self) {
         self.draft.release();
+        self.leftover.release();
+    }
+
+    /// What of it can be removed apart, for which the kernel takes as long as for the rest.
+    #[must_use]
+    pub fn in_halves(mut self) -> (Snapshot, Leftover) {
+        let leftover = std::mem::take(&mut self.leftover);
+        (self, leftover)
     }
 }
 

@@ -24,6 +24,17 @@ impl Leftover {
         Leftover::planned(lease).make()
     }
 
+    /// One at this place, for as long as its container is there.
+    pub(super) fn within(path: &Path) -> Result<Leftover> {
+        std::fs::create_dir(path).map_err(Error::path("make", path))?;
+        Ok(Leftover { path: Some(path.to_owned()), spare: None })
+    }
+
+    /// It stays.
+    pub(super) fn release(mut self) {
+        self.path = None;
+    }
+
     /// Which one it will be; nothing is made yet.
     pub(super) fn planned(lease: &Lease) -> Planned {
         match lease.spare().lock().unwrap_or_else(PoisonError::into_inner).pop() {

@@ -71,9 +71,10 @@ fn perform(root: Option<PathBuf>, args: RunArgs) -> Result<i32, Failure> {
         signals: args.sig_proxy,
         create: request(args.create, !args.detach)?,
     };
+    let ahead = request.begin();
     let engine = open_for_snapshots(root, storage)?;
     super::registry::ensure(&engine, &request.create.spec.image, pull, quiet, platform.as_ref())?;
-    match engine.run(&request, &|sentence| ui::note(&sentence))? {
+    match engine.run(&request, ahead, &|sentence| ui::note(&sentence))? {
         RunOutcome::Ended(code) => Ok(code),
         RunOutcome::Detached(id) => {
             if says_id {

@@ -80,6 +80,9 @@ pub use self::{
 use crate::Engine;
 use crate::error::Result;
 
+/// Enough to remove a directory.
+const REMOVAL_STACK: usize = 128 << 10;
+
 const OUT_OF_MEMORY: &str = "a process of the container was killed: its memory limit was reached";
 
 /// What to run, and how the caller stays with it.
@@ -106,26 +109,43 @@ pub enum RunOutcome {
     Detached(String),
 }
 
+/// What was begun for a container before the store was looked at.
+#[derive(Debug, Default)]
+pub struct RunAhead(Begun);
+
+impl RunRequest {
+    /// Begins to make what takes the kernel longest, while the caller opens the store and looks for the image.
+    #[must_use]
+    pub fn begin(&self) -> RunAhead {
+        RunAhead(if self.may_be_alone() { Network::begin(&self.create.spec) } else { Begun::default() })
+    }
+
+    /// Whether the calling process is all that the container needs, unless its image asks for checks of its health.
+    fn may_be_alone(&self) -> bool {
+        let spec = &self.create.spec;
+        let usual = spec.streams() == joins::Streams::usual(spec.interactive);
+        let types = spec.tty && spec.interactive;
+        !self.detach && usual && spec.remove && !types && spec.restart == RestartPolicy::No
+    }
+}
+
 impl Engine {
-    /// Runs a container: until it ends, or, detached, until it has started.
+    /// Runs a container: until it ends, or, detached, until it has started. `ahead` is what [`RunRequest::begin`] gave.
     ///
     /// # Errors
     /// When it could not be started; [`crate::Error::run_exit_code`] tells 125, 126 and 127 apart.
-    pub fn run(&self, request: &RunRequest, notes: &dyn Fn(String)) -> Result<RunOutcome> {
+    pub fn run(&self, request: &RunRequest, ahead: RunAhead, notes: &dyn Fn(String)) -> Result<RunOutcome> {
         let spec = &request.create.spec;
         let image = self.find_image(&spec.image)?;
         let streams = spec.streams();
-        let usual = streams == joins::Streams::usual(spec.interactive);
-        let alone = !request.detach && usual && is_plain(spec, &image);
+        let alone = request.may_be_alone() && HealthPlan::of(spec, &image).is_none();
         let cidfile = request.cidfile.as_deref().map(CidFile::begin).transpose()?;
-        // Before all else: it takes longest.
-        let begun = if alone { Network::begin(spec) } else { Begun::default() };
         let (place, info) = self.create_place(&request.create, &image, alone)?;
         if let Some(file) = cidfile {
             file.finish(place.id())?;
         }
         if alone {
-            return self.run_alone(place, &info, &image, begun, notes).map(RunOutcome::Ended);
+            return self.run_alone(place, &info, &image, ahead, notes).map(RunOutcome::Ended);
         }
         let id = place.id().to_owned();
         if request.detach || (streams.only_types() && !streams.stdin) {
@@ -146,7 +166,7 @@ impl Engine {
         place: ContainerPlace,
         info: &ContainerInfo,
         image: &Image,
-        begun: Begun,
+        RunAhead(begun): RunAhead,
         notes: &dyn Fn(String),
     ) -> Result<i32> {
         let lease = place.lease(&self.store)?;
@@ -175,12 +195,14 @@ impl Engine {
             let exit = runtime::attach(&mut container, signals, options)?;
             drop(container);
             // The kernel takes as long for this as for all that follows. Without a thread it is done here.
-            let removal = std::thread::Builder::new().spawn(move || drop(snapshot));
+            let (snapshot, work) = snapshot.in_halves();
+            let removal = std::thread::Builder::new().stack_size(REMOVAL_STACK).spawn(move || drop(work));
             if launch.group.ran_out_of_memory() {
                 notes(OUT_OF_MEMORY.to_owned());
             }
             drop(launch.group);
             launch.network.leave();
+            drop(snapshot);
             self.note_event_of(info, "die", &[("exitCode", exit.status_code().to_string())]);
             removal.map(std::thread::JoinHandle::join).ok();
             Ok(exit.status_code())
@@ -201,12 +223,4 @@ impl Engine {
         runtime::mount_point_layer(&self.store.mount_points_dir())?;
         Ok(self.working_store()?.container_snapshot(lease, &layers, container)?)
     }
-}
-
-/// Whether the process that starts a container is all that it needs: what is left then is its exit code.
-fn is_plain(spec: &ContainerSpec, image: &Image) -> bool {
-    spec.remove
-        && !(spec.tty && spec.interactive)
-        && spec.restart == RestartPolicy::No
-        && HealthPlan::of(spec, image).is_none()
 }
