@@ -24,6 +24,7 @@ mod plan;
 mod pretend;
 mod probe;
 mod processes;
+mod room;
 mod rootfs;
 mod running;
 mod sandbox;

@@ -13,6 +13,7 @@ mod settings;
 mod users;
 
 use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::plan::{
 };
 use crate::sandbox::{Base, Namespace, NetworkMode, Sandbox, Seccomp, Stdio};
 use crate::seccomp;
+use crate::spares::Spares;
 use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Reach};
 use crate::target::Target;
 use crate::user::UserIds;
@@ -38,14 +40,30 @@ const QUIET: u64 = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
 impl Sandbox {
     /// Works out everything between this sandbox and its process. Nothing is made yet.
     pub fn plan(&self) -> Result<SetupPlan> {
-        plan(self, &Host::probe(self.privileged, self.init)?)
+        self.plan_in(None)
+    }
+
+    /// The same with what lies ready for it.
+    pub(crate) fn plan_in(&self, spares: Option<&Spares>) -> Result<SetupPlan> {
+        let host = Host::probe(self.privileged, self.init)?;
+        let room = spares.filter(|_| self.fits_a_room(&host)).and_then(Spares::take_room);
+        plan(self, &host, room)
+    }
+
+    /// Whether it needs nothing of the machine's mounts once all is prepared, and has the rights to move into others.
+    fn fits_a_room(&self, host: &Host) -> bool {
+        let usual = matches!(self.base, Base::Rootfs(_)) && self.layout.is_none();
+        // Who is asked before the start, and hooks, see the machine's root.
+        let alone = self.gate.is_none() && self.hooks.create.is_empty() && self.hooks.start.is_empty();
+        let users = self.makes_users() || self.users.is_some() || host.user_namespace;
+        usual && alone && !users
     }
 }
 
 /// As `Sandbox::plan`, on a machine as described.
-pub(crate) fn plan(sandbox: &Sandbox, host: &Host) -> Result<SetupPlan> {
+pub(crate) fn plan(sandbox: &Sandbox, host: &Host, room: Option<OwnedFd>) -> Result<SetupPlan> {
     let mut planner =
-        Planner { sandbox, host, prepare: Vec::new(), ops: Vec::new(), points: Vec::new(), notes: Vec::new() };
+        Planner { sandbox, host, room, prepare: Vec::new(), ops: Vec::new(), points: Vec::new(), notes: Vec::new() };
     let program = planner.program()?;
     planner.guard();
     match &sandbox.base {
@@ -55,8 +73,9 @@ pub(crate) fn plan(sandbox: &Sandbox, host: &Host) -> Result<SetupPlan> {
     planner.surroundings()?;
     planner.privileges()?;
     planner.stdio()?;
-    let (namespaces, birth) = sandbox.new_namespaces(host)?;
-    let Planner { prepare, ops, notes, .. } = planner;
+    let (namespaces, birth) = sandbox.new_namespaces(host, planner.room.is_some())?;
+    let Planner { room, mut prepare, ops, notes, .. } = planner;
+    prepare.extend(room.map(|room| (Slot::Room, Preparation::Namespace(Arc::new(room)))));
     Ok(SetupPlan {
         prepare,
         namespaces,
@@ -95,6 +114,8 @@ impl Sandbox {
 struct Planner<'a> {
     sandbox: &'a Sandbox,
     host: &'a Host,
+    /// A mount namespace that is ready.
+    room: Option<OwnedFd>,
     prepare: Vec<(Slot, Preparation)>,
     ops: Vec<SetupOp>,
     points: Vec<MountPoint>,
@@ -137,7 +158,7 @@ impl Planner<'_> {
     fn build_walls(&mut self) -> Result<()> {
         self.hostname_is_valid()?;
         self.join();
-        self.push(Op::PrivateMounts);
+        self.push(if self.room.is_some() { Op::Room } else { Op::PrivateMounts });
         match &self.sandbox.layout {
             Some(layout) => self.given(layout)?,
             None => self.usual_layout()?,
@@ -190,7 +211,7 @@ impl Planner<'_> {
         let attributes = read_only | self.nodev();
         let mount_points = std::mem::take(&mut self.points);
         self.prepare.push((Slot::Root, Preparation::Root { attributes, mount_points }));
-        self.push(Op::PivotRoot);
+        self.push(if self.room.is_some() { Op::TakeRoot } else { Op::PivotRoot });
     }
 
     fn surroundings(&mut self) -> Result<()> {

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::planner::usual_parts;
 use crate::prepare::fresh::Fresh;
+use crate::room;
 
 /// What a sandbox finds ready when it is made. One serves many sandboxes, also at once.
 #[derive(Debug, Default)]
@@ -16,11 +17,15 @@ struct Shelf {
     ready: Vec<(Fresh, OwnedFd)>,
     /// What was asked for since the last restocking.
     asked: Vec<Fresh>,
+    rooms: Vec<OwnedFd>,
+    rooms_asked: usize,
 }
 
 impl Spares {
     /// Most that lie ready: each of them costs a descriptor and a mount.
     const MOST: usize = 16;
+    /// The same of mount namespaces.
+    const MOST_ROOMS: usize = 4;
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
@@ -35,6 +40,13 @@ impl Spares {
         Some(shelf.ready.swap_remove(place).1)
     }
 
+    /// A mount namespace that shows nothing yet.
+    pub(crate) fn take_room(&self) -> Option<OwnedFd> {
+        let mut shelf = self.shelf();
+        shelf.rooms_asked = shelf.rooms_asked.saturating_add(1).min(Spares::MOST_ROOMS);
+        shelf.rooms.pop()
+    }
+
     /// Makes what nearly every sandbox has; `console` where it has a terminal. For who knows that one will be made, and no
     /// more than that.
     pub fn stock_usual(&self, shm_size: u64, console: bool) {
@@ -45,15 +57,30 @@ impl Spares {
         }
     }
 
+    /// Makes a mount namespace for a sandbox, and leaves the calling thread in it: one that has nothing else to do, for it
+    /// finds no file of the machine any more.
+    pub fn stock_room_and_stay(&self) {
+        if let Ok(room) = room::make_and_stay() {
+            self.shelf().rooms.push(room);
+        }
+    }
+
     /// Makes anew what was asked for. For who has nothing to do until a sandbox ends that has been started.
     pub fn restock(&self) {
-        let asked = std::mem::take(&mut self.shelf().asked);
+        let (asked, rooms) = {
+            let mut shelf = self.shelf();
+            let rooms = std::mem::take(&mut shelf.rooms_asked).saturating_sub(shelf.rooms.len());
+            (std::mem::take(&mut shelf.asked), rooms)
+        };
         // Who needs what could not be made is told why.
         let made: Vec<(Fresh, OwnedFd)> =
             asked.into_iter().filter_map(|fresh| fresh.make().ok().map(|fd| (fresh, fd))).collect();
+        let rooms: Vec<OwnedFd> = (0..rooms).filter_map(|_| room::make().ok()).collect();
         let mut shelf = self.shelf();
-        let room = Spares::MOST.saturating_sub(shelf.ready.len());
-        shelf.ready.extend(made.into_iter().take(room));
+        let space = Spares::MOST.saturating_sub(shelf.ready.len());
+        shelf.ready.extend(made.into_iter().take(space));
+        let space = Spares::MOST_ROOMS.saturating_sub(shelf.rooms.len());
+        shelf.rooms.extend(rooms.into_iter().take(space));
     }
 }
 
@@ -99,5 +126,34 @@ mod tests {
                 assert!(asked.contains(&&usual), "{usual:?} is not in {asked:?}");
             }
         }
+    }
+
+    fn call() -> crate::HookCall {
+        crate::HookCall { path: "/bin/true".into(), argv: Vec::new(), env: Vec::new(), seconds: None }
+    }
+
+    #[test]
+    fn a_room_is_for_who_needs_nothing_of_the_machines_mounts() {
+        let directory = tempfile::tempdir().unwrap();
+        let rootfs = Arc::new(crate::Rootfs::directory(directory.path()).unwrap());
+        let plan = |change: fn(&mut crate::Sandbox)| {
+            let mut sandbox = crate::Sandbox::new(Arc::clone(&rootfs), ["true"]);
+            change(&mut sandbox);
+            let spares = Spares::default();
+            // Nobody enters it: it is planned and no more.
+            spares.shelf().rooms.push(std::fs::File::open("/").unwrap().into());
+            let plan = sandbox.plan_in(Some(&spares)).unwrap().to_string();
+            let left = spares.shelf().rooms.len();
+            assert_eq!(plan.contains("enter       room"), left == 0, "{plan}");
+            assert_eq!(plan.contains("take        root"), left == 0, "{plan}");
+            assert_eq!(plan.contains("mounts      private"), left == 1, "{plan}");
+            left == 0
+        };
+        let superuser = !crate::in_user_namespace();
+        assert_eq!(plan(|_| {}), superuser);
+        assert_eq!(plan(|sandbox| sandbox.privileged = true), superuser);
+        assert!(!plan(|sandbox| sandbox.gate = Some(Arc::new(std::fs::File::open("/").unwrap().into()))));
+        assert!(!plan(|sandbox| sandbox.hooks.create.push(call())));
+        assert!(!plan(|sandbox| sandbox.hooks.start.push(call())));
     }
 }

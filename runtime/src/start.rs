@@ -38,7 +38,7 @@ impl Sandbox {
         if userns::needs_user_namespace()? {
             return Err(userns::refused(Errno::PERM));
         }
-        let plan = self.plan()?;
+        let plan = self.plan_in(self.spares.as_deref())?;
         let prepared = {
             let _owner = plan.users.as_deref().map(UserNamespace::file_owner).transpose()?;
             prepare(&plan, &self.base, self.spares.as_deref().filter(|_| plan.users.is_none()))?

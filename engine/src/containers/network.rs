@@ -54,6 +54,7 @@ impl Network {
         let meanwhile = move || {
             runtime::compile_default_filter();
             stock.stock_usual(shm_size, console);
+            stock.stock_room_and_stay();
         };
         let network = match spec.network {
             NetworkChoice::Host | NetworkChoice::Container(_) => None,

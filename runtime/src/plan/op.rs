@@ -34,6 +34,8 @@ pub(crate) enum Op {
         spaces: ThreadNameSpaceType,
     },
     PrivateMounts,
+    /// Moves into the mount namespace that was made for it.
+    Room,
     /// Attaches a mount over the host's root, where it is reachable for this process alone.
     Stage(Slot, StagePlace),
     /// Makes and attaches a file system of the new namespaces.
@@ -126,6 +128,8 @@ pub(crate) enum Op {
         descriptors: u32,
     },
     PivotRoot,
+    /// Makes the root its own where nothing else is reachable.
+    TakeRoot,
     /// Writes into a file below /proc.
     Setting {
         at: Place,

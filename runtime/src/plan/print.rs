@@ -32,6 +32,7 @@ impl fmt::Display for Slot {
             Slot::Proc => "proc",
             Slot::Sys => "sys",
             Slot::Cgroup => "cgroup",
+            Slot::Room => "room",
             Slot::Join(number) => return write!(f, "join{number}"),
             Slot::View(number) => return write!(f, "view{number}"),
             Slot::Users => "users",
@@ -125,6 +126,7 @@ impl fmt::Display for SetupOp {
             Op::Join(slot) => write!(f, "join        {slot}"),
             Op::Enter { slot, .. } => write!(f, "enter       {slot}"),
             Op::PrivateMounts => f.write_str("mounts      private"),
+            Op::Room => f.write_str("enter       room"),
             Op::Stage(slot, over) => write!(f, "stage       {slot} {over}"),
             Op::Kernel { filesystem, attributes, at, .. } => {
                 let name = filesystem.name().to_string_lossy();
@@ -168,6 +170,7 @@ impl fmt::Display for SetupOp {
             Op::Hook(hook) => write!(f, "hook        {}", hook.path.to_string_lossy().escape_debug()),
             Op::Gate { .. } => f.write_str("wait        for the start"),
             Op::PivotRoot => f.write_str("pivot       root"),
+            Op::TakeRoot => f.write_str("take        root"),
             Op::Setting { at, value, .. } => {
                 write!(f, "set         {at} to {}", value.to_string_lossy().escape_debug())
             }

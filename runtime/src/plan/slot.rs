@@ -21,6 +21,8 @@ pub enum Slot {
     Sys,
     /// The view of the control groups.
     Cgroup,
+    /// A mount namespace that shows nothing yet.
+    Room,
     /// A namespace, or a running container, to move into.
     Join(u8),
     /// A hierarchy of control groups.
@@ -44,7 +46,7 @@ pub enum Slot {
 }
 
 impl Slot {
-    const FIXED: usize = 17 + Slot::MOST_JOINED + Slot::MOST_VIEWS;
+    const FIXED: usize = 18 + Slot::MOST_JOINED + Slot::MOST_VIEWS;
     /// More than the kernel has controllers.
     const MOST_VIEWS: usize = 32;
     /// Net, ipc, uts and cgroup.
@@ -67,6 +69,7 @@ impl Slot {
             Slot::Ids => 12 + Slot::MOST_JOINED,
             Slot::Device(number) => Slot::FIXED + usize::from(number),
             Slot::View(number) => 13 + Slot::MOST_JOINED + usize::from(number).min(Slot::MOST_VIEWS - 1),
+            Slot::Room => Slot::FIXED - 5,
             Slot::Users => Slot::FIXED - 4,
             Slot::Gate => Slot::FIXED - 3,
             Slot::Turn => Slot::FIXED - 2,

@@ -15,7 +15,7 @@ use crate::sys::mount::Reach;
 
 impl Sandbox {
     /// What clone makes, and the pid namespace to be born in if that is neither new nor the caller's.
-    pub(super) fn new_namespaces(&self, host: &Host) -> Result<(NewNamespaces, Option<Birth>)> {
+    pub(super) fn new_namespaces(&self, host: &Host, has_room: bool) -> Result<(NewNamespaces, Option<Birth>)> {
         let mut new = NewNamespaces::default();
         if let Base::Running(container) = &self.base {
             let apart = container.foreign_namespaces()?.processes;
@@ -24,7 +24,9 @@ impl Sandbox {
         if self.makes_users() {
             new.insert(Cloneable::User);
         }
-        new.insert(Cloneable::Mount);
+        if !has_room {
+            new.insert(Cloneable::Mount);
+        }
         let own = &self.namespaces;
         for (namespace, kind) in [(&own.pid, Cloneable::Pid), (&own.ipc, Cloneable::Ipc), (&own.uts, Cloneable::Uts)] {
             if matches!(namespace, Namespace::New) && !(kind == Cloneable::Pid && self.shows_hosts_processes(host)) {

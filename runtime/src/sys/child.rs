@@ -5,18 +5,17 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, accessat, fstat, openat, statx};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, accessat, fstat, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
-    unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 
 use super::clone::{Cloned, NewNamespaces};
-use super::mount::{ATTR_RDONLY, Reach, set_attributes};
+use super::mount::{ATTR_RDONLY, Reach, mount_id, pivot_onto, set_attributes};
 use super::{capability, clone, given, network, notify, process, seccomp, share};
 use crate::plan::{KernelFilesystem, Missing, Op, Place, Refusal, SetupOp, Slot, StagePlace, Turn};
 use crate::target::{self, Kind, Target, resolve};
@@ -185,7 +184,9 @@ impl Child<'_> {
             | Op::Mask(_)
             | Op::Setting { .. }
             | Op::PrivateMounts
-            | Op::PivotRoot => self.perform_mount(op),
+            | Op::Room
+            | Op::PivotRoot
+            | Op::TakeRoot => self.perform_mount(op),
             _ => self.perform_on_process(op),
         }
     }
@@ -210,7 +211,11 @@ impl Child<'_> {
                 return on_missing(self.bind(from, at, *attributes, *reach), *missing);
             }
             Op::Mask(at) => return on_missing(self.mask(at), Missing::Skip),
-            Op::PivotRoot => self.pivot_root()?,
+            Op::Room => {
+                rustix::thread::move_into_link_name_space(self.slot(Slot::Room)?, Some(LinkNameSpaceType::Mount))?;
+            }
+            Op::PivotRoot => pivot_onto(self.slot(Slot::Root)?)?,
+            Op::TakeRoot => self.take_root()?,
             Op::Setting { at, value, refusal } => match (self.set(at, value), refusal) {
                 (Err(errno), Refusal::Note) => return Ok(Done::Partly(errno)),
                 (result, _) => result?,
@@ -456,21 +461,12 @@ impl Child<'_> {
         }
     }
 
-    /// The new root already lies over the old one. Pivoting puts the old on top of it, with all that was mounted over it;
-    /// `/..` names the topmost of these, so they are dropped until it names the new root.
-    fn pivot_root(&self) -> Result<(), Errno> {
-        const MOST_OVER_ROOT: usize = 16;
+    /// In a namespace that shows nothing else there is nothing to drop: what lies below the root cannot be reached from it.
+    fn take_root(&self) -> Result<(), Errno> {
         let root = self.slot(Slot::Root)?;
         rustix::process::fchdir(root)?;
-        rustix::process::pivot_root(c".", c".")?;
-        let own = mount_id(root, c"")?;
-        for _ in 0..MOST_OVER_ROOT {
-            if mount_id(rustix::fs::CWD, c"/..")? == own {
-                return rustix::process::chdir(c"/");
-            }
-            unmount(c".", UnmountFlags::DETACH)?;
-        }
-        Err(Errno::BUSY)
+        rustix::process::chroot(c".")?;
+        if mount_id(rustix::fs::CWD, c"/..")? == mount_id(root, c"")? { Ok(()) } else { Err(Errno::BUSY) }
     }
 
     /// The death signal covers what comes; a parent that is gone already shows as a pipe without reader.
@@ -526,10 +522,6 @@ fn on_missing(result: Result<(), Errno>, missing: Missing) -> Result<Done, Errno
         }
         (Err(errno), _) => Err(errno),
     }
-}
-
-fn mount_id(base: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
-    Ok(statx(base, path, AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
 }
 
 pub(super) fn attach_on(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {

@@ -1,7 +1,10 @@
-//! mount_setattr, which rustix does not wrap, and a thread's own mounts.
+//! mount_setattr, which rustix does not wrap, a thread's own mounts, and the change to another root.
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
 
 /// Nothing can be written. The attributes are counted as `mount_setattr` and `fsmount` do.
 pub(crate) const ATTR_RDONLY: u64 = 0x1;
@@ -83,4 +86,25 @@ pub(crate) fn separate_mounts() -> Result<(), Errno> {
     use rustix::thread::UnshareFlags;
     // SAFETY: neither memory nor descriptors are separated, so nothing that Rust shares between threads is touched.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS | UnshareFlags::NEWNS) }
+}
+
+/// Makes the mount `root`, which already lies over the root of this mount namespace, the only one. Pivoting puts the old root
+/// on top of it, with all that was mounted over it; `/..` names the topmost of these, so they are dropped until it names the
+/// new root.
+pub(crate) fn pivot_onto(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    const MOST_OVER_ROOT: usize = 16;
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(c".", c".")?;
+    let own = mount_id(root, c"")?;
+    for _ in 0..MOST_OVER_ROOT {
+        if mount_id(CWD, c"/..")? == own {
+            return rustix::process::chdir(c"/");
+        }
+        unmount(c".", UnmountFlags::DETACH)?;
+    }
+    Err(Errno::BUSY)
+}
+
+pub(crate) fn mount_id(base: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
+    Ok(statx(base, path, AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dunnage_runtime::{
-    BindSource, Content, Mount, MountPoints, Overlay, OverlayInterface, OverlayOptions, Rootfs, Sandbox, Stdio,
+    BindSource, Content, Mount, MountPoints, Overlay, OverlayInterface, OverlayOptions, Rootfs, Sandbox, Spares, Stdio,
     mount_point_layer, probe_overlay,
 };
 
@@ -65,6 +65,51 @@ fn many_layers_and_long_paths_fit() {
     let mut sandbox = Sandbox::new(Arc::new(rootfs), ["sh", "-c", "echo /file* | wc -w"]);
     sandbox.stdio = Stdio::Pipes;
     assert_eq!(run(sandbox).unwrap().stdout, "150\n");
+}
+
+/// Mounts of all kinds are where and as they are elsewhere, whoever it is and however it is connected.
+#[test]
+fn a_sandbox_in_a_room_that_was_ready_is_like_any_other() {
+    let image = image!();
+    ["a", "data", "tree"].iter().for_each(|name| fs::create_dir(image.lower(name)).unwrap());
+    let spares = Arc::new(Spares::default());
+    let stock = Arc::clone(&spares);
+    let has_room = || !format!("{spares:?}").contains("rooms: []");
+    let script =
+        "cut -d' ' -f4-6 /proc/self/mountinfo; pwd; hostname; id; ls -a / /.. /dev; cat /etc/hosts /a/file; ls /tree";
+    let outcome = |ready: bool, privileged: bool| {
+        let mut sandbox = image.sandbox(["sh", "-c", script]);
+        let file = |target: &str| Mount::File {
+            content: Content::from(b"file\n".as_slice()),
+            target: target.into(),
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+        };
+        let tree = Mount::Tree { rootfs: image.rootfs(), path: "/bin".into(), target: "/tree".into(), read_only: true };
+        let tmpfs = Mount::Tmpfs { target: "/a".into(), size: Some(1 << 20), mode: 0o700, executable: false };
+        sandbox.mounts = vec![bind(&image, "/data", true), file("/a/file"), tree, tmpfs];
+        sandbox.privileged = privileged;
+        sandbox.read_only = !privileged;
+        sandbox.cwd = "/data".into();
+        sandbox.hostname = "room".to_owned();
+        if ready {
+            sandbox.spares = Some(Arc::clone(&spares));
+        }
+        run(sandbox).unwrap()
+    };
+    for privileged in [false, true] {
+        let stock = Arc::clone(&stock);
+        std::thread::spawn(move || stock.stock_room_and_stay()).join().unwrap();
+        assert!(has_room());
+        let (ready, usual) = (outcome(true, privileged), outcome(false, privileged));
+        assert!(!has_room(), "nobody took it");
+        assert_eq!((&ready.stdout, &ready.stderr), (&usual.stdout, &usual.stderr));
+        assert!(ready.exit.success() && ready.stdout.contains(" /data ro,"), "{ready:?}");
+    }
+    // Once it was asked for, another one is made.
+    spares.restock();
+    assert!(has_room());
 }
 
 /// As kernels before 6.5 are told of layers: all in one page, and nothing of it in the host's mount table.
