@@ -35,6 +35,8 @@ fn buildx_builds_as_build_does() {
     dunnage.write("context/Dockerfile", "FROM base\nRUN exit 3\n");
     dunnage.run(["buildx", "build", "context"]).fails(1, "Dockerfile:2");
     dunnage.run(["buildx", "create", "--use"]).fails(2, "nothing has to be set up");
+    dunnage.run(["buildx", "inspect", "--bootstrap"]).fails(2, "`dunnage info` tells what builds here");
+    dunnage.run(["buildx", "history", "ls"]).fails(2, "`dunnage builds` has the builds that were made");
 }
 
 #[test]

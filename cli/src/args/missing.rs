@@ -37,7 +37,7 @@ const RUN: [&str; 10] = [
 ];
 
 /// Commands of docker, and what there is for them.
-const COMMANDS: [(&str, &str); 23] = [
+const COMMANDS: [(&str, &str); 25] = [
     ("compose", "`run`, `network` and `volume` make what its files describe"),
     ("context", NO_DAEMON),
     ("plugin", NO_DAEMON),
@@ -45,6 +45,8 @@ const COMMANDS: [(&str, &str); 23] = [
     ("use", "nothing has to be set up: `dunnage build` builds"),
     // Of buildx; containers have one.
     ("create", "nothing has to be set up: `dunnage build` builds"),
+    ("inspect", "`dunnage info` tells what builds here"),
+    ("history", "`dunnage builds` has the builds that were made"),
     ("imagetools", "`dunnage manifest` puts images of several platforms together and shows them"),
     ("du", "`dunnage system df -v` tells what the build cache holds"),
     ("dial-stdio", NO_DAEMON),
