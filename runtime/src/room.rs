@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::prepare::fresh::Fresh;
-use crate::sys::mount::{pivot_onto, separate_mounts};
+use crate::sys::mount::{mount_id, pivot_onto, separate_mounts};
 
 /// Makes one, and leaves the calling thread in it, where it finds no file of the machine any more: it has to end. What the
 /// namespace holds is read-only and empty but for a place to put mounts aside.
@@ -19,7 +20,11 @@ pub(crate) fn make_and_stay() -> Result<OwnedFd, Errno> {
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     move_mount(&floor, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     pivot_onto(floor.as_fd())?;
-    openat(&namespaces, c"mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    let room = openat(&namespaces, c"mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // Who moves in comes to the root of the namespace: that is not the floor where the caller's own root was changed by chroot,
+    // and moving in takes a right that making one does not.
+    move_into_link_name_space(room.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    if mount_id(CWD, c"/")? == mount_id(floor.as_fd(), c"")? { Ok(room) } else { Err(Errno::XDEV) }
 }
 
 /// Makes one on a thread of its own.
@@ -33,11 +38,11 @@ pub(crate) fn make() -> Result<OwnedFd, Errno> {
 mod tests {
     use std::fs::File;
 
-    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
     use testdata::{Need, skipped};
 
     use super::*;
-    use crate::sys::mount::separate_directory;
+    use crate::rootfs::clone_tree;
+    use crate::sys::mount::{Reach, separate_directory};
 
     fn names(directory: &str) -> Vec<String> {
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -58,5 +63,25 @@ mod tests {
         };
         std::thread::spawn(look).join().unwrap();
         assert_eq!(std::fs::read_link("/proc/self/ns/mnt").unwrap(), here);
+    }
+
+    /// Below the root that chroot gave it lies the machine's, with all its mounts.
+    #[test]
+    fn nobody_whose_root_is_not_that_of_its_mounts_makes_a_room() {
+        if skipped(&[Need::Root]) {
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().to_owned();
+        let make = move || {
+            separate_mounts().unwrap();
+            mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+            let machine = clone_tree(File::open("/").unwrap().as_fd(), Reach::Below).unwrap();
+            move_mount(&machine, c"", CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).unwrap();
+            rustix::process::chroot(&path).unwrap();
+            rustix::process::chdir("/").unwrap();
+            make_and_stay().map(drop)
+        };
+        assert_eq!(std::thread::spawn(make).join().unwrap(), Err(Errno::XDEV));
     }
 }
