@@ -53,6 +53,20 @@ fn runtime_l03_processors_have_an_end() {
     }
 }
 
+/// Daemons in containers look for the controllers by which they bound their own.
+#[test]
+fn a_privileged_container_sees_all_control_groups() {
+    let Some(dunnage) = store("devices") else { return };
+    let seen = |words: &[&str]| {
+        let ran = dunnage.run([words, &["--privileged", "base", "ls", "/sys/fs/cgroup"][..]].concat()).ok();
+        ran.stdout
+    };
+    let alone = seen(&["run", "--rm"]);
+    assert!(!alone.is_empty());
+    // This one has a monitor.
+    assert_eq!(alone, seen(&["run"]));
+}
+
 #[test]
 fn runtime_m14_a_device_that_is_made_inside_opens_only_by_a_rule() {
     let Some(dunnage) = store("devices") else { return };

@@ -176,8 +176,9 @@ impl Engine {
             false => Stdio::Inherit { stdin: info.spec.interactive },
         };
         let result = (|snapshot: Snapshot| {
-            // It is gone before anybody counts what it uses, or says so by a limit.
-            let start = Start { stdio, extent: Extent::Asked, begun };
+            // It is gone before anybody counts what it uses, or says so by a limit; but one that is to hold containers needs all.
+            let extent = if info.spec.privileged { Extent::Whole } else { Extent::Asked };
+            let start = Start { stdio, extent, begun };
             let launch = Launch::new(self, &info.spec, image, (place.id(), &info.name()), &snapshot, start)?;
             launch.network.notes().iter().cloned().for_each(notes);
             let signals = ForwardedSignals::catch()?;
