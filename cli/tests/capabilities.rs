@@ -1,7 +1,9 @@
 //! Privileges and namespaces of containers, as flags change them.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use testdata::{BASE, Dunnage};
+use std::process::Command;
+
+use testdata::{BASE, Dunnage, Need, Ran, skipped};
 
 fn dunnage() -> Option<Dunnage> {
     Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &BASE)
@@ -148,4 +150,17 @@ fn a_container_can_be_found_by_its_file_and_labels() {
     assert!(shown.contains("\"a\":\"b\"") && shown.contains("\"from\":\"file\""), "{shown}");
     dunnage.run(["run", "--rm", "--cidfile", &path, "base", "true"]).fails(125, "exists");
     assert_eq!(dunnage.run(["ps", "-aq"]).ok().stdout.lines().count(), 1);
+}
+
+/// A caller may have less than a container is given elsewhere.
+#[test]
+fn who_may_not_change_a_root_runs_containers_all_the_same() {
+    if skipped(&[Need::Program("setpriv")]) {
+        return;
+    }
+    let Some(dunnage) = dunnage() else { return };
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-sys_chroot", "--inh-caps", "-sys_chroot"]).arg(env!("CARGO_BIN_EXE_dunnage"));
+    command.args(["run", "--rm", "base", "sh", "-c", EFFECTIVE]).env("DUNNAGE_ROOT", dunnage.root());
+    assert_eq!(Ran::from(command.output().unwrap()).ok().stdout, "00000000a80025fb\n");
 }
