@@ -86,6 +86,7 @@ fn limits_that_cannot_be_are_one_sentence_and_leave_nothing() {
         (&["-m", "64m", "--memory-swap", "32m"][..], "--memory-swap"),
         (&["-m", "much"][..], "`much` is no size"),
         (&["--cpus", "0"][..], "no number of processors"),
+        (&["--cpus", "4000"][..], "--cpus 4000 is more than this machine has: it goes from 0.01 to"),
         (&["--cpus", "1", "--cpu-quota", "5000"][..], "--cpus"),
         (&["--cpuset-cpus", "4000"][..], "set of processors: the cpuset controller does not take"),
         (&["--blkio-weight", "5"][..], "5 is not in 10..=1000"),
@@ -96,6 +97,9 @@ fn limits_that_cannot_be_are_one_sentence_and_leave_nothing() {
         let ran = dunnage.run([&["run", "--rm"][..], flags, &["base", "true"][..]].concat());
         ran.fails(125, text);
     }
+    dunnage.run(["create", "--name", "made", "base"]).ok();
+    dunnage.run(["update", "--cpus", "4000", "made"]).fails(1, "more than this machine has");
+    dunnage.run(["rm", "made"]).ok();
     before.expect(&dunnage.root());
 }
 

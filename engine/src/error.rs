@@ -177,6 +177,9 @@ pub enum Error {
     /// No build has this id, or its record cannot be read.
     #[error("{0}")]
     BuildNotFound(String),
+    /// A limit is more than the machine has.
+    #[error("{0}")]
+    BeyondMachine(String),
     /// A combination of options that cannot be.
     #[error("{0}")]
     Usage(String),

@@ -156,6 +156,14 @@ impl LimitSpec {
         if self.cpu_thousandths.is_some() && (self.cpu_quota.is_some() || self.cpu_period.is_some()) {
             return usage("--cpus is a quota and a period in one: give it, or --cpu-quota and --cpu-period");
         }
+        if let Some(asked) = self.cpu_thousandths
+            && let Some(most) = online_processors().filter(|most| asked > most.saturating_mul(1000))
+        {
+            return Err(Error::BeyondMachine(format!(
+                "--cpus {} is more than this machine has: it goes from 0.01 to {most}.00",
+                asked as f64 / 1000.0
+            )));
+        }
         match (self.memory, self.memory_swap) {
             (None, Some(swap)) if swap > 0 => {
                 usage("--memory-swap counts memory and swap together: give --memory as well")
@@ -172,6 +180,20 @@ impl LimitSpec {
     pub fn cgroup_path(&self, id: &str) -> PathBuf {
         PathBuf::from(self.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT)).join(id)
     }
+}
+
+/// How many processors the machine has, whichever of them this process may use. Nothing where the kernel does not say.
+fn online_processors() -> Option<u64> {
+    count_of(std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?.trim())
+}
+
+/// The numbers of a list such as `0-3,7`.
+fn count_of(list: &str) -> Option<u64> {
+    let count = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)?.saturating_add(1))
+    };
+    list.split(',').map(count).sum()
 }
 
 /// Version 1 counts swap only where the kernel was told to.
@@ -232,12 +254,19 @@ mod tests {
             LimitSpec { memory: Some(64 << 20), memory_swap: Some(32 << 20), ..LimitSpec::default() },
             LimitSpec { memory_swap: Some(32 << 20), ..LimitSpec::default() },
             LimitSpec { cpu_thousandths: Some(500), cpu_quota: Some(1000), ..LimitSpec::default() },
+            LimitSpec { cpu_thousandths: Some(100_000_000), ..LimitSpec::default() },
             LimitSpec { device_rules: vec!["x".to_owned()], ..LimitSpec::default() },
         ];
         for limits in wrong {
             assert!(limits.resources().is_err(), "{limits:?}");
         }
         assert!(LimitSpec::default().resources().unwrap().is_empty());
+    }
+
+    #[test]
+    fn processors_are_counted_as_the_kernel_lists_them() {
+        assert_eq!(["0", "0-1", "0-3,7", "0,2-5"].map(count_of), [Some(1), Some(2), Some(5), Some(5)]);
+        assert_eq!(["", "x", "3-1"].map(count_of), [None; 3]);
     }
 
     #[test]
