@@ -64,7 +64,7 @@ const FLAGS: [(&str, &str, &str); 65] = [
     ("--security-opt", "x", "no-new-privileges"),
     ("--shm-size", "x", "x"),
     ("--stop-signal", "NOSIG", "NOSIG"),
-    ("--stop-timeout", "-2", "seconds"),
+    ("--stop-timeout", "soon", "seconds"),
     ("--sysctl", "kernel.panic=1", "kernel.panic"),
     ("--tmpfs", "relative", "absolute"),
     ("--ulimit", "files=1", "files"),

@@ -85,6 +85,15 @@ fn runtime_r20_stop_sends_the_signal_of_the_image_and_ends_what_stays() {
     dunnage.run(["stop", "own"]).ok();
     assert_eq!(state(&dunnage, "own"), "exited 137");
     assert_eq!(field(&dunnage, "own", "/Config/StopSignal"), "SIGINT");
+    // Below zero is for ever.
+    let script = "trap 'sleep 0.3; exit 7' TERM; echo up; while :; do sleep 0.05; done";
+    let flags = ["--name", "slow", "--stop-timeout", "-2", "base", "sh", "-c", script];
+    dunnage.run([&["run", "-d"][..], &flags].concat()).ok();
+    until("it is up", || dunnage.run(["logs", "slow"]).stdout == "up\n");
+    dunnage.run(["restart", "-t", "-1", "slow"]).ok();
+    until("it is up again", || dunnage.run(["logs", "slow"]).stdout == "up\nup\n");
+    dunnage.run(["stop", "-t", "-5", "slow"]).ok();
+    assert_eq!(state(&dunnage, "slow"), "exited 7");
 }
 
 #[test]

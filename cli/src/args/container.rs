@@ -106,7 +106,7 @@ pub(crate) struct StopArgs {
     /// Signal [default: the container's, else TERM]
     #[arg(short, long, value_name = "SIGNAL", value_parser = signal)]
     pub(crate) signal: Option<Signal>,
-    /// Seconds between the signal and the end; -1 for any time [default: 10]
+    /// Seconds between the signal and the end; below zero for any time [default: 10]
     #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", value_parser = timeout, allow_hyphen_values = true)]
     pub(crate) time: Option<i64>,
     #[command(flatten)]
@@ -235,7 +235,7 @@ pub(crate) struct Tail(pub(crate) Option<usize>);
 #[derive(Debug, Args)]
 #[command(after_help = "Filters: id=, name=, label=KEY[=VALUE], status=created|running|paused|restarting|exited,
 exited=CODE, ancestor=IMAGE, volume=NAME, health=starting|healthy|unhealthy|none, before=CONTAINER, since=CONTAINER,
-publish=PORT, expose=PORT, network=NAME; name= takes a pattern, as '^web$'")]
+publish=PORT, expose=PORT, network=NAME, isolation=default; name= takes a pattern, as '^web$'")]
 pub(crate) struct PsArgs {
     /// Also those that do not run
     #[arg(short, long)]
@@ -319,7 +319,7 @@ fn one_port(text: &str) -> Result<PortSpec, String> {
 }
 
 pub(super) fn timeout(text: &str) -> Result<i64, String> {
-    text.parse().ok().filter(|seconds| *seconds >= -1).ok_or(format!("`{text}` is no number of seconds"))
+    text.parse().ok().ok_or(format!("`{text}` is no number of seconds"))
 }
 
 /// Show the processes of a container
@@ -470,9 +470,11 @@ fn tail(text: &str) -> Result<Tail, String> {
     }
 }
 
+/// An empty text, as of a variable that is not set, is a filter that all pass.
 fn filter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-        None => Err("it must be KEY=VALUE".to_owned()),
+        None if text.is_empty() => Ok((String::new(), String::new())),
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("it must be KEY=VALUE".to_owned()),
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct ImagesArgs {
 /// One `--filter` of `images`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ImageFilter {
+    /// An empty text, as of a variable that is not set.
+    Any,
     Dangling(bool),
     /// `*` and `?` do not cross a `/`.
     Reference(String),
@@ -45,6 +47,7 @@ pub(crate) enum ImageFilter {
 
 fn filter(text: &str) -> Result<ImageFilter, String> {
     match text.split_once('=') {
+        None if text.is_empty() => Ok(ImageFilter::Any),
         Some(("dangling", "true" | "1")) => Ok(ImageFilter::Dangling(true)),
         Some(("dangling", "false" | "0")) => Ok(ImageFilter::Dangling(false)),
         Some(("reference", pattern)) => Ok(ImageFilter::Reference(pattern.to_owned())),

@@ -144,6 +144,8 @@ pub(crate) struct NetworkRmArgs {
 /// One `--filter` of `network ls`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NetworkFilter {
+    /// An empty text, as of a variable that is not set.
+    Any,
     Dangling(bool),
     Driver(String),
     Id(String),
@@ -156,6 +158,7 @@ pub(crate) enum NetworkFilter {
 
 fn filter(text: &str) -> Result<NetworkFilter, String> {
     match text.split_once('=') {
+        None if text.is_empty() => Ok(NetworkFilter::Any),
         Some(("dangling", "true" | "1")) => Ok(NetworkFilter::Dangling(true)),
         Some(("dangling", "false" | "0")) => Ok(NetworkFilter::Dangling(false)),
         Some(("driver", name)) => Ok(NetworkFilter::Driver(name.to_owned())),

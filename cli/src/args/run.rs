@@ -141,7 +141,7 @@ pub(crate) struct CreateArgs {
     /// Signal that stops it [default: the image's, else TERM]
     #[arg(long, value_name = "SIGNAL", value_parser = signal)]
     pub(crate) stop_signal: Option<Signal>,
-    /// Seconds between that signal and the end [default: 10]
+    /// Seconds between that signal and the end; below zero for any time [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = timeout, allow_hyphen_values = true)]
     pub(crate) stop_timeout: Option<i64>,
     /// What keeps the output: json-file, local or none

@@ -90,6 +90,8 @@ pub(crate) struct VolumeRmArgs {
 /// One `--filter` of `volume ls`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum VolumeFilter {
+    /// An empty text, as of a variable that is not set.
+    Any,
     Dangling(bool),
     Driver(String),
     Label(String, Option<String>),
@@ -98,6 +100,7 @@ pub(crate) enum VolumeFilter {
 
 fn filter(text: &str) -> Result<VolumeFilter, String> {
     match text.split_once('=') {
+        None if text.is_empty() => Ok(VolumeFilter::Any),
         Some(("dangling", "true" | "1")) => Ok(VolumeFilter::Dangling(true)),
         Some(("dangling", "false" | "0")) => Ok(VolumeFilter::Dangling(false)),
         Some(("driver", name)) => Ok(VolumeFilter::Driver(name.to_owned())),

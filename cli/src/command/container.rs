@@ -24,7 +24,8 @@ pub(super) fn verb(root: Option<PathBuf>, verb: Verb) -> Outcome {
         Verb::Kill(args) => each(root, &args.containers.names, |engine, name| engine.kill(name, args.signal)),
         Verb::Rm(args) => each(root, &args.containers.names, |engine, name| {
             match engine.remove_container(name, args.force, args.volumes) {
-                Err(error) if args.force && error.is_missing_container() => Ok(()),
+                // An empty name is a variable that is not set, and no container that is gone already.
+                Err(error) if args.force && !name.is_empty() && error.is_missing_container() => Ok(()),
                 result => result,
             }
         }),

@@ -13,7 +13,7 @@ use crate::ui::template::Template;
 const KEYS: [&str; 6] = ["container", "event", "label", "image", "type", "scope"];
 
 pub(super) fn events(root: Option<PathBuf>, args: &EventsArgs) -> Outcome {
-    if let Some((key, _)) = args.filter.iter().find(|(key, _)| !KEYS.contains(&key.as_str())) {
+    if let Some((key, _)) = args.filter.iter().find(|(key, _)| !KEYS.contains(&key.as_str()) && !key.is_empty()) {
         return Err(Failure::usage(format!("`{key}` is no filter: {} are", KEYS.join(", "))));
     }
     // A script that waits for others would wait for ever.

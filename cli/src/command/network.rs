@@ -94,6 +94,7 @@ fn row(network: &NetworkInfo, whole: bool) -> Value {
 fn wanted(filter: &NetworkFilter, network: &NetworkInfo) -> bool {
     let record = &network.record;
     match filter {
+        NetworkFilter::Any => true,
         NetworkFilter::Dangling(dangling) => *dangling == (network.endpoints.is_empty() && !network.is_predefined()),
         NetworkFilter::Driver(driver) => driver == network.driver.word(),
         NetworkFilter::Id(part) => record.id.starts_with(part.as_str()),

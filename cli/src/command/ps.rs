@@ -151,9 +151,22 @@ struct Filters<'a> {
     expose: Vec<(u16, u16, String)>,
 }
 
-const KEYS: [&str; 14] = [
-    "id", "name", "label", "status", "exited", "ancestor", "volume", "health", "before", "since", "network", "is-task",
-    "publish", "expose",
+const KEYS: [&str; 15] = [
+    "id",
+    "name",
+    "label",
+    "status",
+    "exited",
+    "ancestor",
+    "volume",
+    "health",
+    "before",
+    "since",
+    "network",
+    "is-task",
+    "publish",
+    "expose",
+    "isolation",
 ];
 /// Longest pattern of a name.
 const PATTERN_LIMIT: usize = 4096;
@@ -190,7 +203,7 @@ impl<'a> Filters<'a> {
                 "exited" if value.parse::<i32>().is_err() => {
                     return Err(Failure::usage(format!("`{value}` is no exit code")));
                 }
-                key if !KEYS.contains(&key) => {
+                key if !KEYS.contains(&key) && !key.is_empty() => {
                     return Err(Failure::usage(format!("`{key}` is no filter: {} are", KEYS.join(", "))));
                 }
                 _ => {}
@@ -267,6 +280,8 @@ impl<'a> Filters<'a> {
             "health" => info.state.health.as_ref().map_or("none", |health| health.status.word()) == value,
             "network" => info.spec.network.name() == value,
             "is-task" => value == "false",
+            // Others are those of Windows.
+            "isolation" => value == "default",
             _ => true,
         }
     }

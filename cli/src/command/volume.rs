@@ -56,6 +56,7 @@ fn list(root: Option<PathBuf>, args: &VolumeLsArgs) -> Outcome {
 
 fn wanted(filter: &VolumeFilter, volume: &engine::Volume, used: bool) -> bool {
     match filter {
+        VolumeFilter::Any => true,
         VolumeFilter::Dangling(dangling) => *dangling != used,
         VolumeFilter::Driver(driver) => driver == "local",
         VolumeFilter::Name(part) => volume.name.contains(part.as_str()),

@@ -105,7 +105,7 @@ pub struct ContainerSpec {
     pub health: HealthChange,
     /// `--stop-signal`.
     pub stop_signal: Option<String>,
-    /// `--stop-timeout` in seconds; -1 waits for ever.
+    /// `--stop-timeout` in seconds; below zero waits for ever.
     pub stop_timeout: Option<i64>,
     /// `--log-driver` and `--log-opt`.
     pub log: LogChoice,
