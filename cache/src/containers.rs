@@ -327,14 +327,6 @@ impl Store {
         Ok(found)
     }
 
-    /// Bytes on the disk of what a container wrote.
-    ///
-    /// # Errors
-    /// When that cannot be looked at.
-    pub fn container_bytes(&self, id: &str) -> Result<u64> {
-        crate::usage::disk_bytes(&tree_of(&self.container_dir(id)).join("fs"))
-    }
-
     /// One container, and whether a process has it.
     ///
     /// # Errors

@@ -87,8 +87,8 @@ pub use reference::Reference;
 pub use remote::{INLINE_RECORDS, InlineRecord, RemoteCache, RemoteLayer, RemoteRecord};
 pub use shift::IdShift;
 pub use snapshot::{
-    CommitOptions, Leftover, MergedTree, NextPlan, NextSnapshot, Snapshot, StorageDriver, TreeChange, TreeView,
-    Writable,
+    CommitOptions, ContainerDirectories, Leftover, MergedTree, NextPlan, NextSnapshot, Snapshot, StorageDriver,
+    TreeChange, TreeView, Writable,
 };
 pub use stat_table::{StatKey, StatTable};
 pub use store::{Store, random_hex};

@@ -1,6 +1,7 @@
 //! What the store holds, in true bytes on the disk; the parts add up to the whole.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -351,19 +352,25 @@ pub(crate) fn own_bytes(path: &Path) -> Result<u64> {
 /// Bytes on the disk of a tree, each file once however many names it has; of one that another tree has too, its share. What
 /// vanishes meanwhile counts as nothing.
 pub(crate) fn disk_bytes(path: &Path) -> Result<u64> {
-    let (own, linked) = measure(path)?;
+    let (own, linked) = measure(path, on_disk)?;
     Ok(own + linked.values().map(|file| file.bytes * file.names / file.links.max(file.names)).sum::<u64>())
 }
 
 /// Bytes that the disk gets back when a tree goes: files that have a name elsewhere stay.
 pub(crate) fn freed_bytes(path: &Path) -> Result<u64> {
-    let (own, linked) = measure(path)?;
+    let (own, linked) = measure(path, on_disk)?;
     Ok(own + linked.values().filter(|file| file.names >= file.links).map(|file| file.bytes).sum::<u64>())
+}
+
+/// Bytes in the files of a tree, each file once: what docker counts of a container.
+pub(crate) fn content_bytes(path: &Path) -> Result<u64> {
+    let (own, linked) = measure(path, |found| if found.is_dir() { 0 } else { found.len() })?;
+    Ok(own + linked.values().map(|file| file.bytes).sum::<u64>())
 }
 
 /// How many names in a tree each of its files has, of those that have several anywhere.
 pub(crate) fn names_by_inode(path: &Path) -> Result<HashMap<u64, u64>> {
-    Ok(measure(path)?.1.into_iter().map(|((_, ino), file)| (ino, file.names)).collect())
+    Ok(measure(path, on_disk)?.1.into_iter().map(|((_, ino), file)| (ino, file.names)).collect())
 }
 
 /// A file with several names.
@@ -378,8 +385,12 @@ struct Linked {
 /// By device and inode.
 type LinkedFiles = HashMap<(u64, u64), Linked>;
 
+fn on_disk(found: &Metadata) -> u64 {
+    found.blocks() * 512
+}
+
 /// Bytes of what has one name, and the files that have more.
-fn measure(path: &Path) -> Result<(u64, LinkedFiles)> {
+fn measure(path: &Path, bytes_of: fn(&Metadata) -> u64) -> Result<(u64, LinkedFiles)> {
     let mut linked = LinkedFiles::new();
     let mut open = vec![path.to_owned()];
     let mut own = 0;
@@ -389,7 +400,7 @@ fn measure(path: &Path) -> Result<(u64, LinkedFiles)> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(Error::path("measure", path)(error)),
         };
-        let bytes = metadata.blocks() * 512;
+        let bytes = bytes_of(&metadata);
         if metadata.is_dir() {
             open.extend(entries(&path)?.into_iter().map(|(_, path)| path));
         } else if metadata.nlink() > 1 {

@@ -107,6 +107,72 @@ fn what_docker_takes_is_taken() {
 }
 
 #[test]
+fn an_empty_filter_is_none_and_an_empty_name_is_no_container() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.run(["create", "--name", "web", "--network", "none", "base"]).ok();
+    for filter in ["", "isolation=default"] {
+        assert_eq!(dunnage.run(["ps", "-a", "-f", filter, "--format", "{{.Names}}"]).ok().stdout, "web\n", "{filter}");
+    }
+    assert_eq!(dunnage.run(["ps", "-aq", "-f", "isolation=hyperv"]).ok().stdout, "");
+    assert_eq!(dunnage.run(["images", "-f", "", "--format", "{{.Repository}}"]).ok().stdout, "base\n");
+    assert!(dunnage.run(["network", "ls", "-qf", ""]).ok().stdout.lines().count() > 1);
+    dunnage.run(["volume", "create", "data"]).ok();
+    assert_eq!(dunnage.run(["volume", "ls", "-qf", ""]).ok().stdout, "data\n");
+    let told = dunnage.run(["events", "--since", "1h", "--until", "0s", "-f", "", "--format", "{{.Status}}"]).ok();
+    assert_eq!(told.stdout, "create\n");
+    dunnage.run(["ps", "-f", "=web"]).fails(2, "KEY=VALUE");
+    for flags in [&["rm", ""][..], &["rm", "-f", ""]] {
+        dunnage.run(flags).fails(1, "container");
+    }
+    assert_eq!(dunnage.run(["rm", "-f", "nowhere", "web"]).ok().stdout, "nowhere\nweb\n");
+}
+
+#[test]
+fn sizes_are_those_of_files_that_were_written() {
+    let Some(dunnage) = dunnage() else { return };
+    let plain = Dunnage::with_base(env!("CARGO_BIN_EXE_dunnage"), &[]).unwrap();
+    for (dunnage, driver) in [(&dunnage, None), (&plain, Some("copy"))] {
+        let run = |name: &str, script: &str| {
+            let flags = driver.map_or(vec![], |driver| vec!["--storage-driver", driver]);
+            let args = ["--network", "none", "--name", name, "base", "sh", "-c", script];
+            dunnage.run([&["run"][..], &flags, &args].concat()).ok();
+        };
+        dunnage.run(["create", "--name", "fresh", "--network", "none", "base"]).ok();
+        run("idle", "true");
+        run("wrote", "mkdir /d; printf 12345 > /d/a; ln /d/a /d/b; printf 123 > /c");
+        let size = |name: &str| {
+            let shown = dunnage.run(["ps", "-as", "-f", &format!("name={name}"), "--format", "{{.Size}}"]).ok().stdout;
+            shown.split_once(" (virtual ").unwrap().0.to_owned()
+        };
+        assert_eq!([size("fresh"), size("idle"), size("wrote")], ["0B", "0B", "8B"], "{driver:?}");
+        assert_eq!(dunnage.run(["inspect", "-sf", "{{.SizeRw}}", "wrote"]).ok().stdout, "8\n");
+    }
+}
+
+#[test]
+fn inspect_tells_who_listens_and_where_a_container_is() {
+    let Some(dunnage) = dunnage() else { return };
+    dunnage.run(["create", "-i", "--name", "made", "--network", "none", "base"]).ok();
+    let command = ["base", "sh", "-c", "echo here > /file; sleep 600"];
+    dunnage.run([&["run", "-di", "--name", "web", "--network", "none"][..], &command].concat()).ok();
+    let shown = |template: &str, name: &str| dunnage.run(["inspect", "-f", template, name]).ok().stdout;
+    let streams = "{{.Config.AttachStdin}} {{.Config.AttachStdout}} {{.Config.AttachStderr}}";
+    assert_eq!(shown(streams, "made"), "true true true\n");
+    assert_eq!(shown(streams, "web"), "false false false\n");
+    let pid = shown("{{.State.Pid}}", "web");
+    assert_eq!(shown("{{.NetworkSettings.SandboxKey}}", "web"), format!("/proc/{}/ns/net\n", pid.trim()));
+    assert_eq!(shown("{{.NetworkSettings.SandboxKey}}", "made"), "\n");
+    assert_eq!(shown("{{.GraphDriver.Name}}", "web"), shown("{{.Driver}}", "web"));
+    assert_eq!(shown("{{.GraphDriver.Data.MergedDir}}", "web"), format!("/proc/{}/root\n", pid.trim()));
+    let upper = shown("{{.GraphDriver.Data.UpperDir}}", "web");
+    if shown("{{.Driver}}", "web").starts_with("overlay") {
+        let file = std::path::Path::new(upper.trim()).join("file");
+        testdata::until("it wrote", || std::fs::read_to_string(&file).is_ok_and(|text| text == "here\n"));
+    }
+    dunnage.run(["rm", "-f", "web"]).ok();
+}
+
+#[test]
 fn exec_has_the_host_name_and_force_asks_for_nothing() {
     let Some(dunnage) = dunnage() else { return };
     dunnage.run(["run", "-d", "--name", "web", "--network", "none", "base", "sleep", "600"]).ok();

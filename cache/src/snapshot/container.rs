@@ -1,6 +1,6 @@
 //! The tree of a container, running or not: read as a whole, compared with its image, made a layer of.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -18,6 +18,7 @@ use crate::layer::{Committed, DraftDir, Layer};
 use crate::lease::Lease;
 use crate::store::Store;
 use crate::tree::{Kind, Metadata, copy_file, metadata, read_directory, xattrs};
+use crate::usage::content_bytes;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
@@ -30,6 +31,15 @@ pub enum TreeChange {
     Changed,
     /// Only the image has it.
     Deleted,
+}
+
+/// Directories of a container that has run, where overlay puts them over its image's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerDirectories {
+    /// What it wrote.
+    pub upper: PathBuf,
+    /// Overlay's own.
+    pub work: PathBuf,
 }
 
 /// The directories of a container's tree.
@@ -49,6 +59,46 @@ impl Store {
         let mount_points = Some(self.mount_points_dir()).filter(|path| path.exists());
         let around = super::Around { cover: None, mount_points };
         Ok(Parts { own: tree.join("fs"), is_overlay, lowers: around.lowers(&stacked) })
+    }
+
+    /// The directories of a container. None before it ran, and where its tree is a copy.
+    #[must_use]
+    pub fn container_directories(&self, id: &str) -> Option<ContainerDirectories> {
+        let tree = tree_of(&self.container_dir(id));
+        let (upper, work) = (tree.join("fs"), tree.join("work"));
+        (upper.exists() && work.exists()).then_some(ContainerDirectories { upper, work })
+    }
+
+    /// Bytes in the files that a container wrote, each file once. None where its tree is a copy: of that only a comparison
+    /// tells, see [`Store::copied_container_bytes`].
+    ///
+    /// # Errors
+    /// When that cannot be looked at.
+    pub fn container_bytes(&self, id: &str) -> Result<Option<u64>> {
+        match self.container_directories(id) {
+            Some(ContainerDirectories { upper, .. }) => content_bytes(&upper).map(Some),
+            None => Ok((!tree_of(&self.container_dir(id)).join("fs").exists()).then_some(0)),
+        }
+    }
+
+    /// The same of a tree that is a copy of its image's.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn copied_container_bytes(&self, lease: &Lease, layers: &[Layer], id: &str) -> Result<u64> {
+        let changes = self.container_changes(lease, layers, id)?;
+        let own = tree_of(&self.container_dir(id)).join("fs");
+        let own = MergedTree::of_directories(vec![own]);
+        let (mut bytes, mut seen) = (0, HashSet::new());
+        for (_, path) in changes.iter().filter(|(change, _)| *change != TreeChange::Deleted) {
+            if let Some(node) = own.node(path)?
+                && node.metadata.kind != Kind::Directory
+                && seen.insert((node.metadata.dev, node.metadata.ino))
+            {
+                bytes += node.metadata.size;
+            }
+        }
+        Ok(bytes)
     }
 
     /// What a container has, read without a mount. One that never ran has what its image has.

@@ -23,7 +23,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use self::container::TreeChange;
+pub use self::container::{ContainerDirectories, TreeChange};
 pub(crate) use self::copy::copy_into;
 pub use self::merged::MergedTree;
 pub use self::next::{NextPlan, NextSnapshot};

@@ -187,7 +187,8 @@ fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
         names: args.network.names(),
         interactive: args.interactive,
         stdin_once: attached,
-        attached: streams(&args.attach),
+        // Nobody hears one that runs on its own.
+        attached: if attached { streams(&args.attach) } else { Some(NO_STREAMS) },
         tty: args.tty,
         remove: args.rm,
         read_only: files.read_only,
@@ -220,6 +221,8 @@ fn request(args: CreateArgs, attached: bool) -> Result<CreateRequest, Failure> {
     };
     Ok(CreateRequest { name: args.name, spec, volumes_from: files.volumes_from })
 }
+
+const NO_STREAMS: Streams = Streams { stdin: false, stdout: false, stderr: false };
 
 fn streams(asked: &[StreamName]) -> Option<Streams> {
     let has = |stream| asked.contains(&stream);

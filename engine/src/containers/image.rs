@@ -125,7 +125,7 @@ impl Engine {
         Ok(self.store.put_image(&lease, &config, names)?)
     }
 
-    fn layers_of(&self, lease: &Lease, info: &ContainerInfo) -> Result<Vec<Layer>> {
+    pub(super) fn layers_of(&self, lease: &Lease, info: &ContainerInfo) -> Result<Vec<Layer>> {
         let image = self.find_image(&info.record.image.to_string())?;
         let layer = |id| Ok(self.store.layer(lease, id)?.ok_or_else(|| cache::Error::LayerNotFound(id.clone()))?);
         image.layers.iter().map(layer).collect()

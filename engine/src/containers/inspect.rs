@@ -48,7 +48,7 @@ impl Engine {
             "AppArmorProfile": "",
             "ExecIDs": null,
             "HostConfig": host_config(&info.spec),
-            "GraphDriver": { "Name": self.storage()?.driver.to_string(), "Data": null },
+            "GraphDriver": self.graph_driver(&info)?,
             "Mounts": self.mount_list(&info.spec)?,
             "Config": config(&info, &image, &self.host_name(&info.spec, &info.record.id)),
             "NetworkSettings": self.network_settings(&info)?,
@@ -425,6 +425,7 @@ impl Engine {
         }
         Ok(json!({
             "Bridge": "",
+            "SandboxKey": super::inspect_rest::sandbox_key(info),
             "Ports": ports,
             "IPAddress": of_first("IPAddress"),
             "IPPrefixLen": first.get("IPPrefixLen").cloned().unwrap_or_else(|| json!(0)),

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::limits::DiskRateKind;
 use super::spec::ContainerSpec;
+use super::state::ContainerInfo;
+use crate::Engine;
+use crate::error::Result;
 
 /// Fields of `HostConfig`.
 pub(super) fn host_config(spec: &ContainerSpec) -> Map<String, Value> {
@@ -44,6 +47,27 @@ pub(super) fn host_config(spec: &ContainerSpec) -> Map<String, Value> {
         Value::Object(map) => map,
         _ => Map::new(),
     }
+}
+
+impl Engine {
+    /// Where a container's root is on this machine. A container that never ran, or whose root is a copy, has no directories
+    /// of overlay; the root as a whole is seen through its first process alone.
+    pub(super) fn graph_driver(&self, info: &ContainerInfo) -> Result<Value> {
+        let mut data = Map::new();
+        if let Some(directories) = self.store.container_directories(&info.record.id) {
+            data.insert("UpperDir".to_owned(), json!(directories.upper));
+            data.insert("WorkDir".to_owned(), json!(directories.work));
+        }
+        if info.status.is_running() {
+            data.insert("MergedDir".to_owned(), json!(format!("/proc/{}/root", info.state.pid)));
+        }
+        Ok(json!({ "Name": self.storage()?.driver.to_string(), "Data": data }))
+    }
+}
+
+/// The network namespace of a container that runs, as `nsenter` and `ip` take it.
+pub(super) fn sandbox_key(info: &ContainerInfo) -> String {
+    if info.status.is_running() { format!("/proc/{}/ns/net", info.state.pid) } else { String::new() }
 }
 
 /// The place of a container on a network while it is not there.

@@ -68,12 +68,17 @@ impl Engine {
         info.spec.network.name()
     }
 
-    /// Bytes on the disk of what a container wrote.
+    /// Bytes in the files that a container wrote.
     ///
     /// # Errors
     /// When that cannot be looked at.
     pub fn container_size(&self, info: &ContainerInfo) -> Result<u64> {
-        Ok(self.store.container_bytes(&info.record.id)?)
+        if let Some(bytes) = self.store.container_bytes(&info.record.id)? {
+            return Ok(bytes);
+        }
+        let lease = self.store.lease()?;
+        let layers = self.layers_of(&lease, info)?;
+        Ok(self.store.copied_container_bytes(&lease, &layers, &info.record.id)?)
     }
 
     /// Bytes that a container wrote, and that its root has in all.
