@@ -88,7 +88,7 @@ fn limits_that_cannot_be_are_one_sentence_and_leave_nothing() {
         (&["--cpus", "0"][..], "no number of processors"),
         (&["--cpus", "4000"][..], "--cpus 4000 is more than this machine has: it goes from 0.01 to"),
         (&["--cpus", "1", "--cpu-quota", "5000"][..], "--cpus"),
-        (&["--cpuset-cpus", "4000"][..], "set of processors: the cpuset controller does not take"),
+        (&["--cpuset-cpus", "4000"][..], "set of processors: --cpuset-cpus 4000 is beyond this machine"),
         (&["--blkio-weight", "5"][..], "5 is not in 10..=1000"),
         (&["--device-cgroup-rule", "nonsense"][..], "must be like"),
         (&["--cgroup-parent", "a/../b"][..], "must not contain '..'"),
@@ -98,7 +98,10 @@ fn limits_that_cannot_be_are_one_sentence_and_leave_nothing() {
         ran.fails(125, text);
     }
     dunnage.run(["create", "--name", "made", "base"]).ok();
-    dunnage.run(["update", "--cpus", "4000", "made"]).fails(1, "more than this machine has");
+    for (flag, text) in [("--cpus", "more than this machine has"), ("--cpuset-cpus", "beyond this machine")] {
+        dunnage.run(["create", flag, "4000", "base"]).fails(125, text);
+        dunnage.run(["update", flag, "4000", "made"]).fails(1, text);
+    }
     dunnage.run(["rm", "made"]).ok();
     before.expect(&dunnage.root());
 }

@@ -60,6 +60,7 @@ impl Engine {
         if spec.userns.is_none() {
             spec.userns = Some(self.default_userns(&spec)?);
         }
+        spec.limits.check()?;
         spec.check_walls()?;
         spec.check_users()?;
         spec.check_signals(image)?;

@@ -148,21 +148,18 @@ impl LimitSpec {
         Ok(resources)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Whether they can be, on this machine.
+    ///
+    /// # Errors
+    /// When two of them contradict each other, or one cannot be.
+    pub(super) fn check(&self) -> Result<()> {
+        self.check_processors()?;
         let usage = |sentence: &str| Err(Error::Usage(sentence.to_owned()));
         if self.memory.is_some_and(|memory| (0..LEAST_MEMORY).contains(&memory)) {
             return usage("--memory must be 6MB at the least");
         }
         if self.cpu_thousandths.is_some() && (self.cpu_quota.is_some() || self.cpu_period.is_some()) {
             return usage("--cpus is a quota and a period in one: give it, or --cpu-quota and --cpu-period");
-        }
-        if let Some(asked) = self.cpu_thousandths
-            && let Some(most) = online_processors().filter(|most| asked > most.saturating_mul(1000))
-        {
-            return Err(Error::BeyondMachine(format!(
-                "--cpus {} is more than this machine has: it goes from 0.01 to {most}.00",
-                asked as f64 / 1000.0
-            )));
         }
         match (self.memory, self.memory_swap) {
             (None, Some(swap)) if swap > 0 => {
@@ -175,6 +172,27 @@ impl LimitSpec {
         }
     }
 
+    fn check_processors(&self) -> Result<()> {
+        if self.cpu_thousandths.is_none() && self.cpuset_cpus.is_none() {
+            return Ok(());
+        }
+        let Some(online) = online_processors() else { return Ok(()) };
+        if let Some(asked) = self.cpu_thousandths
+            && let Some(most) = count_of(&online).filter(|most| asked > most.saturating_mul(1000))
+        {
+            return Err(Error::BeyondMachine(format!(
+                "--cpus {} is more than this machine has: it goes from 0.01 to {most}.00",
+                asked as f64 / 1000.0
+            )));
+        }
+        match &self.cpuset_cpus {
+            Some(asked) if !is_within(asked, &online) => Err(Error::BeyondMachine(format!(
+                "set of processors: --cpuset-cpus {asked} is beyond this machine, which has {online}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Where the container's group is.
     #[must_use]
     pub fn cgroup_path(&self, id: &str) -> PathBuf {
@@ -182,18 +200,29 @@ impl LimitSpec {
     }
 }
 
-/// How many processors the machine has, whichever of them this process may use. Nothing where the kernel does not say.
-fn online_processors() -> Option<u64> {
-    count_of(std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?.trim())
+/// The processors of the machine, whichever of them this process may use, as `0-3,7`. Nothing where the kernel does not say.
+fn online_processors() -> Option<String> {
+    Some(std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?.trim().to_owned())
 }
 
-/// The numbers of a list such as `0-3,7`.
-fn count_of(list: &str) -> Option<u64> {
-    let count = |part: &str| {
+/// First and last of each part of a list such as `0-3,7`.
+fn ranges(list: &str) -> Option<Vec<(u64, u64)>> {
+    let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)?.saturating_add(1))
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (first <= last).then_some((first, last))
     };
-    list.split(',').map(count).sum()
+    list.split(',').map(range).collect()
+}
+
+fn count_of(list: &str) -> Option<u64> {
+    Some(ranges(list)?.into_iter().map(|(first, last)| (last - first).saturating_add(1)).sum())
+}
+
+/// Whether all of a list is in another; what is no list is for the kernel to judge.
+fn is_within(asked: &str, all: &str) -> bool {
+    let (Some(asked), Some(all)) = (ranges(asked), ranges(all)) else { return true };
+    asked.iter().all(|(first, last)| all.iter().any(|(low, high)| low <= first && last <= high))
 }
 
 /// Version 1 counts swap only where the kernel was told to.
@@ -255,6 +284,7 @@ mod tests {
             LimitSpec { memory_swap: Some(32 << 20), ..LimitSpec::default() },
             LimitSpec { cpu_thousandths: Some(500), cpu_quota: Some(1000), ..LimitSpec::default() },
             LimitSpec { cpu_thousandths: Some(100_000_000), ..LimitSpec::default() },
+            LimitSpec { cpuset_cpus: Some("0,100000".to_owned()), ..LimitSpec::default() },
             LimitSpec { device_rules: vec!["x".to_owned()], ..LimitSpec::default() },
         ];
         for limits in wrong {
@@ -267,6 +297,8 @@ mod tests {
     fn processors_are_counted_as_the_kernel_lists_them() {
         assert_eq!(["0", "0-1", "0-3,7", "0,2-5"].map(count_of), [Some(1), Some(2), Some(5), Some(5)]);
         assert_eq!(["", "x", "3-1"].map(count_of), [None; 3]);
+        assert!(["0", "0-3", "1,7", "no list"].iter().all(|asked| is_within(asked, "0-3,7")));
+        assert!(["4", "0-7", "0,8"].iter().all(|asked| !is_within(asked, "0-3,7")));
     }
 
     #[test]
