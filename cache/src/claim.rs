@@ -64,6 +64,7 @@ mod tests {
         assert!(store.try_claim(&key("a")).unwrap().is_none());
         assert!(store.try_claim(&key("b")).unwrap().is_some());
         drop(held);
-        assert!(store.try_claim(&key("a")).unwrap().is_some());
+        // A process that a test beside this one starts has its descriptor until it executes something.
+        testdata::until("it is free", || store.try_claim(&key("a")).unwrap().is_some());
     }
 }

@@ -404,7 +404,8 @@ mod tests {
         assert_eq!(store.lock_network("web").unwrap().endpoints().unwrap().len(), 1);
         assert!(!stale.exists());
         drop(held);
-        assert!(store.endpoints("web").unwrap().is_empty());
+        // A process that a test beside this one starts has its descriptor until it executes something.
+        testdata::until("nobody is in it", || store.endpoints("web").unwrap().is_empty());
         store.remove_network("web").unwrap();
     }
 
