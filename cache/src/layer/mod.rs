@@ -270,8 +270,8 @@ pub(crate) struct DraftDir {
 #[derive(Debug)]
 enum Owned {
     Nothing,
-    /// What was made in a directory that was there before.
-    Parts,
+    /// Its root, made in a directory that was there before.
+    Root,
     All,
 }
 
@@ -300,7 +300,7 @@ impl DraftDir {
 
     /// One in a directory that is there already, and stays; its `fs/` is still to be made.
     pub(crate) fn within(path: &Path) -> Result<DraftDir> {
-        DraftDir::open_as(path, Owned::Parts)
+        DraftDir::open_as(path, Owned::Root)
     }
 
     fn open_as(path: &Path, owned: Owned) -> Result<DraftDir> {
@@ -339,7 +339,7 @@ impl Drop for DraftDir {
         // What stays is swept with the lease, or goes with its container.
         match self.owned {
             Owned::Nothing => {}
-            Owned::Parts => ["fs", "work"].iter().for_each(|part| drop(std::fs::remove_dir_all(self.path.join(part)))),
+            Owned::Root => drop(std::fs::remove_dir_all(self.path.join("fs"))),
             Owned::All => drop(std::fs::remove_dir_all(&self.path)),
         }
     }
