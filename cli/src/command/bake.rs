@@ -145,9 +145,12 @@ fn files(named: &[PathBuf]) -> Result<Vec<BakeFile>, Failure> {
 fn standard_input() -> Result<BakeFile, Failure> {
     let mut text = String::new();
     std::io::stdin()
-        .take(FILE_LIMIT)
+        .take(FILE_LIMIT + 1)
         .read_to_string(&mut text)
         .map_err(|error| Failure::usage(format!("cannot read standard input: {error}")))?;
+    if text.len() as u64 > FILE_LIMIT {
+        return Err(Failure::usage(format!("standard input is longer than {} MiB", FILE_LIMIT >> 20)));
+    }
     let format = if text.trim_start().starts_with('{') { BakeFormat::Json } else { BakeFormat::Hcl };
     Ok(BakeFile { format, name: "standard input".to_owned(), text })
 }
